@@ -1,0 +1,1 @@
+//! Site and board files to typed settings; every timing inequality is checked here.

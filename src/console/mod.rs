@@ -1,0 +1,1 @@
+//! The operator's words to commands, status to text and JSON, control socket, live view.

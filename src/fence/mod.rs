@@ -1,0 +1,1 @@
+//! The belts: hardware watchdog, address lease, egress gate, reset. They do what they are told and report.

@@ -1,0 +1,33 @@
+//! Twobox: two boxes, exactly one serves, the other takes over, and never both.
+//!
+//! ```text
+//! bytes -> link -> wire -> Input -> node.handle(now, input) -> Action -> run -> link / fence / takeover / service
+//! ```
+//!
+//! What decides is pure, what touches the system decides nothing. Time, storage and randomness are arguments.
+//!
+//! Who may import whom (held by `tests/layering.rs`):
+//!
+//! | room | is | may use |
+//! |---|---|---|
+//! | [`time`] | our instant | nothing |
+//! | [`wire`] | bytes and values | time |
+//! | [`node`] | the decisions | time, wire |
+//! | [`link`], [`fence`], [`takeover`], [`service`] | drivers | time, wire |
+//! | [`mirror`] | its own process | time, wire |
+//! | [`config`] | files to settings | every room's `Settings` |
+//! | [`console`] | the operator | time, wire, node's status values, config |
+//! | [`init`] | PID 1 | time, config, drivers |
+//! | `run` | the loop | all |
+
+pub mod config;
+pub mod console;
+pub mod fence;
+pub mod init;
+pub mod link;
+pub mod mirror;
+pub mod node;
+pub mod service;
+pub mod takeover;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Sockets and ports that carry heartbeats: bytes in, bytes out, `io::Error`; decides nothing.

@@ -1,0 +1,1 @@
+//! The mirror's own process: scan, watch, chunk, index, send, receive, apply, schedule.

@@ -1,0 +1,1 @@
+//! The decisions, pure: no heap, no clock, no randomness, no I/O.

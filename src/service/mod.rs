@@ -1,0 +1,1 @@
+//! Start, check, stop and kill the served programs.

@@ -1,0 +1,1 @@
+//! Service addresses on and off, announcements, virtual MAC, conflict probe.

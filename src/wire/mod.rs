@@ -1,0 +1,1 @@
+//! Bytes to values and back, pure: no socket, no clock, no allocation.
