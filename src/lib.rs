@@ -13,7 +13,7 @@
 //! | [`time`] | our instant | nothing |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
-//! | [`link`], [`fence`], [`takeover`], [`service`] | drivers | time, wire |
+//! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire |
 //! | [`mirror`] | its own process | time, wire |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
@@ -28,6 +28,7 @@ pub mod link;
 pub mod mirror;
 pub mod node;
 pub mod service;
+pub mod state;
 pub mod takeover;
 pub mod time;
 pub mod wire;
