@@ -11,6 +11,7 @@
 //! | room | is | may use |
 //! |---|---|---|
 //! | [`time`] | our instant | nothing |
+//! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire |
@@ -20,10 +21,12 @@
 //! | [`init`] | PID 1 | time, config, drivers |
 //! | `run` | the loop | all |
 
+pub mod clock;
 pub mod config;
 pub mod console;
 pub mod fence;
 pub mod init;
+pub mod journal;
 pub mod link;
 pub mod mirror;
 pub mod node;
