@@ -1,1 +1,633 @@
 //! The decisions, pure: no heap, no clock, no randomness, no I/O.
+//!
+//! The loop hands over what happened with [`Node::handle`], takes every [`Node::next_action`], and sleeps until
+//! [`Node::next_deadline`]. Once a turn, after all inputs, it hands over [`Input::Turn`]: only then is anything claimed,
+//! voted or sent. What has expired is acted upon at *every* call before the input is looked at, so a box that was paused
+//! fences itself before it speaks.
+//!
+//! The rules and their proof are in docs/safety.md.
+
+pub mod decision;
+pub mod event;
+mod facts;
+pub mod peer;
+pub mod planted;
+pub mod record;
+mod score;
+mod send;
+pub mod settings;
+pub mod status;
+pub mod timing;
+mod transition;
+mod view;
+pub mod witness;
+
+pub use event::{Action, Answer, Input, Note, Order};
+pub use record::Record;
+pub use settings::Settings;
+
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::{Heartbeat, Vote};
+use crate::wire::pair::{Data, Generation, Role, Term};
+use decision::Decision;
+use peer::{Peer, Received};
+use planted::Fault;
+use settings::{FIRST_REFLECTED, PATHS};
+use status::{Alarms, Handover, Holds};
+use witness::Rounds;
+
+/// Actions that one call may leave behind: 3 direct heartbeats, 8 pings and 8 reflected ones, a write, an order (yield,
+/// fence, reset or activate, at most 4 transitions), a renewal, a feed, a probe, a leave, an answer: 30. The rest is room
+/// for notes, which are dropped and counted when it is used up. A test drives it to the bound.
+pub const ACTIONS: usize = 64;
+/// Actions that must always fit: notes leave this much room.
+const ACTIONS_RESERVED: usize = 40;
+/// Decisions in one turn: no chain of rows is longer (surrendered, then held; or voted for, then reserved).
+const DECISIONS: usize = 4;
+/// After a surrender a node is no candidate for so many leases.
+const INTENT_LEASES: u32 = 5;
+/// Quiet time after which strikes are forgotten, and number of strikes that hold a node.
+const STRIKES_FORGOTTEN: Duration = Duration::from_secs(600);
+const STRIKES: u8 = 3;
+/// A fence that is not confirmed after this long (or a lease, if longer) is enforced by a reset.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A failed write is tried again after this, and writes that nothing waits for are not more frequent.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
+/// The null modem must have brought an accepted frame this shortly before a panic text.
+const PANIC_AGE: Duration = Duration::from_secs(1);
+
+/// What was found on disk at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing: a new box.
+    Fresh,
+    /// A good record.
+    Known(Record),
+    /// Something that is no record. Held until the operator releases it.
+    Damaged,
+}
+
+/// A claim under way.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    by: ClaimBy,
+    why: &'static str,
+    began: Instant,
+    /// Reserved for it, once the wait is over.
+    term: Option<Term>,
+    reserved_at: Instant,
+    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClaimBy {
+    Vote,
+    Silence,
+    Force,
+}
+
+/// A usable or used vote of the peer.
+#[derive(Clone, Copy, Debug)]
+struct VoteIn {
+    term: Term,
+    until: Instant,
+}
+
+/// A write under way.
+#[derive(Clone, Copy, Debug)]
+struct Writing {
+    ticket: u32,
+    record: Record,
+}
+
+/// The panic text, seen and plausible when it came.
+#[derive(Clone, Copy, Debug)]
+struct PanicSeen {
+    at: Instant,
+}
+
+/// The state machine of one box.
+pub struct Node {
+    s: Settings,
+    booted: Instant,
+    last_turn: Instant,
+    /// When the loop was late last; `None`: never.
+    late_at: Option<Instant>,
+    role: Role,
+    since: Instant,
+    why: &'static str,
+    peer: Peer,
+    rounds: Rounds,
+
+    want: Record,
+    disk: Record,
+    writing: Option<Writing>,
+    next_ticket: u32,
+    wrote_at: Instant,
+    disk_fails: bool,
+    memory_damaged: bool,
+
+    fence_bound: Option<Duration>,
+    services_healthy: bool,
+    carriers: u8,
+    data: Data,
+    service_failed_at: Option<Instant>,
+    carrier_failed_at: Option<Instant>,
+
+    /// Addresses confirmed down after order `order`.
+    down: bool,
+    order: u32,
+    fenced: bool,
+    overdue_at: Instant,
+
+    lease: Instant,
+    /// Leases count only for frames that we sent at or after this.
+    lease_floor: Instant,
+    forced: bool,
+    farewell_until: Instant,
+    promise: Instant,
+    vote_in: Option<VoteIn>,
+    vote_out: Option<Vote>,
+    floor: Term,
+    burnt: Term,
+    no_claim_until: Instant,
+    claim: Option<Claim>,
+    conflict_at: Option<Instant>,
+    panic: Option<PanicSeen>,
+    probe_at: Instant,
+
+    surrender: Option<&'static str>,
+    intent_until: Instant,
+    force_wanted: bool,
+    hold_after_yield: bool,
+    leaving: bool,
+    leave_at: Instant,
+    farewell_said_at: Option<Instant>,
+    left: bool,
+    outscored_since: Option<Instant>,
+    preferred_since: Option<Instant>,
+    arbitrate_after: Instant,
+    strike_at: Instant,
+    met: bool,
+    two_active: bool,
+
+    content: u64,
+    sequences: [u64; PATHS],
+    turns: [bool; PATHS],
+    next_send: [Instant; FIRST_REFLECTED as usize],
+    full_rate: bool,
+    next_feed: Instant,
+    renewed: Instant,
+
+    holds: Holds,
+    alarms: Alarms,
+    handover: Option<Handover>,
+    dropped_notes: u32,
+    actions: heapless::Deque<Action, ACTIONS>,
+}
+
+impl Node {
+    /// A node that starts at `now`. `unclean`: the former life ended in a watchdog's or a panic's reset.
+    #[must_use]
+    pub fn new(s: Settings, now: Instant, memory: Memory, unclean: bool) -> Node {
+        let record = match memory {
+            Memory::Known(record) => record,
+            Memory::Fresh | Memory::Damaged => Record::default(),
+        };
+        let mut want = record;
+        if unclean {
+            want.strikes = want.strikes.saturating_add(1);
+        }
+        let rounds = Rounds::new(now, record.proven_under(&s));
+        let fence_bound = s.fence;
+        Node {
+            booted: now,
+            last_turn: now,
+            late_at: None,
+            role: Role::Joining,
+            since: now,
+            why: "started",
+            peer: Peer::new(),
+            rounds,
+            want,
+            disk: record,
+            writing: None,
+            next_ticket: 1,
+            wrote_at: Instant::BOOT,
+            disk_fails: false,
+            memory_damaged: memory == Memory::Damaged,
+            fence_bound,
+            services_healthy: true,
+            carriers: 0xff,
+            data: Data { generation: record.own, ..Data::default() },
+            service_failed_at: None,
+            carrier_failed_at: None,
+            down: false,
+            order: 0,
+            fenced: false,
+            overdue_at: Instant::NEVER,
+            lease: Instant::BOOT,
+            lease_floor: now,
+            forced: false,
+            farewell_until: Instant::BOOT,
+            promise: Instant::BOOT,
+            vote_in: None,
+            vote_out: None,
+            floor: record.voted,
+            burnt: record.reserved,
+            no_claim_until: Instant::BOOT,
+            claim: None,
+            conflict_at: None,
+            panic: None,
+            probe_at: now,
+            surrender: None,
+            intent_until: Instant::BOOT,
+            force_wanted: false,
+            hold_after_yield: false,
+            leaving: false,
+            leave_at: Instant::NEVER,
+            farewell_said_at: None,
+            left: false,
+            outscored_since: None,
+            preferred_since: None,
+            arbitrate_after: now,
+            strike_at: now,
+            met: false,
+            two_active: false,
+            content: 0,
+            sequences: [0; PATHS],
+            turns: [false; PATHS],
+            next_send: [now; FIRST_REFLECTED as usize],
+            full_rate: true,
+            next_feed: now,
+            renewed: Instant::BOOT,
+            holds: Holds::NONE,
+            alarms: Alarms::NONE,
+            handover: None,
+            dropped_notes: 0,
+            actions: heapless::Deque::new(),
+            s,
+        }
+    }
+
+    /// Takes in one input. `now` never goes back. Take every [`Node::next_action`] before the next call.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.notice_lateness(now);
+        if !(self.s.planted.has(Fault::SpeaksBeforeLooking) && self.late_at == Some(now)) {
+            self.expire(now);
+        }
+        match input {
+            Input::Heartbeat { path, heartbeat } => self.heartbeat(now, path, heartbeat),
+            Input::Pong { witness, round } => self.rounds.pong(&self.s, now, witness, round),
+            Input::Carriers(bits) => self.carriers = bits,
+            Input::Services { healthy } => self.services_healthy = healthy,
+            Input::Data(data) => self.take_data(now, data),
+            Input::FenceBound(bound) => self.take_fence_bound(now, bound),
+            Input::Down { order } => self.take_down(order),
+            Input::NotDown => {
+                if self.role != Role::Active {
+                    self.down = false;
+                }
+            }
+            Input::Persisted { ticket, durable } => self.take_persisted(now, ticket, durable),
+            Input::Order(order) => self.take_order(now, order),
+            Input::PanicText { began } => self.take_panic_text(now, began),
+            Input::Conflict => self.conflict_at = Some(now),
+            Input::Turn => self.turn(now),
+        }
+    }
+
+    /// What is to be done next, in this order.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Input::Turn`] is due at the latest. Never further away than a fraction of the lease: longer gaps are
+    /// lateness.
+    #[must_use]
+    pub fn next_deadline(&self) -> Instant {
+        let mut at = self.last_turn + self.s.lease / 8;
+        at = at.min(self.next_feed).min(self.leave_at);
+        for (next, interval) in self.next_send.iter().zip(&self.s.intervals) {
+            if interval.is_some() {
+                at = at.min(*next);
+            }
+        }
+        if self.s.witnesses > 0 {
+            at = at.min(self.rounds.next_at());
+        }
+        if matches!(self.role, Role::Active | Role::Yielding)
+            && let Some(right) = self.right(self.last_turn)
+        {
+            at = at.min(right.until);
+        }
+        if self.role == Role::Yielding {
+            at = at.min(self.overdue_at);
+        }
+        at.max(self.last_turn)
+    }
+
+    /// Notes that did not fit and were dropped.
+    #[must_use]
+    pub fn dropped_notes(&self) -> u32 {
+        self.dropped_notes
+    }
+
+    /// The settings that the node runs by.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.s
+    }
+
+    /// What came by which path, with counters.
+    #[must_use]
+    pub fn paths(&self) -> &[peer::Path; PATHS] {
+        &self.peer.paths
+    }
+
+    /// Last round-trip time of a witness; zero if it never answered.
+    #[must_use]
+    pub fn witness_rtt(&self, witness: u8) -> Duration {
+        self.rounds.rtt(witness)
+    }
+
+    /// One turn of the loop: decide, then act, then speak.
+    fn turn(&mut self, now: Instant) {
+        if self.s.planted.has(Fault::SpeaksBeforeLooking) && self.late_at == Some(now) && self.role == Role::Active {
+            self.push(Action::Renew { until: now + self.s.lease });
+        }
+        self.rounds.expire(&self.s, now);
+        self.update_rate(now);
+        self.update_memory(now);
+        self.update_holds(now);
+        self.arbitrate(now);
+        for _ in 0..DECISIONS {
+            if !self.decide_once(now) {
+                break;
+            }
+            self.update_holds(now);
+        }
+        self.update_intent(now);
+        self.cast_vote(now);
+        self.farewell(now);
+        self.flush(now);
+        self.renew_and_feed(now);
+        self.speak(now);
+        self.update_alarms(now);
+        self.last_turn = now;
+    }
+
+    /// Acts upon what has expired, whatever else is going on.
+    fn expire(&mut self, now: Instant) {
+        let serving = self.role == Role::Active || (self.role == Role::Yielding && !self.fenced);
+        if serving && self.right(now).is_none() {
+            self.decide_once(now);
+        }
+    }
+
+    /// Being away means not having heard: silence and quorum have to last anew.
+    fn notice_lateness(&mut self, now: Instant) {
+        if now.since(self.last_turn) > timing::late_limit(self.s.lease) && self.late_at != Some(now) {
+            self.late_at = Some(now);
+            self.panic = None;
+            if !self.s.planted.has(Fault::LateKeepsClocks) {
+                self.rounds.restart_clock(now);
+                self.peer.restart_silence(&self.s, now);
+            }
+        }
+    }
+
+    fn decide_once(&mut self, now: Instant) -> bool {
+        let row = decision::decide(self.view(now));
+        if row.decision != Decision::Stay {
+            self.carry_out(now, row.decision, row.name);
+        }
+        row.decision != Decision::Stay
+    }
+
+    fn heartbeat(&mut self, now: Instant, path: u8, f: &Heartbeat) {
+        let received = self.peer.receive(&self.s, now, path, f);
+        let applied = matches!(received, Received::Applied { .. });
+        let heard_now = applied || matches!(received, Received::Rejected(crate::wire::heartbeat::Reject::UnknownBoot));
+        if heard_now && !self.s.planted.has(Fault::FarewellForgotten) {
+            // The peer is back: what it can promise from here on it promises anew.
+            self.farewell_until = self.farewell_until.min(now + self.s.lease);
+        }
+        if !applied {
+            return;
+        }
+        if received == (Received::Applied { new_boot: true }) {
+            self.vote_in = None;
+            self.vote_out = None;
+            self.panic = None;
+            self.note(Note::PeerBoot);
+        }
+        if path >= FIRST_REFLECTED {
+            self.rounds.reflected(now, path - FIRST_REFLECTED);
+        }
+        self.met = true;
+        if !self.s.planted.has(Fault::ForcedForEver) {
+            self.forced = false;
+        }
+        self.panic = None;
+        self.take_grant(now, f);
+        self.want.newest = self.want.newest.max(f.data.generation);
+        if self.peer.in_touch(&self.s, now) {
+            self.rounds.compare(&self.s, now, f.reached, f.heard);
+            self.want.proven = self.rounds.proven();
+            self.want.proven_digest = self.s.digest;
+            self.want.farewell &= self.leaving;
+            if self.role.is_passive() {
+                self.want.alone = false;
+            }
+        }
+    }
+
+    /// Lease, vote and farewell of an applied frame.
+    fn take_grant(&mut self, now: Instant, f: &Heartbeat) {
+        let passive = f.role.is_passive()
+            || (self.s.planted.has(Fault::GrantsInYielding) && f.role == Role::Yielding)
+            || (self.s.planted.has(Fault::GrantsInClaiming) && f.role == Role::Claiming);
+        let echo = f.echo.filter(|e| e.boot == self.s.boot && passive);
+        self.vote_in = None;
+        let Some(echo) = echo else { return };
+        if echo.sent_at >= self.lease_floor {
+            let from = if self.s.planted.has(Fault::LeaseFromReceipt) { now } else { echo.sent_at };
+            self.lease = self.lease.max(from + self.s.lease);
+            if f.farewell && echo.sent_at + self.s.lease > now {
+                self.farewell_until = Instant::NEVER;
+            }
+        }
+        if let Some(vote) = f.vote
+            && vote.candidate == self.s.boot
+        {
+            self.vote_in = Some(VoteIn { term: vote.term, until: echo.sent_at + self.s.lease });
+        }
+    }
+
+    fn take_data(&mut self, now: Instant, data: Data) {
+        // While the peer is silent nothing can get newer: what counts is how the copy stood at the last contact.
+        let frozen = self.met && !self.peer.in_touch(&self.s, now) && self.role != Role::Active;
+        if frozen {
+            self.data.generation = data.generation;
+        } else if self.serving() {
+            self.data = Data { generation: self.data.generation, ..data };
+        } else {
+            self.data = data;
+        }
+        self.want.own = self.data.generation;
+        self.want.newest = self.want.newest.max(self.data.generation);
+    }
+
+    fn take_fence_bound(&mut self, now: Instant, bound: Option<Duration>) {
+        let grows = match (self.fence_bound, bound) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(old), Some(new)) => new > old,
+        };
+        self.fence_bound = bound;
+        if grows && !self.s.planted.has(Fault::FenceGrowthKeepsLease) {
+            // The peer waits for the bound that it was told. What it promised under the smaller one is worth nothing now.
+            self.lease = Instant::BOOT;
+            self.lease_floor = now;
+            self.farewell_until = Instant::BOOT;
+            self.vote_in = None;
+            self.rounds.forget(now);
+            self.hurry(now);
+            self.expire(now);
+        }
+    }
+
+    fn take_down(&mut self, order: u32) {
+        if order == self.order && self.role != Role::Active {
+            self.down = true;
+        }
+    }
+
+    fn take_panic_text(&mut self, now: Instant, began: Instant) {
+        if !self.s.panic_text {
+            return;
+        }
+        let line = &self.peer.paths[settings::NULL_MODEM as usize];
+        let Some(heard) = line.heard_at else { return };
+        let after_frame = |at: Option<Instant>| at.is_some_and(|at| at >= heard);
+        let old = began.since(heard) > PANIC_AGE || began < heard;
+        if (old || after_frame(self.late_at) || after_frame(self.peer.other_boot_at()))
+            && !self.s.planted.has(Fault::PanicWithoutAge)
+        {
+            return;
+        }
+        self.panic = Some(PanicSeen { at: now });
+    }
+
+    fn take_persisted(&mut self, now: Instant, ticket: u32, durable: bool) {
+        let Some(writing) = self.writing else { return };
+        if writing.ticket != ticket {
+            return;
+        }
+        self.writing = None;
+        self.wrote_at = now;
+        self.disk_fails = !durable;
+        if durable {
+            self.disk = writing.record;
+        } else if let Some(claim) = &mut self.claim
+            && claim.term.is_some()
+        {
+            // Perhaps it is on disk, perhaps not: the term is burnt.
+            claim.failed = true;
+        }
+    }
+
+    fn take_order(&mut self, now: Instant, order: Order) {
+        let answer = self.order(now, order);
+        self.push(Action::Answer(order, answer));
+    }
+
+    fn order(&mut self, now: Instant, order: Order) -> Answer {
+        let given_in = match order {
+            Order::Switchover { term } | Order::Hold { term } => Some(term),
+            Order::Release | Order::Force | Order::Leave => None,
+        };
+        if let Some(term) = given_in
+            && self.s.planted.has(Fault::OrderWithoutTerm)
+            && self.role == Role::Active
+        {
+            // Carried out whatever has become of the pair since, without looking at the peer.
+            let _ = term;
+            self.surrender = Some("ordered");
+            return Answer::Accepted;
+        }
+        if given_in.is_some_and(|term| term != self.known_term()) {
+            return Answer::OtherTerm;
+        }
+        match order {
+            Order::Switchover { .. } if self.role != Role::Active => Answer::NotActive,
+            Order::Switchover { .. } => self.surrender_if_possible(now, "switchover ordered"),
+            Order::Hold { .. } if self.role == Role::Active => {
+                let answer = self.surrender_if_possible(now, "hold ordered");
+                self.hold_after_yield |= answer == Answer::Accepted;
+                answer
+            }
+            Order::Hold { .. } if self.role == Role::Yielding => {
+                self.hold_after_yield = true;
+                Answer::Accepted
+            }
+            Order::Hold { .. } => {
+                self.want.held = true;
+                Answer::Accepted
+            }
+            Order::Release => {
+                self.want.held = false;
+                self.hold_after_yield = false;
+                self.want.strikes = 0;
+                self.memory_damaged = false;
+                self.service_failed_at = None;
+                self.carrier_failed_at = None;
+                Answer::Accepted
+            }
+            Order::Force if matches!(self.role, Role::Active | Role::Yielding) => Answer::Serving,
+            Order::Force if !self.down || self.disk_fails => Answer::NotReady,
+            Order::Force if self.peer.any_at().is_some_and(|at| now.since(at) <= self.s.lease) => Answer::PeerNotSilent,
+            Order::Force => {
+                self.force_wanted = true;
+                Answer::Accepted
+            }
+            Order::Leave => {
+                self.leaving = true;
+                if self.role == Role::Active {
+                    self.surrender = Some("leaving");
+                }
+                Answer::Accepted
+            }
+        }
+    }
+
+    fn surrender_if_possible(&mut self, now: Instant, why: &'static str) -> Answer {
+        if self.peer_eligible(now) && self.lease > now {
+            self.surrender = Some(why);
+            Answer::Accepted
+        } else {
+            Answer::PeerNotEligible
+        }
+    }
+
+    fn push(&mut self, action: Action) {
+        self.actions.push_back(action).expect("ACTIONS bounds what one call leaves behind; the loop takes them all");
+    }
+
+    fn note(&mut self, note: Note) {
+        if self.actions.len() < ACTIONS - ACTIONS_RESERVED {
+            self.push(Action::Note(note));
+        } else {
+            self.dropped_notes = self.dropped_notes.saturating_add(1);
+        }
+    }
+
+    fn serving(&self) -> bool {
+        matches!(self.role, Role::Active | Role::Yielding)
+    }
+
+    fn lineage(&self) -> Generation {
+        Generation { term: self.want.served, boot: self.s.boot.get() }
+    }
+}

@@ -1,0 +1,179 @@
+//! Facts derived from what is known: right, votes that may be used, who is eligible, whether the data may be served.
+
+use super::planted::Fault;
+use super::settings::StaleData;
+use super::status::{RightKind, RightNow};
+use super::{Node, timing};
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::Heartbeat;
+use crate::wire::pair::{Role, Term};
+
+impl Node {
+    /// What permits serving at `now`, the longest-lasting kind.
+    pub(super) fn right(&self, now: Instant) -> Option<RightNow> {
+        let blocked = !self.s.planted.has(Fault::NeverBlocked)
+            && self.peer.blocked_at().is_some_and(|at| at + self.s.lease > now);
+        let quorum = if blocked { Instant::BOOT } else { self.rounds.right_until() };
+        let forced = if self.forced { Instant::NEVER } else { Instant::BOOT };
+        [
+            (RightKind::Lease, self.lease),
+            (RightKind::Quorum, quorum),
+            (RightKind::Farewell, self.farewell_until),
+            (RightKind::Forced, forced),
+        ]
+        .into_iter()
+        .max_by_key(|&(_, until)| until)
+        .filter(|&(_, until)| until > now)
+        .map(|(kind, until)| RightNow { kind, until })
+    }
+
+    /// Highest term known: ours and the peer's.
+    pub(super) fn known_term(&self) -> Term {
+        let peer = self.peer.last().map_or(0, |f| f.served);
+        self.want.served.max(peer)
+    }
+
+    /// Highest term that we served, reserved or voted.
+    pub(super) fn top(&self) -> Term {
+        self.want.top().max(self.floor).max(self.burnt)
+    }
+
+    /// The same, as it is told to the peer: a term counts from when it is on disk, so that the vote for a claim under way
+    /// stands while its term is being written.
+    pub(super) fn told_top(&self) -> Term {
+        self.want.served.max(self.disk.reserved).max(self.floor).max(self.burnt)
+    }
+
+    /// Whether we may serve `term` at all.
+    pub(super) fn may_serve(&self, term: Term) -> bool {
+        let above_floor = term > self.floor || self.s.planted.has(Fault::NoVoteFloor);
+        let not_burnt = term > self.burnt || self.s.planted.has(Fault::NotBurnt);
+        term > self.want.served && above_floor && not_burnt
+    }
+
+    /// The term of a vote that could be used now.
+    pub(super) fn usable_vote(&self, now: Instant) -> Option<Term> {
+        let vote = self.vote_in?;
+        let standing = vote.until > now || self.s.planted.has(Fault::StaleVote);
+        (standing && self.may_serve(vote.term) && now >= self.no_claim_until).then_some(vote.term)
+    }
+
+    /// The peer could take over by our vote, and would.
+    pub(super) fn peer_eligible(&self, now: Instant) -> bool {
+        self.peer_blocked(now).is_empty()
+    }
+
+    /// Why the peer could not take over by our vote; empty if it could.
+    pub(super) fn peer_blocked(&self, now: Instant) -> &'static str {
+        let Some(f) = self.peer.last() else { return "the peer was never heard" };
+        if !self.peer.heard_within(now, self.s.lease / 2) {
+            "the peer is not heard"
+        } else if matches!(f.role, Role::Active | Role::Yielding) {
+            "the peer serves"
+        } else if f.role == Role::Held || !f.eligible {
+            "the peer is held or not ready"
+        } else if f.intent {
+            "the peer has just surrendered"
+        } else if (self.disk.alone || self.want.alone) && !self.s.planted.has(Fault::AloneKept) {
+            "the mark of having served alone is not cleared yet"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether timings of the two boxes fit together. Heartbeats carry L and F, so different values are safe as long as
+    /// each side's lease survives the other's heartbeat interval.
+    pub(super) fn timings_fit(&self) -> bool {
+        let Some(f) = self.peer.last() else { return true };
+        self.s.lease >= f.interval * 3 && f.lease >= self.s.fastest() * 3
+    }
+
+    /// Our data are of the newest known lineage, and recent.
+    pub(super) fn data_current(&self) -> bool {
+        !self.s.mirrored
+            || self.s.planted.has(Fault::StaleSource)
+            || (self.data.stale_trees == 0 && self.data.generation >= self.want.newest)
+    }
+
+    /// Our data may be served if need be.
+    pub(super) fn data_serveable(&self) -> bool {
+        self.data_current() || self.s.stale_data == StaleData::Serve
+    }
+
+    /// The peer's data, as it told last, are current.
+    pub(super) fn peer_data_current(&self, f: &Heartbeat) -> bool {
+        !self.s.mirrored
+            || self.s.planted.has(Fault::StaleSource)
+            || (f.data.stale_trees == 0 && f.data.generation >= self.want.newest)
+    }
+
+    /// C: how long a claim in silence waits after the last word of a rival.
+    pub(super) fn claim_wait(&self) -> Option<Duration> {
+        if self.s.planted.has(Fault::NoFenceWait) {
+            return Some(self.s.lease);
+        }
+        if self.s.planted.has(Fault::DriftOnLeaseOnly) {
+            let (lease, fence) = self.peer.last().map_or((self.s.lease, self.fence_bound), |f| (f.lease, f.fence));
+            return timing::claim_wait(lease, Some(Duration::ZERO), self.s.drift_ppm, self.s.margin)
+                .and_then(|c| Some(c + fence?));
+        }
+        self.peer.claim_wait(&self.s)
+    }
+
+    /// The kernel's panic text has proven the peer dead: nothing was accepted since, for three heartbeats.
+    pub(super) fn peer_panicked(&self, now: Instant) -> bool {
+        let quiet = self.s.fastest() * 3;
+        self.panic.is_some_and(|p| now.since(p.at) >= quiet)
+    }
+
+    /// No rival frame, nobody who grants or holds a right by us, quorum, data: a claim may begin.
+    pub(super) fn silent(&self, now: Instant) -> bool {
+        self.unrivalled(now)
+            && self.rounds.quorum(&self.s, now)
+            && self.data_serveable()
+            && self.timings_fit()
+            && now >= self.no_claim_until
+            && !self.conflict(now)
+    }
+
+    fn unrivalled(&self, now: Instant) -> bool {
+        let rival_quiet = self.peer.rival_at().is_none_or(|at| at + self.s.lease < now);
+        rival_quiet && self.lease <= now && self.farewell_until <= now
+    }
+
+    /// A conflict probe was answered with the peer's address within a claim wait.
+    pub(super) fn conflict(&self, now: Instant) -> bool {
+        let wait = self.claim_wait().unwrap_or(self.s.lease);
+        self.conflict_at.is_some_and(|at| at + wait > now)
+    }
+
+    /// Every wait of a claim in silence is over.
+    pub(super) fn silence_lasted(&self, now: Instant) -> bool {
+        let wait = self.claim_wait();
+        let planted = &self.s.planted;
+        let proven_dead = self.peer_panicked(now);
+        let promise = proven_dead || now >= self.promise || planted.has(Fault::NoPromise);
+        let rival = proven_dead
+            || now >= self.peer.rival_until()
+            || planted.has(Fault::NoFenceWait)
+            || planted.has(Fault::RivalIgnored)
+            || planted.has(Fault::DriftOnLeaseOnly)
+                && self.peer.rival_at().is_none_or(|at| timing::after(at, wait) <= now);
+        let quorum =
+            proven_dead || now >= timing::after(self.rounds.unbroken_since(), wait) || planted.has(Fault::NoQuorumWait);
+        let alone = self.met || self.want.alone || planted.has(Fault::NoBootWait);
+        let boot = if alone { timing::after(self.booted, wait) } else { self.booted + self.s.boot_wait };
+        promise && rival && quorum && (now >= boot || planted.has(Fault::NoBootWait))
+    }
+
+    /// Something rival or granting was heard since `began`: the silence is broken.
+    pub(super) fn silence_broken(&self, now: Instant, began: Instant) -> bool {
+        self.peer.rival_at().is_some_and(|at| at >= began)
+            || self.lease > now
+            || self.farewell_until > now
+            || self.usable_vote(now).is_some()
+            || !self.rounds.quorum(&self.s, now)
+            || !self.timings_fit()
+            || self.conflict(now)
+    }
+}

@@ -1,0 +1,304 @@
+//! What is known of the peer: which of its lives is the present one, what it said last, and by which paths it comes.
+
+use super::planted::Fault;
+use super::settings::{PATHS, Settings};
+use super::timing;
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::{Heartbeat, Reject};
+use crate::wire::pair::{BootId, Role};
+
+/// Ended lives of the peer that are remembered; a recording of an older one can at most delay, never claim.
+const SUPERSEDED: usize = 8;
+
+/// A frame that we may echo, with what its sender must be granted for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Heard {
+    /// Whose frame.
+    pub boot: BootId,
+    /// Its `sent_at`.
+    pub sent_at: Instant,
+    /// When we received it.
+    pub received: Instant,
+    /// The sender's lease length in that very frame.
+    pub lease: Duration,
+    /// The sender's fence bound in that very frame.
+    pub fence: Option<Duration>,
+}
+
+/// One way by which heartbeats come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Sequence of the newest frame of the peer's present life on this path.
+    sequence: u64,
+    /// When the newest one came.
+    pub heard_at: Option<Instant>,
+    /// Frames that came.
+    pub heard: u64,
+    /// Frames missing in the sequence.
+    pub lost: u64,
+    /// Frames not applied, by reason.
+    pub rejected: [u32; Reject::ALL.len()],
+}
+
+/// The peer, as heard.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    boot: Option<BootId>,
+    last: Option<Heartbeat>,
+    heard_at: Instant,
+    content: u64,
+    echo: Option<Heard>,
+    hello: Option<Heard>,
+    /// The newest frame of the present life echoed our present life, and what.
+    echoed: Option<Instant>,
+    /// When the newest rival frame came.
+    rival_at: Option<Instant>,
+    /// Until then a rival may still be serving: its newest frame plus the claim wait with its own bounds.
+    rival_until: Instant,
+    /// When the newest rival frame without a fresh echo of us came.
+    blocked_at: Option<Instant>,
+    /// Anything authentic came after this, accepted or not.
+    any_at: Option<Instant>,
+    /// When a frame of another life than the present one came last.
+    other_boot_at: Option<Instant>,
+    /// Lives of the peer that ended while we looked: whatever comes of them was recorded, and is worth nothing.
+    superseded: heapless::Deque<BootId, SUPERSEDED>,
+    /// What came by which way.
+    pub paths: [Path; PATHS],
+}
+
+/// What a frame meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Applied: it is the newest content of the peer's present life.
+    Applied {
+        /// It made a new life of the peer known.
+        new_boot: bool,
+    },
+    /// Not applied.
+    Rejected(Reject),
+}
+
+impl Peer {
+    /// Nobody heard yet.
+    #[must_use]
+    pub fn new() -> Peer {
+        Peer {
+            boot: None,
+            last: None,
+            heard_at: Instant::BOOT,
+            content: 0,
+            echo: None,
+            hello: None,
+            echoed: None,
+            rival_at: None,
+            rival_until: Instant::BOOT,
+            blocked_at: None,
+            any_at: None,
+            other_boot_at: None,
+            superseded: heapless::Deque::new(),
+            paths: [Path::default(); PATHS],
+        }
+    }
+
+    /// Takes in one authentic frame that came by `path`.
+    pub fn receive(&mut self, s: &Settings, now: Instant, path: u8, f: &Heartbeat) -> Received {
+        let received = self.judge(s, now, path, f);
+        if let (Received::Rejected(reason), Some(path)) = (received, self.paths.get_mut(path as usize)) {
+            path.rejected[reason as usize] = path.rejected[reason as usize].saturating_add(1);
+        }
+        received
+    }
+
+    fn judge(&mut self, s: &Settings, now: Instant, path: u8, f: &Heartbeat) -> Received {
+        if path as usize >= PATHS || f.path != path {
+            // Recorded on another path and played here: the sequences are kept per path.
+            return Received::Rejected(Reject::Replay);
+        }
+        let mine = f.echo.is_some_and(|e| e.boot == s.boot);
+        let echoed = f.echo.filter(|_| mine).map(|e| e.sent_at);
+        let fresh = echoed.is_some_and(|at| at + s.lease > now);
+        let mut new_boot = false;
+        if self.superseded.iter().any(|&b| b == f.boot) && !s.planted.has(Fault::AcceptsAnyBoot) {
+            return Received::Rejected(Reject::Replay);
+        }
+        if self.boot != Some(f.boot) {
+            self.other_boot_at = Some(now);
+            let follows = self.boot.is_none() || echoed.is_some_and(|at| at >= self.heard_at);
+            if !(mine && follows || s.planted.has(Fault::AcceptsAnyBoot)) {
+                self.any_at = Some(now);
+                // Only the newest hello of a life counts, so that a recorded one cannot set it back.
+                if self.hello.is_none_or(|h| h.boot != f.boot || f.sent_at > h.sent_at) {
+                    self.hello = Some(heard(f, now));
+                }
+                self.note_rival(s, now, f, fresh);
+                return Received::Rejected(Reject::UnknownBoot);
+            }
+            new_boot = true;
+            if let Some(former) = self.boot.replace(f.boot) {
+                if self.superseded.is_full() {
+                    self.superseded.pop_front();
+                }
+                self.superseded.push_back(former).expect("room was made above");
+                // It is dead, whatever bound it told: only a life that is not known yet may still matter, and says so anew.
+                self.rival_until = Instant::BOOT;
+            }
+            self.echo = None;
+            self.hello = None;
+            self.last = None;
+            self.content = 0;
+            for p in &mut self.paths {
+                p.sequence = 0;
+            }
+        }
+        let p = &mut self.paths[path as usize];
+        if f.path_sequence <= p.sequence && !s.planted.has(Fault::AcceptsReplay) {
+            return Received::Rejected(Reject::Replay);
+        }
+        if p.sequence > 0 {
+            p.lost = p.lost.saturating_add((f.path_sequence.saturating_sub(p.sequence)).saturating_sub(1));
+        }
+        p.sequence = f.path_sequence;
+        p.heard_at = Some(now);
+        p.heard = p.heard.saturating_add(1);
+        if f.content_sequence <= self.content && !s.planted.has(Fault::AcceptsReplay) {
+            // Another path was faster. The path is alive, the content is known; its echo may still be the newest.
+            return Received::Rejected(Reject::Replay);
+        }
+        self.content = f.content_sequence;
+        self.heard_at = now;
+        self.any_at = Some(now);
+        self.last = Some(*f);
+        self.echoed = echoed;
+        self.echo = Some(heard(f, now));
+        self.note_rival(s, now, f, fresh);
+        Received::Applied { new_boot }
+    }
+
+    fn note_rival(&mut self, s: &Settings, now: Instant, f: &Heartbeat, fresh: bool) {
+        let could_claim = matches!(f.role, Role::Standby | Role::Joining) && f.quorum;
+        let serves = matches!(f.role, Role::Active | Role::Claiming | Role::Yielding);
+        if !(serves || could_claim) {
+            if s.planted.has(Fault::UnheardBlocks) && !fresh {
+                self.blocked_at = Some(now);
+            }
+            return;
+        }
+        if !s.planted.has(Fault::RivalIgnored) {
+            self.rival_at = Some(now);
+            let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { f.fence };
+            let wait = timing::claim_wait(f.lease, fence, s.drift_ppm, s.margin);
+            self.rival_until = self.rival_until.max(timing::after(now, wait));
+        }
+        if !fresh {
+            self.blocked_at = Some(now);
+        }
+    }
+
+    /// We were away: silence has to be heard anew.
+    pub fn restart_silence(&mut self, s: &Settings, now: Instant) {
+        if self.rival_at.is_some() {
+            self.rival_at = Some(now);
+            self.rival_until = self.rival_until.max(timing::after(now, self.claim_wait(s)));
+        }
+    }
+
+    /// C with the bounds that the peer told last; `Some(margin + L + own F)` as a stand-in while it was never heard.
+    #[must_use]
+    pub fn claim_wait(&self, s: &Settings) -> Option<Duration> {
+        let newest = match (self.echo, self.hello) {
+            (Some(e), Some(h)) => Some(if h.received > e.received { h } else { e }),
+            (e, h) => e.or(h),
+        };
+        let (lease, fence) = newest.map_or((s.lease, s.fence), |h| (h.lease, h.fence));
+        let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { fence };
+        timing::claim_wait(lease, fence, s.drift_ppm, s.margin)
+    }
+
+    /// What the next heartbeat echoes. `turn` alternates from frame to frame of a path: every second one on every path
+    /// echoes the hello of a life that is not known yet, so that neither starves the other.
+    #[must_use]
+    pub fn to_echo(&self, s: &Settings, now: Instant, turn: bool) -> Option<Heard> {
+        let hello = self.hello.filter(|h| now.since(h.received) <= s.lease);
+        match (self.echo, hello) {
+            (Some(e), Some(h)) => Some(if turn || s.planted.has(Fault::HelloStarves) { h } else { e }),
+            (e, h) => e.or(h),
+        }
+    }
+
+    /// The peer's present life, once known.
+    #[must_use]
+    pub fn boot(&self) -> Option<BootId> {
+        self.boot
+    }
+
+    /// The newest applied frame.
+    #[must_use]
+    pub fn last(&self) -> Option<&Heartbeat> {
+        self.last.as_ref()
+    }
+
+    /// When the newest applied frame came; `None` before the first one.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.last.map(|_| self.heard_at)
+    }
+
+    /// Heard within `within`.
+    #[must_use]
+    pub fn heard_within(&self, now: Instant, within: Duration) -> bool {
+        self.heard_at().is_some_and(|at| now.since(at) < within)
+    }
+
+    /// In touch: the newest frame is fresh and shows that the peer heard us freshly.
+    #[must_use]
+    pub fn in_touch(&self, s: &Settings, now: Instant) -> bool {
+        self.heard_within(now, s.lease) && self.echoed.is_some_and(|at| at + s.lease > now)
+    }
+
+    /// `sent_at` of our frame that the peer's newest frame echoes.
+    #[must_use]
+    pub fn echoed(&self) -> Option<Instant> {
+        self.echoed
+    }
+
+    /// When the newest rival frame came.
+    #[must_use]
+    pub fn rival_at(&self) -> Option<Instant> {
+        self.rival_at
+    }
+
+    /// Until then a rival that we heard may still be serving.
+    #[must_use]
+    pub fn rival_until(&self) -> Instant {
+        self.rival_until
+    }
+
+    /// When the newest rival frame without a fresh echo of us came.
+    #[must_use]
+    pub fn blocked_at(&self) -> Option<Instant> {
+        self.blocked_at
+    }
+
+    /// When anything authentic of the peer came last, of whatever life.
+    #[must_use]
+    pub fn any_at(&self) -> Option<Instant> {
+        self.any_at
+    }
+
+    /// When a frame of another life than the present one came last.
+    #[must_use]
+    pub fn other_boot_at(&self) -> Option<Instant> {
+        self.other_boot_at
+    }
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Peer::new()
+    }
+}
+
+fn heard(f: &Heartbeat, now: Instant) -> Heard {
+    Heard { boot: f.boot, sent_at: f.sent_at, received: now, lease: f.lease, fence: f.fence }
+}

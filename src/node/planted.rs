@@ -1,0 +1,119 @@
+//! Safety rules that a test can undo one at a time, to see that the simulator or the model notices.
+//!
+//! The shipped binary is built without the feature `planted-faults`: there [`Planted`] has no size and [`Planted::has`]
+//! is the constant `false`, so no rule can be undone in it.
+
+/// One rule, undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// A voter forgets that it must never serve a term it voted for or below.
+    NoVoteFloor,
+    /// A node that is yielding grants and votes as if it were passive.
+    GrantsInYielding,
+    /// A node that is claiming or serving goes on granting.
+    GrantsInClaiming,
+    /// A frame of any boot is taken for the peer's present one.
+    AcceptsAnyBoot,
+    /// Every heartbeat echoes the hello as long as there is one, so that the path starves.
+    HelloStarves,
+    /// Quorum by the share of answered pings in the mean, not by whole rounds.
+    QuorumByMean,
+    /// The claim wait is taken with the claimer's own fence bound.
+    OwnFenceBound,
+    /// Drift is reckoned for the lease only.
+    DriftOnLeaseOnly,
+    /// The watchdog is fed while yielding, whether there is a right or not.
+    FeedsInYielding,
+    /// Any frame without a fresh echo blocks the quorum right, whether its sender could claim or not.
+    UnheardBlocks,
+    /// Both nodes draw terms from one sequence.
+    NoParity,
+    /// After a late wake-up the node acts before it looks at its right.
+    SpeaksBeforeLooking,
+    /// After a late wake-up the clocks of silence and quorum go on.
+    LateKeepsClocks,
+    /// A vote counts although its lease has expired.
+    StaleVote,
+    /// Operator's orders are carried out whatever term they were given in.
+    OrderWithoutTerm,
+    /// A claim in silence does not wait for the peer's fence.
+    NoFenceWait,
+    /// A claim in silence does not wait out its own last promise.
+    NoPromise,
+    /// A claim in silence does not need unbroken quorum.
+    NoQuorumWait,
+    /// Frames that came before are applied again.
+    AcceptsReplay,
+    /// Serves before its term is on disk.
+    NotPersisted,
+    /// After persisting, the conditions are not looked at again.
+    NoRecheck,
+    /// A reserved term of an aborted claim may be used again.
+    NotBurnt,
+    /// Votes for a peer whose data are older, and claims with stale data where the policy says hold.
+    StaleSource,
+    /// The kernel's panic text counts however old the last heartbeat on that line is.
+    PanicWithoutAge,
+    /// A rival's claim wait is not restarted by its frames.
+    RivalIgnored,
+    /// A lease is granted from the moment of receipt of the grant, not of what it echoes.
+    LeaseFromReceipt,
+    /// A fence bound that grows keeps the leases granted under the smaller one.
+    FenceGrowthKeepsLease,
+    /// A Claiming or Active node votes.
+    VotesInAnyRole,
+    /// Votes while its addresses may still be up.
+    VotesBeforeDown,
+    /// Speaks with a new boot id before its addresses are confirmed down.
+    SpeaksBeforeDown,
+    /// A witness that never reflected counts for the quorum.
+    UnprovenCounts,
+    /// The forced right outlives a frame of the peer.
+    ForcedForEver,
+    /// The farewell right outlives a frame of the peer, and the farewell mark is not looked at.
+    FarewellForgotten,
+    /// A served-alone mark is not cleared before the peer is called eligible.
+    AloneKept,
+    /// A rival frame without a fresh echo does not end the quorum right.
+    NeverBlocked,
+    /// Boot alone does not wait.
+    NoBootWait,
+}
+
+/// The set of rules that are undone: empty, unless a test fills it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Planted {
+    #[cfg(feature = "planted-faults")]
+    bits: u64,
+}
+
+impl Planted {
+    /// Nothing is undone.
+    pub const NONE: Planted = Planted {
+        #[cfg(feature = "planted-faults")]
+        bits: 0,
+    };
+
+    /// The set with `fault` undone as well.
+    #[cfg(feature = "planted-faults")]
+    #[must_use]
+    pub const fn with(self, fault: Fault) -> Planted {
+        Planted { bits: self.bits | 1 << fault as u8 }
+    }
+
+    /// Whether `fault` is undone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(self, fault: Fault) -> bool {
+        #[cfg(feature = "planted-faults")]
+        {
+            self.bits & (1 << fault as u8) != 0
+        }
+        #[cfg(not(feature = "planted-faults"))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}

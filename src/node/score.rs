@@ -1,0 +1,74 @@
+//! Arbitration in touch: who sees fewer surrenders, and who is better when nobody serves.
+
+use super::Node;
+use super::settings::StaleData;
+use crate::time::Instant;
+use crate::wire::heartbeat::Heartbeat;
+use crate::wire::pair::{Role, Score, Side};
+
+impl Node {
+    /// Own score.
+    pub(super) fn score(&self, now: Instant) -> Score {
+        let mut links = 0u8;
+        for (i, interval) in self.s.intervals.iter().enumerate() {
+            if interval.is_some() && self.carriers & (1 << i) != 0 {
+                links += 1;
+            }
+        }
+        Score {
+            services: u8::from(self.services_healthy),
+            witnesses: u8::try_from(self.rounds.reached(&self.s, now).count_ones()).expect("at most 8"),
+            carriers: links,
+        }
+    }
+
+    /// As Active: surrender when the peer has been fitter for `settle`, or is preferred, fit and in sync.
+    pub(super) fn arbitrate(&mut self, now: Instant) {
+        let peer = self.peer.last().copied().filter(|f| {
+            self.role == Role::Active
+                && self.surrender.is_none()
+                && self.peer.in_touch(&self.s, now)
+                && self.lease > now
+                && self.peer_eligible(now)
+                && self.timings_fit()
+                && self.data_permits(f)
+        });
+        let own = self.score(now);
+        let outscored = peer.is_some_and(|f| f.score > own);
+        let preferred =
+            peer.is_some_and(|f| self.s.prefer == Some(f.node) && f.score >= own && self.peer_data_current(&f));
+        since(&mut self.outscored_since, now, outscored);
+        since(&mut self.preferred_since, now, preferred);
+        if now < self.arbitrate_after {
+            return;
+        }
+        if self.outscored_since.is_some_and(|at| now.since(at) >= self.s.settle) {
+            self.surrender = Some("the peer is fitter");
+        } else if self.preferred_since.is_some_and(|at| now.since(at) >= self.s.hold_down) {
+            self.surrender = Some("the peer is preferred");
+        }
+    }
+
+    fn data_permits(&self, f: &Heartbeat) -> bool {
+        self.peer_data_current(f) || !self.services_healthy || self.s.stale_data == StaleData::Serve
+    }
+
+    /// Neither serves: newest lineage, then fresher data, then fitter, then preferred, then the lower name is better.
+    pub(super) fn peer_is_better(&self, f: &Heartbeat) -> bool {
+        let data = |generation: u64, stale: u8| if self.s.mirrored { (generation, u8::MAX - stale) } else { (0, 0) };
+        let ours = data(self.data.generation.term, self.data.stale_trees);
+        let theirs = data(f.data.generation.term, f.data.stale_trees);
+        // Scores of a node that has just booted say little: only whether its services work counts here.
+        let (our_health, their_health) = (u8::from(self.services_healthy), f.score.services);
+        let rank = |side: Side| (self.s.prefer == Some(side), side == Side::A);
+        (theirs, their_health, rank(f.node)) > (ours, our_health, rank(self.s.node))
+    }
+}
+
+fn since(mark: &mut Option<Instant>, now: Instant, on: bool) {
+    match (on, *mark) {
+        (true, None) => *mark = Some(now),
+        (false, _) => *mark = None,
+        (true, Some(_)) => {}
+    }
+}

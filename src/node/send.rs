@@ -1,0 +1,236 @@
+//! What goes out: heartbeats when due, witness rounds, renewals, feeds; alarms and status.
+
+use super::event::{Action, Note};
+use super::planted::Fault;
+use super::settings::FIRST_REFLECTED;
+use super::status::{Alarm, Alarms, Blocker, Blockers, Hold, RightKind, Status};
+use super::{ClaimBy, Node, timing};
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::{Echo, Heartbeat};
+use crate::wire::pair::Role;
+
+impl Node {
+    /// Rounds at full rate while joining, claiming, or as soon as a heartbeat is late in either direction.
+    pub(super) fn update_rate(&mut self, now: Instant) {
+        let late_after = self.late_after();
+        let echoes_late = self.peer.echoed().is_none_or(|at| now.since(at) > late_after + self.s.lease / 4);
+        let full = matches!(self.role, Role::Joining | Role::Claiming)
+            || !self.peer.heard_within(now, late_after)
+            || echoes_late;
+        if full && !self.full_rate {
+            self.rounds.hurry(&self.s, now);
+        }
+        self.full_rate = full;
+    }
+
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.full_rate = true;
+        self.rounds.hurry(&self.s, now);
+    }
+
+    /// A heartbeat is late after one and a half intervals of the slowest path that can carry a lease.
+    fn late_after(&self) -> Duration {
+        let carries = |d: &&Duration| **d <= self.s.lease / 3;
+        let slowest = self.s.intervals.iter().flatten().filter(carries).max().copied();
+        slowest.unwrap_or(self.s.round_idle) * 3 / 2
+    }
+
+    pub(super) fn renew_and_feed(&mut self, now: Instant) {
+        if self.serving()
+            && !self.fenced
+            && let Some(until) = self.right_until_capped(now)
+            && until != self.renewed
+        {
+            self.renewed = until;
+            self.push(Action::Renew { until });
+        }
+        let in_order = (self.down && self.role != Role::Active)
+            || self.right(now).is_some()
+            || (self.s.planted.has(Fault::FeedsInYielding) && self.role == Role::Yielding);
+        if in_order && now >= self.next_feed {
+            self.next_feed = now + self.s.feed;
+            self.push(Action::Feed);
+        } else if now >= self.next_feed {
+            // Not fed: look again soon, the addresses may come down any moment.
+            self.next_feed = now + self.s.lease / 8;
+        }
+        if let Some(claim) = self.claim
+            && claim.by == ClaimBy::Silence
+            && now >= self.probe_at
+        {
+            self.probe_at = now + self.s.lease / 2;
+            self.push(Action::Probe);
+        }
+    }
+
+    /// Sends what is due. Until the addresses are known to be down, nothing: a frame with our boot id says that whatever
+    /// ran here before is gone.
+    pub(super) fn speak(&mut self, now: Instant) {
+        if !self.down && self.role == Role::Joining && !self.s.planted.has(Fault::SpeaksBeforeDown) {
+            return;
+        }
+        for path in 0..FIRST_REFLECTED {
+            let i = path as usize;
+            let Some(interval) = self.s.intervals[i] else { continue };
+            if now >= self.next_send[i] {
+                self.next_send[i] = now + interval;
+                self.send(now, path);
+            }
+        }
+        if self.s.witnesses > 0 && now >= self.rounds.next_at() {
+            let round = self.rounds.start(&self.s, now, self.full_rate);
+            for witness in 0..self.s.witnesses {
+                self.push(Action::Ping { witness, round });
+                self.send(now, FIRST_REFLECTED + witness);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, path: u8) {
+        let i = path as usize;
+        self.turns[i] = !self.turns[i];
+        let echoed = self.peer.to_echo(&self.s, now, self.turns[i]);
+        let grants = self.role.is_passive()
+            || (self.s.planted.has(Fault::GrantsInYielding) && self.role == Role::Yielding)
+            || (self.s.planted.has(Fault::GrantsInClaiming) && self.role == Role::Claiming);
+        if grants && let Some(e) = echoed {
+            let fence = if self.s.planted.has(Fault::OwnFenceBound) { self.fence_bound } else { e.fence };
+            let wait = timing::claim_wait(e.lease, fence, self.s.drift_ppm, self.s.margin);
+            self.promise = self.promise.max(timing::after(e.received, wait));
+        }
+        self.sequences[i] += 1;
+        self.content += 1;
+        let heartbeat = Heartbeat {
+            node: self.s.node,
+            boot: self.s.boot,
+            path,
+            path_sequence: self.sequences[i],
+            content_sequence: self.content,
+            sent_at: now,
+            role: self.role,
+            quorum: self.rounds.quorum(&self.s, now),
+            intent: self.has_intent(now),
+            eligible: self.eligible(),
+            farewell: self.says_farewell(),
+            lease: self.s.lease,
+            fence: self.fence_bound,
+            interval: self.s.fastest(),
+            served: self.want.served,
+            top: self.told_top(),
+            vote: self.vote_out,
+            echo: echoed.map(|e| Echo { boot: e.boot, sent_at: e.sent_at }),
+            reached: self.rounds.reached(&self.s, now),
+            heard: self.rounds.heard(&self.s, now),
+            score: self.score(now),
+            data: self.data,
+            digest: self.s.digest,
+        };
+        self.push(Action::Send(heartbeat));
+    }
+
+    /// We would serve if we were voted for.
+    fn eligible(&self) -> bool {
+        matches!(self.role, Role::Joining | Role::Standby | Role::Claiming)
+            && self.down
+            && self.holds.is_empty()
+            && self.services_healthy
+    }
+
+    pub(super) fn update_alarms(&mut self, now: Instant) {
+        let mut alarms = Alarms::NONE;
+        let peer = self.peer.last();
+        let quorum = self.rounds.quorum(&self.s, now);
+        alarms.set(Alarm::PeerSilent, !self.peer.heard_within(now, self.s.lease));
+        alarms.set(Alarm::ConfigDiffers, peer.is_some_and(|f| f.digest != self.s.digest));
+        alarms.set(Alarm::TimingsBreak, !self.timings_fit());
+        alarms.set(Alarm::Unfenced, self.fence_bound.is_none());
+        alarms.set(Alarm::PeerUnfenced, peer.is_some_and(|f| f.fence.is_none()));
+        alarms.set(Alarm::NoQuorum, self.s.witnesses > 0 && !quorum);
+        alarms.set(Alarm::Unproven, self.unproven());
+        alarms.set(Alarm::FencingFailed, self.conflict(now));
+        alarms.set(Alarm::ServesStale, self.role == Role::Active && !self.data_current());
+        alarms.set(Alarm::Forced, self.role == Role::Active && self.forced);
+        alarms.set(Alarm::TwoActive, self.two_active);
+        alarms.set(Alarm::NotDown, !self.down && !self.serving());
+        alarms.set(Alarm::Disk, self.disk_fails);
+        alarms.set(Alarm::Memory, self.memory_damaged);
+        alarms.set(Alarm::Strikes, self.holds.has(Hold::Strikes));
+        alarms.set(Alarm::Service, !self.services_healthy);
+        alarms.set(Alarm::Carrier, self.holds.has(Hold::Carrier));
+        alarms.set(Alarm::PeerPanicked, self.panic.is_some());
+        for &alarm in Alarm::ALL {
+            match (self.alarms.has(alarm), alarms.has(alarm)) {
+                (false, true) => self.note(Note::Raised(alarm)),
+                (true, false) => self.note(Note::Cleared(alarm)),
+                _ => {}
+            }
+        }
+        self.alarms = alarms;
+    }
+
+    /// Too few witnesses are proven for any quorum.
+    fn unproven(&self) -> bool {
+        let n = u32::from(self.s.witnesses);
+        let proven = self.rounds.proven();
+        let have = proven.count_ones();
+        n > 0 && self.s.require_reflection && !(2 * have > n || (2 * have == n && proven & 1 != 0))
+    }
+
+    fn blockers(&self, now: Instant) -> Blockers {
+        let mut blockers = Blockers::NONE;
+        let quorum = self.rounds.quorum(&self.s, now);
+        blockers.set(Blocker::PeerServes, self.peer.rival_at().is_some_and(|at| at + self.s.lease >= now));
+        blockers.set(Blocker::NoWitness, self.s.witnesses == 0);
+        blockers.set(Blocker::NoQuorum, self.s.witnesses > 0 && !quorum);
+        blockers.set(Blocker::Unproven, self.unproven());
+        blockers.set(Blocker::PeerUnfenced, self.peer.last().is_some_and(|f| f.fence.is_none()));
+        blockers.set(Blocker::Timings, !self.timings_fit());
+        blockers.set(Blocker::Held, !self.holds.is_empty());
+        blockers.set(Blocker::Conflict, self.conflict(now));
+        let boot_wait = !self.met && !self.want.alone && now < self.booted + self.s.boot_wait;
+        blockers.set(Blocker::BootWait, boot_wait);
+        blockers.set(Blocker::Burnt, now < self.no_claim_until);
+        blockers
+    }
+
+    /// The state of the node, copied out.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let peer = self.peer.last();
+        Status {
+            role: self.role,
+            since: self.since,
+            why: self.why,
+            served: self.want.served,
+            top: self.top(),
+            right: self.right(now),
+            fence: self.fence_bound,
+            holds: self.holds,
+            blockers: self.blockers(now),
+            alarms: self.alarms,
+            peer_boot: self.peer.boot(),
+            peer_role: peer.map(|f| f.role),
+            peer_heard_at: self.peer.heard_at(),
+            in_touch: self.peer.in_touch(&self.s, now),
+            peer_eligible: self.peer_eligible(now),
+            peer_blocked: self.peer_blocked(now),
+            config_matches: peer.is_none_or(|f| f.digest == self.s.digest),
+            peer_fence: peer.map(|f| f.fence),
+            claim_wait: self.claim_wait(),
+            score: self.score(now),
+            data: self.data,
+            data_current: self.data_current(),
+            reached: self.rounds.reached(&self.s, now),
+            heard: self.rounds.heard(&self.s, now),
+            proven: self.rounds.proven(),
+            quorum: self.rounds.quorum(&self.s, now),
+            handover: self.handover,
+        }
+    }
+
+    /// The kind of right held now, for tests and logs.
+    #[must_use]
+    pub fn right_kind(&self, now: Instant) -> Option<RightKind> {
+        self.right(now).map(|r| r.kind)
+    }
+}

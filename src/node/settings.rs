@@ -1,0 +1,91 @@
+//! What a node is told once, at its start.
+
+use super::planted::Planted;
+use crate::time::Duration;
+use crate::wire::pair::{BootId, Side};
+
+/// Witnesses at most: one bit each in a heartbeat.
+pub const WITNESSES: usize = 8;
+/// Paths at most: null modem, crossover, LAN and one reflected path a witness.
+pub const PATHS: usize = FIRST_REFLECTED as usize + WITNESSES;
+/// Path of the serial null modem.
+pub const NULL_MODEM: u8 = 0;
+/// Path of the crossover cable.
+pub const CROSSOVER: u8 = 1;
+/// Path of raw frames over the LAN.
+pub const LAN: u8 = 2;
+/// Path through witness 0; witness i has `FIRST_REFLECTED + i`.
+pub const FIRST_REFLECTED: u8 = 3;
+
+/// Whether a box may serve data that are perhaps not the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StaleData {
+    /// Serve, with an alarm.
+    Serve,
+    /// Stay held.
+    Hold,
+}
+
+/// All settings of a node. `config` makes them and has checked every inequality between them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which box we are.
+    pub node: Side,
+    /// Random, new at every start.
+    pub boot: BootId,
+    /// Length of the leases that we need: L.
+    pub lease: Duration,
+    /// Our fence bound at the start: F. `None` until a belt is known to hold.
+    pub fence: Option<Duration>,
+    /// Clock drift reckoned with, parts per million.
+    pub drift_ppm: u32,
+    /// Added to every claim wait: at least the worst lateness of the loop.
+    pub margin: Duration,
+    /// Heartbeat interval of each direct path, `None` where the board has no such path.
+    pub intervals: [Option<Duration>; FIRST_REFLECTED as usize],
+    /// Number of witnesses configured. The first listed one decides a tie.
+    pub witnesses: u8,
+    /// Interval of witness rounds at full rate: p.
+    pub round: Duration,
+    /// Interval of witness rounds in peace.
+    pub round_idle: Duration,
+    /// Witnesses count for a quorum only while reflection through them is proven.
+    pub require_reflection: bool,
+    /// How long a difference of scores must last before the Active node surrenders.
+    pub settle: Duration,
+    /// How long a fault must be gone before the node is a candidate again; also the pause between moves.
+    pub hold_down: Duration,
+    /// Silence at boot before a node that never met its peer claims.
+    pub boot_wait: Duration,
+    /// The node that should serve when both are fit.
+    pub prefer: Option<Side>,
+    /// Whether stale data may be served.
+    pub stale_data: StaleData,
+    /// Mirrored trees are configured; without any the data are always current.
+    pub mirrored: bool,
+    /// The kernel's panic text on the null modem counts as proof of death.
+    pub panic_text: bool,
+    /// How often the watchdog wants to be fed.
+    pub feed: Duration,
+    /// How long an orderly surrender may take before it becomes a fence.
+    pub stop_timeout: Duration,
+    /// Digest of the configuration that both boxes must share.
+    pub digest: u64,
+    /// Rules undone by a test; always [`Planted::NONE`] in the shipped program.
+    pub planted: Planted,
+}
+
+impl Settings {
+    /// The shortest interval at which we send on any direct path; the round's where there is none.
+    #[must_use]
+    pub fn fastest(&self) -> Duration {
+        self.intervals.iter().flatten().copied().min().unwrap_or(self.round)
+    }
+
+    /// Bits of the configured witnesses.
+    #[must_use]
+    pub fn witness_mask(&self) -> u8 {
+        assert!(self.witnesses as usize <= WITNESSES);
+        if self.witnesses >= 8 { 0xff } else { (1u8 << self.witnesses) - 1 }
+    }
+}

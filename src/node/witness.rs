@@ -1,0 +1,256 @@
+//! Witness rounds: who answers, whether that makes a quorum, since when without a break, and through whom we are heard.
+//!
+//! A round is a ping and a reflected heartbeat to every witness, back to back. It is good if the witnesses that answered its
+//! ping within `L / 8` of sending form a quorum. Two nodes that both see three good of four consecutive rounds have a good
+//! round in common in time, and so have heard each other through a witness that is in both quorums.
+
+use super::planted::Fault;
+use super::settings::{Settings, WITNESSES};
+use super::timing;
+use crate::time::{Duration, Instant};
+
+/// Rounds remembered: four to judge, and as many as are sent (every `L / 16`) while an answer may still come (`L / 8`),
+/// twice over.
+const KEPT: usize = 8;
+/// Consecutive rounds that are judged together.
+const WINDOW: usize = 4;
+/// Good ones among them that make a quorum.
+const GOOD: usize = 3;
+/// A witness is reached while an answer came within this many idle rounds: one may be lost.
+const REACHED_ROUNDS: u32 = 3;
+/// Reflection is seen while a reflected heartbeat came within this many idle rounds.
+const REFLECTED_ROUNDS: u32 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Round {
+    number: u32,
+    sent: Instant,
+    /// Sent at full rate, one round interval after the one before.
+    full: bool,
+    answered: u8,
+}
+
+/// The rounds of one node.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    recent: heapless::Deque<Round, KEPT>,
+    next_number: u32,
+    next_at: Instant,
+    last_full: bool,
+    /// Quorum has been unbroken since then.
+    unbroken_since: Instant,
+    /// The quorum right ends then.
+    right_until: Instant,
+    reached_at: [Instant; WITNESSES],
+    reflected_at: [Instant; WITNESSES],
+    rtt: [Duration; WITNESSES],
+    proven: u8,
+}
+
+impl Rounds {
+    /// No round sent yet; `proven` witnesses were proven at the last contact.
+    #[must_use]
+    pub fn new(now: Instant, proven: u8) -> Rounds {
+        Rounds {
+            recent: heapless::Deque::new(),
+            next_number: 1,
+            next_at: now,
+            last_full: false,
+            unbroken_since: now,
+            right_until: Instant::BOOT,
+            reached_at: [Instant::BOOT; WITNESSES],
+            reflected_at: [Instant::BOOT; WITNESSES],
+            rtt: [Duration::ZERO; WITNESSES],
+            proven,
+        }
+    }
+
+    /// When the next round is due.
+    #[must_use]
+    pub fn next_at(&self) -> Instant {
+        self.next_at
+    }
+
+    /// The rate just went up: do not sit out the rest of an idle interval.
+    pub fn hurry(&mut self, s: &Settings, now: Instant) {
+        self.next_at = self.next_at.min(now + s.round);
+    }
+
+    /// Starts a round and returns its number.
+    pub fn start(&mut self, s: &Settings, now: Instant, full: bool) -> u32 {
+        if self.recent.is_full() {
+            self.recent.pop_front();
+        }
+        let number = self.next_number;
+        self.next_number = self.next_number.wrapping_add(1);
+        // The first round at full rate follows an idle gap: it may be in no window with those before it. Nor may one that
+        // a late loop sent long after the round before.
+        let late = self.recent.back().is_none_or(|r| now.since(r.sent) > timing::late_limit(s.lease));
+        let unbroken = full && self.last_full && !late;
+        self.recent.push_back(Round { number, sent: now, full: unbroken, answered: 0 }).expect("room was made above");
+        self.last_full = full;
+        if !unbroken {
+            self.unbroken_since = now;
+        }
+        self.next_at = now + if full { s.round } else { s.round_idle };
+        number
+    }
+
+    /// Witness `witness` answered round `number`.
+    pub fn pong(&mut self, s: &Settings, now: Instant, witness: u8, number: u32) {
+        if witness >= s.witnesses {
+            return;
+        }
+        let limit = timing::answer_limit(s.lease);
+        let Some(round) = self.recent.iter_mut().find(|r| r.number == number) else { return };
+        let w = witness as usize;
+        self.reached_at[w] = now;
+        self.rtt[w] = now.since(round.sent);
+        if now.since(round.sent) <= limit {
+            round.answered |= 1 << witness;
+        }
+        self.extend_right(s);
+    }
+
+    /// A heartbeat of the peer came through witness `witness`.
+    pub fn reflected(&mut self, now: Instant, witness: u8) {
+        if let Some(at) = self.reflected_at.get_mut(witness as usize) {
+            *at = now;
+        }
+    }
+
+    /// Forgets every round: what was promised before `now` no longer holds.
+    pub fn forget(&mut self, now: Instant) {
+        self.recent.clear();
+        self.last_full = false;
+        self.right_until = Instant::BOOT;
+        self.unbroken_since = now;
+    }
+
+    /// We were away: the clock of unbroken quorum starts again.
+    pub fn restart_clock(&mut self, now: Instant) {
+        self.unbroken_since = now;
+    }
+
+    /// Looks for a break: two bad rounds of any four consecutive ones.
+    pub fn expire(&mut self, s: &Settings, now: Instant) {
+        let limit = timing::answer_limit(s.lease);
+        let bad = self
+            .recent
+            .iter()
+            .rev()
+            .filter(|r| now.since(r.sent) > limit)
+            .take(WINDOW)
+            .filter(|r| !self.counts(s, r.answered))
+            .count();
+        if bad > WINDOW - GOOD && !(s.planted.has(Fault::QuorumByMean) && bad < WINDOW) {
+            self.unbroken_since = now;
+        }
+    }
+
+    /// Three of the last four rounds whose outcome is known were good.
+    #[must_use]
+    pub fn quorum(&self, s: &Settings, now: Instant) -> bool {
+        let limit = timing::answer_limit(s.lease);
+        let mut known = 0;
+        let mut good = 0;
+        for r in self.recent.iter().rev() {
+            let is_good = self.counts(s, r.answered);
+            if !is_good && now.since(r.sent) <= limit {
+                continue;
+            }
+            known += 1;
+            good += usize::from(is_good);
+            if known == WINDOW {
+                break;
+            }
+        }
+        let needed = if s.planted.has(Fault::QuorumByMean) { 1 } else { GOOD };
+        known == WINDOW
+            && good >= needed
+            && self.recent.back().is_some_and(|r| now.since(r.sent) <= s.round_idle + limit)
+    }
+
+    /// Since when the quorum has been unbroken, at full rate.
+    #[must_use]
+    pub fn unbroken_since(&self) -> Instant {
+        self.unbroken_since
+    }
+
+    /// End of the quorum right; in the past if there is none.
+    #[must_use]
+    pub fn right_until(&self) -> Instant {
+        self.right_until
+    }
+
+    fn extend_right(&mut self, s: &Settings) {
+        let rounds = self.recent.as_slices();
+        let at = |i: usize| if i < rounds.0.len() { rounds.0[i] } else { rounds.1[i - rounds.0.len()] };
+        for first in 0..self.recent.len().saturating_sub(GOOD - 1) {
+            let window = first..self.recent.len().min(first + WINDOW);
+            // Rounds after the first must have followed it at full rate, else a heartbeat had no chance in between.
+            let full = window.clone().skip(1).all(|i| at(i).full);
+            let good = window.filter(|&i| self.counts(s, at(i).answered)).count();
+            let needed = if s.planted.has(Fault::QuorumByMean) { 1 } else { GOOD };
+            if full && good >= needed {
+                self.right_until = self.right_until.max(at(first).sent + s.lease / 2);
+            }
+        }
+    }
+
+    /// More than half of the configured witnesses, or half with the first-listed one among them: any two quorums share one.
+    fn counts(&self, s: &Settings, answered: u8) -> bool {
+        let counted = if s.require_reflection && !s.planted.has(Fault::UnprovenCounts) {
+            answered & self.proven
+        } else {
+            answered
+        };
+        let n = u32::from(s.witnesses);
+        let have = (counted & s.witness_mask()).count_ones();
+        n > 0 && (2 * have > n || (2 * have == n && counted & 1 != 0))
+    }
+
+    /// Bits of the witnesses that answer.
+    #[must_use]
+    pub fn reached(&self, s: &Settings, now: Instant) -> u8 {
+        self.seen(s, now, &self.reached_at, s.round_idle * REACHED_ROUNDS)
+    }
+
+    /// Bits of the witnesses through which the peer's heartbeats come.
+    #[must_use]
+    pub fn heard(&self, s: &Settings, now: Instant) -> u8 {
+        self.seen(s, now, &self.reflected_at, s.round_idle * REFLECTED_ROUNDS)
+    }
+
+    fn seen(&self, s: &Settings, now: Instant, at: &[Instant; WITNESSES], within: Duration) -> u8 {
+        let mut bits = 0;
+        for (w, &at) in at.iter().enumerate().take(s.witnesses as usize) {
+            if at > Instant::BOOT && now.since(at) <= within {
+                bits |= 1 << w;
+            }
+        }
+        bits
+    }
+
+    /// The peer, in touch, says through whom it hears us and whom it reaches. A witness is proven when both sides hear each
+    /// other through it, and no longer when both reach it and one of them does not.
+    pub fn compare(&mut self, s: &Settings, now: Instant, peer_reached: u8, peer_heard: u8) {
+        let heard = self.heard(s, now);
+        let both = self.reached(s, now) & peer_reached;
+        let reflects = heard & peer_heard;
+        self.proven = (self.proven | reflects) & !(both & !reflects);
+        self.proven &= s.witness_mask();
+    }
+
+    /// Bits of the proven witnesses.
+    #[must_use]
+    pub fn proven(&self) -> u8 {
+        self.proven
+    }
+
+    /// Last round-trip time of a witness; zero if it never answered.
+    #[must_use]
+    pub fn rtt(&self, witness: u8) -> Duration {
+        self.rtt.get(witness as usize).copied().unwrap_or_default()
+    }
+}
