@@ -1,1 +1,142 @@
 //! Site and board files to typed settings; every timing inequality is checked here.
+//!
+//! ```text
+//! text -> toml tree -> reader (keys.rs says what is known) -> Site, Board -> Settings of each room
+//! ```
+
+pub mod board;
+pub mod digest;
+pub mod key_file;
+pub mod keys;
+pub mod problem;
+mod reader;
+pub mod site;
+mod site_file;
+pub mod timing;
+pub mod value;
+
+use std::path::Path;
+
+use board::Board;
+use key_file::PairKey;
+use problem::Problem;
+use site::Site;
+use timing::{Firing, Plan};
+
+/// A file of this size is no configuration.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+/// Both files, read and found right.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The site file.
+    pub site: Site,
+    /// The board file.
+    pub board: Board,
+    /// The pair's secret.
+    pub key: PairKey,
+    /// What all times are derived from; its inequalities hold.
+    pub plan: Plan,
+    /// Digest of what both boxes must share.
+    pub digest: u64,
+}
+
+/// Reads both files and the key that the site file names.
+///
+/// # Errors
+///
+/// Everything that is wrong with them, at once, in the order of the files.
+pub fn load(site: &Path, board: &Path) -> Result<Config, Vec<Problem>> {
+    let (site_name, board_name) = (site.display().to_string(), board.display().to_string());
+    let texts = (read_text(board, &board_name), read_text(site, &site_name));
+    let (board_text, site_text) = match texts {
+        (Ok(board), Ok(site)) => (board, site),
+        (board, site) => return Err([board.err(), site.err()].into_iter().flatten().collect()),
+    };
+    let (parsed, mut problems) = parse((&site_name, &site_text), (&board_name, &board_text));
+    let key = key_of(&parsed.site, &site_name, &site_text, &mut problems);
+    match key {
+        Some(key) if problems.is_empty() => {
+            let digest = digest::of_site(&parsed.site);
+            Ok(Config { site: parsed.site, board: parsed.board, key, plan: parsed.plan, digest })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// What the texts say, without the key. To be used only if there are no problems.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// The site file.
+    pub site: Site,
+    /// The board file.
+    pub board: Board,
+    /// What times are derived from.
+    pub plan: Plan,
+}
+
+/// Parses both texts, each given with the name of its file. Pure.
+#[must_use]
+pub fn parse(site: (&str, &str), board: (&str, &str)) -> (Parsed, Vec<Problem>) {
+    let (board_source, board_tree) = reader::Source::parse(board.0, board.1);
+    let board = board::read(&board_source, &board_tree);
+    let (site_source, site_tree) = reader::Source::parse(site.0, site.1);
+    let site = site_file::read(&site_source, &site_tree, &board);
+    let plan = plan(&site, &board);
+    let mut problems = board_source.into_problems();
+    problems.extend(site_source.into_problems());
+    (Parsed { site, board, plan }, problems)
+}
+
+/// What times are derived from.
+#[must_use]
+pub fn plan(site: &Site, board: &Board) -> Plan {
+    Plan {
+        timing: site.timing,
+        boot_wait: site.pair.boot_wait,
+        watchdog: board.watchdog.as_ref().map(|dog| Firing {
+            timeout: site.watchdog.timeout,
+            percent: dog.firing_percent,
+            reset_time: dog.reset_time,
+        }),
+        null_modem_baud: board.null_modem.as_ref().map(|port| port.baud),
+    }
+}
+
+fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
+    let problem = |what: String, allowed: &str| Problem {
+        file: name.to_owned(),
+        line: 0,
+        key: String::new(),
+        what,
+        allowed: allowed.to_owned(),
+    };
+    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if size > SIZE_LIMIT {
+        return Err(problem(format!("has {size} bytes"), "allowed: at most 1 MiB"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot be read ({error})"), ""))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        Problem { line, ..problem("is not valid UTF-8".into(), "allowed: UTF-8 text, as TOML demands") }
+    })
+}
+
+fn key_of(site: &Site, name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<PairKey> {
+    let path = &site.pair.key_file;
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let line = 1 + text.lines().position(|line| line.trim_start().starts_with("key-file")).unwrap_or(0);
+    key_file::load(path)
+        .map_err(|what| {
+            problems.push(Problem {
+                file: name.to_owned(),
+                line,
+                key: "pair.key-file".to_owned(),
+                what: format!("{} {what}", path.display()),
+                allowed: "allowed: a file of mode 0600 that belongs to root".to_owned(),
+            });
+        })
+        .ok()
+}

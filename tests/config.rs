@@ -1,0 +1,238 @@
+//! Site and board files: the examples of the manual parse, and whatever is wrong is said with its line, all at once.
+
+use twobox::config::{self, Parsed, site::Schedule, timing::Belt};
+
+const BOARD: &str = r#"
+name = "qemu-q35"
+modules = ["virtio_net", "i6300esb", "ext4"]
+[interface.lan]
+path = "pci-0000:00:02.0"
+[interface.crossover]
+path = "pci-0000:00:03.0"
+[serial.console]
+device = "/dev/ttyS0"
+baud = 115200
+[serial.null-modem]
+device = "/dev/ttyS1"
+[watchdog]
+device = "/dev/watchdog0"
+[storage]
+data = "PARTLABEL=twobox-data"
+"#;
+
+const SITE: &str = r#"
+[pair]
+name = "office"
+key-file = "/etc/twobox/pair.key"
+prefer = "a"
+boot-wait = "60s"
+
+[timing]
+profile = "default"
+
+[node.a]
+lan = "192.0.2.2/24"
+[node.b]
+lan = ["192.0.2.3/24", "2001:db8::3/64"]
+
+[[address]]
+ip = "192.0.2.10/24"
+interface = "lan"
+mac = "virtual"
+
+[[witness]]
+ip = "192.0.2.1"
+
+[[service]]
+name = "web"
+start = ["/usr/sbin/nginx", "-g", "daemon off;"]
+
+[[mirror]]
+tree = "/data/mail"
+on-change = true
+settle = "2s"
+[[mirror]]
+tree = "/data"
+every = "1h"
+"#;
+
+fn parse(site: &str, board: &str) -> (Parsed, Vec<String>) {
+    let (parsed, problems) = config::parse(("site.toml", site), ("board.toml", board));
+    (parsed, problems.iter().map(ToString::to_string).collect())
+}
+
+/// The problems of the good site file with one text replaced by another.
+fn site_with(from: &str, to: &str) -> Vec<String> {
+    assert!(SITE.contains(from), "{from}");
+    parse(&SITE.replacen(from, to, 1), BOARD).1
+}
+
+/// The problems of the good board file with one text replaced by another.
+fn board_with(from: &str, to: &str) -> Vec<String> {
+    assert!(BOARD.contains(from), "{from}");
+    parse(SITE, &BOARD.replacen(from, to, 1)).1
+}
+
+#[test]
+fn a_good_pair_of_files_gives_its_values() {
+    let (parsed, problems) = parse(SITE, BOARD);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(parsed.site.nodes[1].len(), 2);
+    assert!(parsed.site.addresses[0].virtual_mac);
+    assert_eq!(parsed.site.trees[0].schedule, Schedule::OnChange(std::time::Duration::from_secs(2)));
+    assert_eq!(parsed.site.trees[1].max_delete_percent, 25);
+    assert_eq!(parsed.board.null_modem.unwrap().baud, 115_200);
+    // W = 2 s fires at 110 %, twice, and 100 ms until the box is silent
+    assert_eq!(parsed.plan.fence_bound(Belt::Watchdog), Some(std::time::Duration::from_millis(4500)));
+}
+
+#[test]
+fn every_error_is_told_at_once_with_file_line_key_and_remedy() {
+    let site = r#"[pair]
+nane = "office"
+key-file = "pair.key"
+[timing]
+lease = "fast"
+heartbeat = 50
+[node.a]
+lan = "192.0.2.2"
+[node.b]
+wan = "192.0.2.3/24"
+[[address]]
+ip = "192.0.2.0/24"
+[adress]
+[[service]]
+name = "web"
+start = []
+"#;
+    let (_, problems) = parse(site, BOARD);
+    let expected = [
+        "site.toml:1: pair.name: is missing; allowed: 1 to 32 of a-z, 0-9 and -",
+        "site.toml:2: pair.nane: is unknown; did you mean name?",
+        "site.toml:3: pair.key-file: \"pair.key\" is not absolute; allowed: an absolute path",
+        "site.toml:5: timing.lease: \"fast\" is no duration such as \"500ms\", \"2s\", \"1m\" or \"1h\"; allowed: a duration from 10ms to 1m",
+        "site.toml:6: timing.heartbeat: is of the wrong kind (integer); allowed: a duration from 1ms to 10s",
+        "site.toml:8: node.a.lan: \"192.0.2.2\" has no prefix length such as /24; allowed: an address with its prefix length, v4 or v6, or a list of up to 4",
+        "site.toml:9: node.b.lan: is missing; allowed: an address with its prefix length, v4 or v6, or a list of up to 4",
+        "site.toml:10: node.b.wan: the board has no interface \"wan\"; the board's are: crossover, lan",
+        "site.toml:12: address[1].ip: 192.0.2.0 is the address of the network itself; allowed: an address with its prefix length, v4 or v6",
+        "site.toml:13: adress: is unknown; did you mean address?",
+        "site.toml:16: service[1].start: is empty; allowed: a list of strings, the first an absolute path",
+    ];
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn broken_syntax_does_not_hide_the_rest() {
+    let problems = site_with("prefer = \"a\"", "prefer = \"c\"\nname name");
+    assert!(problems.iter().any(|p| p.starts_with("site.toml:6:")), "{problems:#?}");
+    assert!(problems.iter().any(|p| p.contains("pair.prefer: \"c\" is unknown")), "{problems:#?}");
+    assert!(!problems.iter().any(|p| p.contains("missing")), "{problems:#?}");
+}
+
+#[test]
+fn what_breaks_an_inequality_is_refused_where_it_stands() {
+    let timing = "profile = \"default\"";
+    assert_eq!(
+        site_with(timing, "profile = \"default\"\nlease = \"140ms\""),
+        [
+            "site.toml:10: timing.lease: 140ms is less than three heartbeats of 50ms; allowed: lease >= 150ms, or shorter heartbeats"
+        ]
+    );
+    assert_eq!(
+        site_with(timing, "witness = \"32ms\""),
+        [
+            "site.toml:9: timing.witness: 32ms is more than a sixteenth of the lease of 500ms; allowed: witness <= 31.25ms, or a longer lease"
+        ]
+    );
+    assert_eq!(
+        site_with("boot-wait = \"60s\"", "boot-wait = \"5s\""),
+        [
+            "site.toml:6: pair.boot-wait: 5s is shorter than the longest claim wait of 5.055s; allowed: boot-wait >= 5.055s"
+        ]
+    );
+    for profile in ["fast", "fastest"] {
+        assert_eq!(site_with(timing, &format!("profile = \"{profile}\"")), [""; 0]);
+    }
+}
+
+#[test]
+fn limits_hold_and_are_named() {
+    let many = |header: &str, count: usize, body: &dyn Fn(usize) -> String| {
+        (0..count).map(|i| format!("[[{header}]]\n{}\n", body(i))).collect::<String>()
+    };
+    let refused = |extra: &str| parse(&format!("{SITE}\n{extra}"), BOARD).1;
+    let witness = |i: usize| format!("ip = \"192.0.2.{}\"", 100 + i);
+    assert_eq!(refused(&many("witness", 7, &witness)), [""; 0]);
+    assert!(refused(&many("witness", 8, &witness))[0].ends_with("witness[9]: is one too many; allowed: at most 8"));
+    let address = |i: usize| format!("ip = \"192.0.2.{}/24\"", 100 + i);
+    assert_eq!(refused(&many("address", 15, &address)), [""; 0]);
+    assert!(refused(&many("address", 16, &address))[0].contains("allowed: at most 16"));
+    let service = |i: usize| format!("name = \"s{i}\"\nstart = [\"/bin/s\"]");
+    assert_eq!(refused(&many("service", 31, &service)), [""; 0]);
+    assert!(refused(&many("service", 32, &service))[0].contains("allowed: at most 32"));
+    let tree = |i: usize| format!("tree = \"/data/{i}\"");
+    assert_eq!(refused(&many("mirror", 62, &tree)), [""; 0]);
+    assert_eq!(refused(&many("mirror", 70, &tree)).len(), 1);
+}
+
+#[test]
+fn one_address_has_one_owner() {
+    let problems = site_with("ip = \"192.0.2.1\"", "ip = \"192.0.2.3\"");
+    assert_eq!(
+        problems,
+        ["site.toml:22: witness[1].ip: 192.0.2.3 is also an own address of b; allowed: every address once"]
+    );
+    let problems = site_with("ip = \"192.0.2.10/24\"", "ip = \"2001:db8::3/64\"");
+    assert!(problems[0].contains("is also an own address of b"), "{problems:?}");
+}
+
+#[test]
+fn values_of_the_board_are_checked_too() {
+    assert!(board_with("baud = 115200", "baud = 115201")[0].contains("115201 is no speed of a serial port"));
+    assert!(board_with("path = \"pci-0000:00:02.0\"", "")[0].contains("interface.lan: says not how to find"));
+    assert!(board_with("[interface.lan]", "[interface.wan]")[0].contains("has no section [interface.lan]"));
+    assert!(board_with("device = \"/dev/ttyS1\"", "")[0].contains("serial.null-modem.device: is missing"));
+    assert!(board_with("PARTLABEL=", "PARTLABLE=")[0].contains("\"PARTLABLE=\" is unknown"));
+    assert!(board_with("[serial.null-modem]", "[serial.nullmodem]")[0].contains("did you mean null-modem?"));
+}
+
+#[test]
+fn contradictions_of_the_mirror_are_refused() {
+    assert!(site_with("on-change = true", "every = \"1m\"\non-change = true")[0].contains("allowed: one of the two"));
+    assert!(site_with("on-change = true", "")[0].contains("no meaning without on-change"));
+    assert!(site_with("tree = \"/data\"", "tree = \"/data/mail/\"")[0].contains("is listed twice"));
+    assert!(site_with("every = \"1h\"", "max-delete = \"101%\"")[0].contains("out of range"));
+}
+
+#[test]
+fn the_digest_tells_what_matters_from_what_does_not() {
+    let digest = |text: &str| {
+        let (parsed, problems) = parse(text, BOARD);
+        assert_eq!(problems, [""; 0]);
+        (config::digest::of_site(&parsed.site), config::digest::of_timing(&parsed.site.timing))
+    };
+    let base = digest(SITE);
+    // Spelled out defaults, the place of the key and the log level are no difference.
+    let same = SITE.replace("boot-wait = \"60s\"", "boot-wait = \"1m\"\nstale-data = \"serve\"");
+    assert_eq!(digest(&same.replace("/etc/twobox/pair.key", "/etc/pair.key")), base);
+    assert_eq!(digest(&format!("{SITE}[log]\nlevel = \"debug\"\n")), base);
+    let other = digest(&SITE.replace("192.0.2.10", "192.0.2.11"));
+    assert!(other.0 != base.0 && other.1 == base.1);
+    let other = digest(&SITE.replace("profile = \"default\"", "margin = \"60ms\""));
+    assert!(other.0 != base.0 && other.1 != base.1);
+}
+
+#[test]
+fn no_text_whatever_makes_it_panic() {
+    proptest::proptest!(|(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), at in 0..SITE.len())| {
+        let noise = String::from_utf8_lossy(&bytes).into_owned();
+        let mut cut = SITE.to_owned();
+        if cut.is_char_boundary(at) {
+            cut.insert_str(at, &noise);
+        }
+        let _ = parse(&cut, BOARD);
+        let _ = parse(&noise, &noise);
+        let _ = parse(SITE, &noise);
+    });
+}
