@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::wire::pair::Side;
 use super::timing::Timing;
 use super::value::Prefix;
+use crate::wire::pair::Side;
 
 /// Witnesses at most.
 pub const WITNESS_LIMIT: usize = 8;

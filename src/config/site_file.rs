@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::board::Board;
 use super::keys;
 use super::reader::{Section, Source};
-use crate::wire::pair::Side;
 use super::site::{
     ADDRESS_LIMIT, Console, MirrorLink, Observe, OwnAddress, Pair, SERVICE_LIMIT, Schedule, Service, ServiceAddress,
     Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
 };
 use super::timing::{Profile, Timing};
 use super::value;
+use crate::wire::pair::Side;
 
 const SECTIONS: &[&str] = &[
     "pair",
