@@ -1,0 +1,149 @@
+//! All processes of one service, wherever they have hidden.
+//!
+//! Two handles: a cgroup v2 directory where the kernel has one for us (cgroup.kill ends everything at once, cgroups(7)
+//! and kernel Documentation/admin-guide/cgroup-v2.rst), and always a mark in the environment, which offspring inherits
+//! through fork, setsid and double fork. Both have a name that a later life of the daemon knows again.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The mark's variable.
+pub const MARK: &str = "TWOBOX_SERVICE";
+
+/// The processes of one service.
+pub struct Group {
+    /// Value of [`MARK`]: pair, node and service, unique on the box.
+    mark: String,
+    cgroup: Option<Cgroup>,
+}
+
+struct Cgroup {
+    path: PathBuf,
+    procs: OwnedFd,
+}
+
+impl Group {
+    /// The group of `service` under `instance` (pair and node). Makes its control group if it can.
+    #[must_use]
+    pub fn new(instance: &str, service: &str) -> Self {
+        let mark = format!("{instance}/{service}");
+        let cgroup = own_cgroup().and_then(|own| {
+            let path = own.join(format!("twobox.{}", mark.replace('/', ".")));
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
+                _ => {}
+            }
+            let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs")).ok()?;
+            Some(Cgroup { path, procs: procs.into() })
+        });
+        Self { mark, cgroup }
+    }
+
+    /// The mark that a process of this group carries.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// Where a process of this group writes itself.
+    #[must_use]
+    pub fn procs(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.as_ref().map(|cgroup| cgroup.procs.as_fd())
+    }
+
+    /// Nothing of the service is left (zombies do not count).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let populated = self.cgroup.as_ref().is_some_and(|cgroup| {
+            fs::read_to_string(cgroup.path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+        });
+        !populated && self.marked().is_empty()
+    }
+
+    /// Asks all of it to end.
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Ends all of it now. What forks meanwhile is found by the next call: repeat until [`Group::is_empty`].
+    pub fn kill(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            // ENOENT before Linux 5.14; the mark finds them too.
+            let _ = fs::write(cgroup.path.join("cgroup.kill"), "1");
+        }
+        self.signal(Signal::SIGKILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.marked() {
+            match kill(pid, signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => log::warn!("{}: process {pid} takes no {signal}: {errno}", self.mark),
+            }
+        }
+    }
+
+    /// Living processes with our mark. Their number may be given away between reading and signalling only if the process
+    /// ends and 4 million others start in between (pid_max); a pidfd would not close the window, as it is opened by
+    /// number too.
+    fn marked(&self) -> Vec<Pid> {
+        let wanted = format!("{MARK}={}", self.mark);
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| carries(*pid, wanted.as_bytes()))
+            .map(Pid::from_raw)
+            .collect()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.cgroup {
+            let _ = fs::remove_dir(&cgroup.path); // EBUSY: something lives in it, and a later life ends that
+        }
+    }
+}
+
+/// A zombie's environment reads as empty, a kernel thread's too.
+fn carries(pid: i32, wanted: &[u8]) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable == wanted))
+}
+
+/// The cgroup v2 directory that this process lives in, if there is one.
+fn own_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let of_process = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = Path::new(mount_point(&mounts)?).join(of_process.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    own.is_dir().then_some(own)
+}
+
+/// Where cgroup v2 is mounted: fifth field of the line whose type, after ` - `, is `cgroup2` (proc_pid_mountinfo(5)).
+fn mount_point(mountinfo: &str) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        file_system.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_point_is_found_among_the_others() {
+        let text = "\
+            26 21 0:23 / /sys rw,relatime - sysfs sysfs rw\n\
+            31 26 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(text), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point("26 21 0:23 / /sys rw - sysfs sysfs rw\n"), None);
+    }
+}
