@@ -12,9 +12,10 @@
 //! |---|---|---|
 //! | [`time`] | our instant | nothing |
 //! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
+//! | [`netlink`] | the kernel's routing socket | nothing |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
-//! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire |
+//! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
 //! | [`mirror`] | its own process | time, wire |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
@@ -29,6 +30,7 @@ pub mod init;
 pub mod journal;
 pub mod link;
 pub mod mirror;
+pub mod netlink;
 pub mod node;
 pub mod service;
 pub mod state;
