@@ -1,0 +1,422 @@
+//! All of the takeover's sockets and memories in one place, for the loop.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::address::{self, ADDRESSES, ServiceAddress};
+use super::announcer::Announcer;
+use super::clients::{Client, Clients};
+use super::conflict::{Claim, Conflict, Conflicts, Finding};
+use super::packet::{Listener, Sender};
+use super::sysctl::{self, Sysctls};
+use super::virtual_mac::virtual_mac;
+use super::{interface, interface::MACVLAN_PREFIX};
+use crate::netlink::Socket;
+use crate::time::{Duration, Instant};
+use crate::wire::{Mac, arp, neighbor};
+
+/// With a virtual MAC nothing but the announcements keeps the switch's entry for it alive.
+const REFRESH: Duration = Duration::from_secs(60);
+/// Attempts at removal before the addresses count as not down: each is a dump, and a request for each address found.
+const REMOVALS: usize = 3;
+
+/// One service address as the site file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsAddress {
+    /// Address and network.
+    pub address: ServiceAddress,
+    /// Name of the interface that carries it.
+    pub interface: String,
+    /// It has a MAC of its own that moves with it (`mac = "virtual"`).
+    pub virtual_mac: bool,
+}
+
+/// What the takeover must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The pair's name: part of every virtual MAC.
+    pub pair: String,
+    /// At most [`ADDRESSES`].
+    pub addresses: Vec<SettingsAddress>,
+    /// Kernel lifetime of a held address (the fence's `address_lease`); whole seconds.
+    pub lifetime: Duration,
+    /// The lease: how long after a probe an answer counts as one to it.
+    pub lease: Duration,
+}
+
+/// What a former instance had left behind, and was removed at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Service addresses that were still up.
+    pub addresses: usize,
+    /// Macvlans.
+    pub macvlans: usize,
+}
+
+/// A frame of somebody else about one of the service addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Index of the service address.
+    pub address: usize,
+    /// Who.
+    pub mac: Mac,
+    /// What it means. [`Finding::Defend`] has been answered already, by a new announcement in the schedule.
+    pub finding: Finding,
+}
+
+/// A service address and where it goes.
+struct Held {
+    address: ServiceAddress,
+    /// The interface that gets the address: the configured one, or the macvlan on it.
+    index: u32,
+    /// The configured interface.
+    parent: u32,
+    /// Hardware address that clients see.
+    mac: Mac,
+    /// Own hardware address of the configured interface.
+    parent_mac: Mac,
+    virtual_mac: bool,
+    covered: bool,
+    up: bool,
+}
+
+/// Service addresses, announcements and conflicts of this box.
+pub struct Takeover {
+    netlink: Socket,
+    sender: Sender,
+    listeners: Vec<Listener>,
+    sysctls: Sysctls,
+    held: heapless::Vec<Held, ADDRESSES>,
+    addresses: heapless::Vec<ServiceAddress, ADDRESSES>,
+    lifetime: Duration,
+    announcer: Announcer,
+    clients: Clients,
+    conflicts: Conflicts,
+    send_errors: u64,
+}
+
+impl Takeover {
+    /// Opens every socket, removes what a former instance left behind, makes the macvlans, sets the interfaces' sysctls.
+    /// The only call that allocates.
+    ///
+    /// # Errors
+    ///
+    /// Names the interface or the file that is the reason, and what the kernel said. `InvalidInput` for more than
+    /// [`ADDRESSES`] addresses.
+    pub fn open(settings: &Settings) -> io::Result<(Takeover, Leftovers)> {
+        let mut takeover = Takeover {
+            netlink: Socket::open()?,
+            sender: Sender::open()?,
+            listeners: Vec::new(),
+            sysctls: Sysctls::default(),
+            held: heapless::Vec::new(),
+            addresses: heapless::Vec::new(),
+            lifetime: settings.lifetime,
+            announcer: Announcer::new(settings.addresses.iter().any(|a| a.virtual_mac).then_some(REFRESH)),
+            clients: Clients::default(),
+            conflicts: Conflicts::new(settings.lease),
+            send_errors: 0,
+        };
+        for a in &settings.addresses {
+            takeover.addresses.push(a.address).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        }
+        let leftovers = Leftovers {
+            addresses: takeover.take_down()?,
+            macvlans: interface::delete_leftovers(&mut takeover.netlink)?,
+        };
+        for (number, a) in settings.addresses.iter().enumerate() {
+            takeover.prepare(&settings.pair, number, a)?;
+        }
+        takeover.listen()?;
+        Ok((takeover, leftovers))
+    }
+
+    fn prepare(&mut self, pair: &str, number: usize, a: &SettingsAddress) -> io::Result<()> {
+        let parent = interface::find(&mut self.netlink, &a.interface)?;
+        self.sysctls.set(&a.interface, sysctl::PARENT)?;
+        let mut held = Held {
+            address: a.address,
+            index: parent.index,
+            parent: parent.index,
+            mac: parent.mac,
+            parent_mac: parent.mac,
+            virtual_mac: a.virtual_mac,
+            covered: false,
+            up: false,
+        };
+        if a.virtual_mac {
+            let name = format!("{MACVLAN_PREFIX}{number}");
+            held.mac = virtual_mac(pair, a.address.ip);
+            held.index = interface::create_macvlan(&mut self.netlink, parent.index, &name, held.mac).map_err(|e| {
+                io::Error::new(e.kind(), format!("{name}: a macvlan on {} for its virtual MAC: {e}", a.interface))
+            })?;
+            self.sysctls.set(&name, sysctl::MACVLAN)?;
+        }
+        let _ = self.held.push(held); // as many as `addresses`, whose room was checked
+        Ok(())
+    }
+
+    /// One listener for each interface and family.
+    fn listen(&mut self) -> io::Result<()> {
+        let mut parents: Vec<u32> = self.held.iter().map(|h| h.parent).collect();
+        parents.sort_unstable();
+        parents.dedup();
+        for parent in parents {
+            for v4 in [true, false] {
+                let addresses: Vec<IpAddr> = self
+                    .held
+                    .iter()
+                    .filter(|h| h.parent == parent && h.address.ip.is_ipv4() == v4)
+                    .map(|h| h.address.ip)
+                    .collect();
+                if !addresses.is_empty() {
+                    self.listeners.push(Listener::open(parent, &addresses)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Descriptors to wait on for [`Takeover::receive`]; the same set for ever.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.listeners.iter().map(AsFd::as_fd)
+    }
+
+    /// Puts every service address up for the lifetime and starts announcing: [`Takeover::announce`] is due at once.
+    ///
+    /// The caller has looked at the right after its last sleep. The neighbour tables are read afterwards, by
+    /// [`Takeover::learn_clients`]: the broadcast does not wait for them.
+    ///
+    /// # Errors
+    ///
+    /// The first of the kernel's. The other addresses were tried all the same, and are announced.
+    pub fn take_up(&mut self, now: Instant) -> io::Result<()> {
+        let mut result = Ok(());
+        for held in &mut self.held {
+            let done = held.take_up(&mut self.netlink, &self.addresses, self.lifetime);
+            held.up = done.is_ok();
+            result = result.and(done);
+        }
+        self.announcer.start(now);
+        result
+    }
+
+    /// Gives every held address another lifetime from now on. Late or early, it never brings one back that is gone.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: an address is gone, because it expired or because somebody removed it. The caller looks at the clock
+    /// and the right *again*, and then either calls [`Takeover::take_up`] or fences. Other errors are the kernel's.
+    pub fn renew(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for held in self.held.iter_mut().filter(|h| h.up) {
+            let done = address::renew(&mut self.netlink, held.index, held.address, held.covered, self.lifetime);
+            result = result.and(done);
+        }
+        result
+    }
+
+    /// Silences the announcer, takes every service address off every interface of this box, brings the macvlans down, and
+    /// reads back. `Ok` means confirmed: the kernel was asked afterwards and has none of them. The number of addresses that
+    /// were there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; `AddrInUse` if an address is still there after three attempts (somebody adds it again). Not
+    /// confirmed down, so: no vote, no feeding without a right.
+    pub fn take_down(&mut self) -> io::Result<usize> {
+        self.announcer.stop();
+        let mut result = Ok(());
+        for held in &mut self.held {
+            held.up = false;
+            if held.virtual_mac {
+                match interface::set_up(&mut self.netlink, held.index, false) {
+                    // Somebody deleted it: it is down.
+                    Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
+                    done => result = result.and(done),
+                }
+            }
+        }
+        let mut removed = 0;
+        for _ in 0..REMOVALS {
+            let found = address::assigned(&mut self.netlink, &self.addresses)?;
+            if found.is_empty() {
+                return result.map(|()| removed);
+            }
+            for assigned in found {
+                address::remove(&mut self.netlink, assigned)?;
+                removed += 1;
+            }
+        }
+        if self.down()? { result.map(|()| removed) } else { Err(io::Error::from(io::ErrorKind::AddrInUse)) }
+    }
+
+    /// Whether no interface of this box has a service address, read from the kernel now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: nothing is known then.
+    pub fn down(&mut self) -> io::Result<bool> {
+        Ok(address::assigned(&mut self.netlink, &self.addresses)?.is_empty())
+    }
+
+    /// Whether the address of this index is up as far as our own requests went.
+    #[must_use]
+    pub fn held(&self, address: usize) -> bool {
+        self.held.get(address).is_some_and(|h| h.up)
+    }
+
+    /// When [`Takeover::announce`] has something to send.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.announcer.next_deadline()
+    }
+
+    /// Sends the announcements that are due. What cannot be sent is counted: a repetition follows.
+    pub fn announce(&mut self, now: Instant) {
+        let due = self.announcer.due(now, self.clients.all().len());
+        if due.broadcast {
+            for held in self.held.iter().filter(|h| h.up) {
+                let sent = match held.address.ip {
+                    IpAddr::V4(ip) => self.sender.send(held.index, &arp::announcement(held.mac, ip)),
+                    IpAddr::V6(ip) => self.sender.send(held.index, &neighbor::announcement(held.mac, ip)),
+                };
+                self.send_errors += u64::from(sent.is_err());
+            }
+        }
+        for client in &self.clients.all()[due.clients] {
+            for held in self.held.iter().filter(|h| h.up && h.parent == client.index) {
+                let sent = match (held.address.ip, client.ip) {
+                    (IpAddr::V4(ip), IpAddr::V4(to)) => {
+                        self.sender.send(held.index, &arp::request(client.mac, held.mac, ip, to))
+                    }
+                    (IpAddr::V6(ip), IpAddr::V6(to)) => {
+                        self.sender.send(held.index, &neighbor::solicitation(client.mac, held.mac, ip, to))
+                    }
+                    _ => continue,
+                };
+                self.send_errors += u64::from(sent.is_err());
+            }
+        }
+    }
+
+    /// Reads our neighbour tables into the known clients. A few hundred microseconds: while standing by, every few seconds,
+    /// so that the takeover has them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn learn_clients(&mut self) -> io::Result<()> {
+        for at in 0..self.held.len() {
+            let parent = self.held[at].parent;
+            if self.held[..at].iter().all(|h| h.parent != parent) {
+                self.clients.read_neighbors(&mut self.netlink, parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a client that the peer knows, on the interface of service address `address`.
+    pub fn insert_client(&mut self, address: usize, ip: IpAddr, mac: Mac) {
+        if let Some(held) = self.held.get(address) {
+            self.clients.insert(Client { ip, mac, index: held.parent });
+        }
+    }
+
+    /// The clients known here, to be told to the peer.
+    #[must_use]
+    pub fn clients(&self) -> &[Client] {
+        self.clients.all()
+    }
+
+    /// Asks the LAN who has the service addresses, without claiming them. Answers come by [`Takeover::receive`].
+    pub fn probe(&mut self, now: Instant) {
+        for (number, held) in self.held.iter().enumerate() {
+            // From the interface's own hardware address: the macvlan is down.
+            let sent = match held.address.ip {
+                IpAddr::V4(ip) => self.sender.send(held.parent, &arp::probe(held.parent_mac, ip)),
+                IpAddr::V6(ip) => self.sender.send(held.parent, &neighbor::probe(held.parent_mac, ip)),
+            };
+            self.send_errors += u64::from(sent.is_err());
+            self.conflicts.probed(now, number);
+        }
+    }
+
+    /// The next frame of somebody else that claims a service address. To be called until it gives `None`, and before
+    /// the loop sleeps: drain all inputs, then decide.
+    ///
+    /// `peer`: the peer's own hardware address on the LAN, if it is known. The virtual MAC counts as the peer's too: our own
+    /// frames do not come back to us.
+    pub fn receive(&mut self, now: Instant, peer: Option<Mac>) -> Option<Heard> {
+        let mut buffer = [0; 128];
+        for listener in &self.listeners {
+            // An error is the interface's (down, gone): the loop hears of that by its carrier.
+            while let Ok(Some(frame)) = listener.receive(&mut buffer) {
+                let Some((claim, from_peer)) = self.claim(frame, peer) else { continue };
+                let finding = self.conflicts.heard(now, claim, self.held[claim.address].up, from_peer);
+                if finding == Finding::Defend {
+                    self.announcer.again(now);
+                }
+                if finding != Finding::Usual {
+                    return Some(Heard { address: claim.address, mac: claim.mac, finding });
+                }
+            }
+        }
+        None
+    }
+
+    fn claim(&self, frame: &[u8], peer: Option<Mac>) -> Option<(Claim, bool)> {
+        let (ip, mac, answer) = if let Some(arp) = arp::parse(frame) {
+            (IpAddr::V4(arp.sender_ip), arp.sender_mac, arp.operation == arp::REPLY)
+        } else {
+            let neighbor = neighbor::parse(frame).filter(|n| n.kind == neighbor::ADVERTISEMENT)?;
+            (IpAddr::V6(neighbor.target), neighbor.mac, true)
+        };
+        let (address, held) = self.held.iter().enumerate().find(|(_, h)| h.address.ip == ip)?;
+        let own = mac == held.parent_mac;
+        let from_peer = peer == Some(mac) || held.virtual_mac && mac == held.mac;
+        (!own).then_some((Claim { address, mac, answer }, from_peer))
+    }
+
+    /// The last foreign claim of an address within `age`.
+    #[must_use]
+    pub fn conflict(&self, now: Instant, address: usize, age: Duration) -> Option<Conflict> {
+        self.conflicts.last(now, address, age)
+    }
+
+    /// Hardware address that clients see for this service address; also what the egress gate must drop as a source where it
+    /// is virtual.
+    #[must_use]
+    pub fn mac(&self, address: usize) -> Option<Mac> {
+        self.held.get(address).map(|h| h.mac)
+    }
+
+    /// Frames that could not be sent so far.
+    #[must_use]
+    pub fn send_errors(&self) -> u64 {
+        self.send_errors
+    }
+
+    /// Deletes the macvlans and puts the sysctls back: at the end of the program, addresses being down.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn close(mut self) -> io::Result<()> {
+        let deleted = interface::delete_leftovers(&mut self.netlink);
+        self.sysctls.restore()?;
+        deleted.map(|_| ())
+    }
+}
+
+impl Held {
+    fn take_up(&mut self, netlink: &mut Socket, addresses: &[ServiceAddress], lifetime: Duration) -> io::Result<()> {
+        // The parent's addresses count for a macvlan as well: its clients are answered by the parent.
+        self.covered = address::covered(netlink, self.parent, self.address, addresses)?;
+        if self.virtual_mac {
+            interface::set_up(netlink, self.index, true)?;
+        }
+        address::add(netlink, self.index, self.address, self.covered, lifetime)
+    }
+}
