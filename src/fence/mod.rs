@@ -5,6 +5,7 @@
 
 pub mod address_lease;
 pub mod bound;
+pub mod gate;
 pub mod queue;
 pub mod reset;
 pub mod watchdog;

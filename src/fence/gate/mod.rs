@@ -1,0 +1,224 @@
+//! The egress gate: a program in the packets' way that lets nothing pass as holder of a service address once an absolute
+//! time on the boot clock has come.
+//!
+//! The time lies in a map that is mapped into this process, so a renewal is one memory write. Zero is closed, and a new map
+//! is zero. The programs are attached to the interfaces themselves, not as links, so they and the map outlive the daemon:
+//! whatever happens to it, the gate closes by the clock. A new instance attaches its own closed programs before it takes
+//! away those of its predecessor; there is no moment without a gate. Design, limits and figures: docs/gate.md.
+//!
+//! What is trusted to this room is only the closing. That the time written is never beyond the right, and that the right is
+//! looked at before every renewal, is the node's and the loop's duty.
+
+pub mod assembler;
+pub mod bpf;
+mod classifier;
+mod hook;
+pub mod layout;
+mod netlink;
+pub mod program;
+mod queue;
+mod verify;
+
+use core::net::IpAddr;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use hook::Hook;
+pub use queue::Queue;
+pub use verify::{Fault, Verdict};
+
+use crate::time::Instant;
+use bpf::{Map, Program};
+use layout::Direction;
+use program::Guarded;
+
+/// What to guard, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Indexes of the physical interfaces (if_nametoindex(3)) by which a service address can leave.
+    pub interfaces: Vec<u32>,
+    /// Service addresses, at most [`layout::ADDRESSES`].
+    pub addresses: Vec<IpAddr>,
+    /// Virtual MACs, at most [`layout::VIRTUAL_MACS`].
+    pub virtual_macs: Vec<[u8; 6]>,
+    /// The way to attach; none takes tcx where the kernel has it, else the classifier.
+    pub hook: Option<Hook>,
+}
+
+/// The installed gate. Dropping it closes it and leaves it in place; only [`Gate::remove`] takes it away.
+pub struct Gate {
+    map: Map,
+    programs: [Program; 2],
+    settings: Settings,
+    hook: Hook,
+    armed: AtomicBool,
+    /// The last time written, to notice when somebody else writes.
+    written: AtomicU64,
+}
+
+/// Counters of one direction, since the gate was installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Guarded frames that passed.
+    pub passes: u64,
+    /// When the last of them did; zero if none. Two processors that pass frames in the same moment may write in the
+    /// wrong order, some nanoseconds apart.
+    pub last_pass: Instant,
+    /// Dropped frames by service address, in the order of the settings.
+    pub drops: Vec<u64>,
+    /// Dropped for a virtual MAC.
+    pub drops_virtual_mac: u64,
+    /// Dropped because their headers could not be read to the end.
+    pub drops_unreadable: u64,
+}
+
+impl Gate {
+    /// Installs a closed gate on all interfaces, replaces a predecessor's, and proves it by a probe.
+    ///
+    /// On an error some interfaces may carry the new closed gate already: a later call replaces it, and until then nothing
+    /// of a service address passes there.
+    ///
+    /// # Errors
+    /// InvalidInput for too many addresses or interfaces that are not Ethernet; otherwise the kernel's, with the
+    /// interface's index in the message.
+    pub fn install(settings: Settings) -> io::Result<Gate> {
+        if settings.addresses.len() > layout::ADDRESSES || settings.virtual_macs.len() > layout::VIRTUAL_MACS {
+            let most = format!("at most {} addresses and {} virtual MACs", layout::ADDRESSES, layout::VIRTUAL_MACS);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, most));
+        }
+        let map = Map::create()?;
+        let programs = load(&settings, &map)?;
+        let hook = attach(&settings, &programs)?;
+        let (armed, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        let gate = Gate { map, programs, settings, hook, armed, written };
+        let verdict = gate.verify();
+        if verdict.faults.is_empty() {
+            Ok(gate)
+        } else {
+            Err(io::Error::other(format!("the gate was installed and does not hold: {:?}", verdict.faults)))
+        }
+    }
+
+    /// Permits [`Gate::open_until`]: the node has become Active. Opens nothing yet.
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Open until `until`, by the kernel's own clock: one memory write. A time in the past closes. Returns whether it was
+    /// written: not before [`Gate::arm`] nor after [`Gate::close`], so a renewal that comes after a fence opens nothing.
+    pub fn open_until(&self, until: Instant) -> bool {
+        if !self.armed.load(Ordering::SeqCst) {
+            return false;
+        }
+        self.write(until.as_nanos());
+        true
+    }
+
+    /// Closes now, and until [`Gate::arm`] is called again.
+    pub fn close(&self) {
+        self.armed.store(false, Ordering::SeqCst);
+        self.write(0);
+    }
+
+    /// The time that stands in the map; [`Instant::BOOT`] is closed.
+    #[must_use]
+    pub fn expiry(&self) -> Instant {
+        Instant::from_nanos(self.map.read(layout::EXPIRY))
+    }
+
+    fn write(&self, expiry: u64) {
+        self.written.store(expiry, Ordering::SeqCst);
+        self.map.word(layout::EXPIRY).store(expiry, Ordering::SeqCst);
+    }
+
+    /// Which way it is attached.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// What it was installed with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The counters of one direction.
+    #[must_use]
+    pub fn counters(&self, direction: Direction) -> Counters {
+        let drops = |slot: usize| self.map.read(direction.drops() + slot);
+        Counters {
+            passes: self.map.read(direction.passes()),
+            last_pass: Instant::from_nanos(self.map.read(direction.last_pass())),
+            drops: (0..self.settings.addresses.len()).map(drops).collect(),
+            drops_virtual_mac: drops(layout::SLOT_VIRTUAL_MAC),
+            drops_unreadable: drops(layout::SLOT_UNREADABLE),
+        }
+    }
+
+    /// Brings back what was taken away or put before the gate: new programs on the same map go first on every interface,
+    /// then the former ones go. Expiry and counters stay.
+    ///
+    /// # Errors
+    /// The kernel's; the gate is then as far as it came, never less than before.
+    pub fn repair(&mut self) -> io::Result<()> {
+        let programs = load(&self.settings, &self.map)?;
+        attach(&self.settings, &programs)?;
+        self.programs = programs;
+        Ok(())
+    }
+
+    /// Takes the gate away: only when the service addresses are confirmed down, or nothing stands in their way.
+    ///
+    /// # Errors
+    /// The kernel's. The gate stays closed where it could not be taken away.
+    pub fn remove(self) -> io::Result<()> {
+        self.close();
+        for &index in &self.settings.interfaces {
+            for direction in Direction::ALL {
+                hook::sweep(index, direction, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn program(&self, direction: Direction) -> &Program {
+        &self.programs[direction as usize]
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn load(settings: &Settings, map: &Map) -> io::Result<[Program; 2]> {
+    let guarded = Guarded { addresses: &settings.addresses, virtual_macs: &settings.virtual_macs };
+    let load = |direction: Direction| {
+        let code = program::build(direction, guarded, map.descriptor())
+            .map_err(|e| io::Error::other(format!("the gate's program cannot be assembled: {e:?}")))?;
+        Program::load(direction.program_name(), &code)
+    };
+    Ok([load(Direction::Egress)?, load(Direction::Ingress)?])
+}
+
+/// Attaches the programs first on all interfaces, then sweeps what else of ours is there. Returns the way taken.
+fn attach(settings: &Settings, programs: &[Program; 2]) -> io::Result<Hook> {
+    let mut hook = settings.hook.unwrap_or(Hook::Tcx);
+    for &index in &settings.interfaces {
+        let told = |e: io::Error| io::Error::new(e.kind(), format!("the gate on interface {index}: {e}"));
+        for direction in Direction::ALL {
+            let program = &programs[direction as usize];
+            let mut attached = hook::attach_first(hook, index, direction, program);
+            let lacks_tcx = attached.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL));
+            if lacks_tcx && settings.hook.is_none() && hook == Hook::Tcx {
+                hook = Hook::Classifier;
+                attached = hook::attach_first(hook, index, direction, program);
+            }
+            attached.map_err(told)?;
+            hook::sweep(index, direction, Some(program.id())).map_err(told)?;
+        }
+    }
+    Ok(hook)
+}
