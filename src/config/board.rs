@@ -14,6 +14,8 @@ pub struct Board {
     pub name: String,
     /// Kernel modules to load at boot, in order.
     pub modules: Vec<String>,
+    /// Kernel modules to load at boot for devices that are there.
+    pub hardware_modules: Vec<String>,
     /// What the boot loader hands to the kernel.
     pub kernel_command_line: String,
     /// `[interface.NAME]`
@@ -49,6 +51,8 @@ pub struct Interface {
     pub mac: Option<[u8; 6]>,
     /// The kernel's name.
     pub name: Option<String>,
+    /// Place among all interfaces by bus path, from 1.
+    pub position: Option<usize>,
 }
 
 /// A serial port, 8 data bits, no parity, one stop bit.
@@ -120,6 +124,7 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
     Board {
         name: top.required("name", value::name).unwrap_or_default(),
         modules: top.list("modules", 64, module).unwrap_or_default(),
+        hardware_modules: top.list("hardware-modules", 64, module).unwrap_or_default(),
         kernel_command_line: top.text("kernel-command-line", command_line).unwrap_or_default(),
         interfaces: interfaces(&top),
         console: serial.as_ref().and_then(|serial| port(serial, "console")),
@@ -145,8 +150,12 @@ fn interfaces(top: &Section) -> Vec<Interface> {
             all.refuse(&role, what, "allowed: 1 to 32 of a-z, 0-9 and -");
         }
         let Some(section) = all.child(&role, keys::INTERFACE.keys) else { continue };
-        if !["path", "mac", "name"].iter().any(|key| section.has(key)) {
-            all.refuse(&role, "says not how to find the interface", "allowed: path, mac or name, at least one");
+        if !["path", "mac", "name", "position"].iter().any(|key| section.has(key)) {
+            all.refuse(
+                &role,
+                "says not how to find the interface",
+                "allowed: path, mac, name or position, at least one",
+            );
         }
         let bus_path = |text: &str| match text.split_once('-') {
             Some((bus, rest)) if !bus.is_empty() && !rest.is_empty() && !text.contains(['/', ' ']) => {
@@ -158,6 +167,13 @@ fn interfaces(top: &Section) -> Vec<Interface> {
             path: section.text("path", bus_path),
             mac: section.text("mac", value::mac),
             name: section.text("name", value::interface_name),
+            position: section.value("position", |value| {
+                let number =
+                    value.as_integer().ok_or_else(|| format!("is of the wrong kind ({})", value.type_str()))?;
+                let position = usize::from_str_radix(number.as_str(), number.radix()).ok();
+                let known = position.filter(|n| (1..=16).contains(n));
+                known.ok_or_else(|| format!("{} is no place among 16", number.as_str()))
+            }),
             role,
         });
     }

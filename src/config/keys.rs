@@ -296,6 +296,12 @@ pub const BOARD: Section = Section {
             "Kernel modules to load at boot, in this order. Appliance only.",
         ),
         key(
+            "hardware-modules",
+            "none",
+            "a list of up to 64 module names",
+            "Kernel modules to load at boot if a device is there that they drive. Appliance only.",
+        ),
+        key(
             "kernel-command-line",
             "-",
             "a string of up to 1024 bytes",
@@ -312,6 +318,7 @@ pub const INTERFACE: Section = Section {
         key("path", "-", "a bus path such as \"pci-0000:00:02.0\"", "Where it is plugged in."),
         key("mac", "-", "six pairs of hexadecimal digits with colons", "Its hardware address."),
         key("name", "-", "1 to 15 bytes, no slash or space", "The kernel's name for it."),
+        key("position", "-", "1 to 16", "Its place among all interfaces, counted by bus path. Appliance only."),
     ],
 };
 

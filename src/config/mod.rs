@@ -88,6 +88,14 @@ pub fn parse(site: (&str, &str), board: (&str, &str)) -> (Parsed, Vec<Problem>) 
     (Parsed { site, board, plan }, problems)
 }
 
+/// Parses a board's text alone, given with the name of its file. Pure. To be used only if there are no problems.
+#[must_use]
+pub fn parse_board(name: &str, text: &str) -> (Board, Vec<Problem>) {
+    let (source, tree) = reader::Source::parse(name, text);
+    let board = board::read(&source, &tree);
+    (board, source.into_problems())
+}
+
 /// What times are derived from.
 #[must_use]
 pub fn plan(site: &Site, board: &Board) -> Plan {

@@ -1,1 +1,54 @@
-//! PID 1 on the appliance: named boot steps, modules, mounts, reaping, supervision.
+//! PID 1 on the appliance: named boot steps, modules, mounts, and what happens when the pair cannot run or has ended.
+//!
+//! [`start`] boots, `main` hands what it found to the daemon, and whatever the daemon returns goes to [`leave`]. PID 1
+//! never exits, and a panic aborts it: that is a kernel panic, a reset, and the text on the null modem that tells the
+//! peer.
+
+pub mod boot;
+pub mod command_line;
+pub mod interface;
+pub mod kernel;
+pub mod last_reset;
+pub mod module;
+pub mod mounts;
+pub mod partition;
+pub mod power;
+pub mod terminal;
+pub mod volume;
+pub mod wait;
+
+use boot::{Boot, Then};
+
+use crate::journal;
+
+/// Boots the box: runs all steps and says on the console what came out.
+#[must_use]
+pub fn start() -> Boot {
+    power::detach_standard_streams();
+    let mut boot = Boot::default();
+    let took = boot::run(&mut boot);
+    let said = format!("twobox {} booted in {:.2} s", env!("CARGO_PKG_VERSION"), took.as_secs_f64());
+    log::info!("{said}");
+    journal::drain();
+    if let Some(terminal) = boot.terminal.as_mut() {
+        terminal.say(&said);
+        if let last_reset::Cause::Panic(_) | last_reset::Cause::Watchdog = boot.last_reset {
+            terminal.say(&format!("the last reset was ordered by: {}", boot.last_reset));
+        }
+    }
+    boot
+}
+
+impl Boot {
+    /// Why the pair cannot run on this box at all, if so.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&str> {
+        self.faults.iter().find(|fault| fault.then == Then::Wait).map(|fault| fault.text.as_str())
+    }
+
+    /// Why this box must be held, if so.
+    #[must_use]
+    pub fn hold_reason(&self) -> Option<&str> {
+        self.faults.iter().find(|fault| fault.then == Then::Hold).map(|fault| fault.text.as_str())
+    }
+}

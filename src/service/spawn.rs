@@ -59,7 +59,8 @@ pub fn spawn(start: Start<'_>) -> io::Result<Child> {
 
 /// In the child. Only system calls: no allocation, no lock (another thread may have held it at the fork).
 fn detach(cgroup: Option<i32>, root: Option<&core::ffi::CStr>) -> io::Result<()> {
-    let parameter = libc::sched_param { sched_priority: 0 };
+    // The kernel's struct sched_param: one int (linux/sched/types.h). musl's own has more fields than that.
+    let parameter: libc::c_int = 0;
     // SAFETY: every call takes integers, or pointers to values that live until it returns.
     unsafe {
         check(libc::setsid())?;

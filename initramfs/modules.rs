@@ -1,0 +1,168 @@
+//! Kernel modules of the image: found by name below `lib/modules/VERSION`, with what they depend on, in loading order.
+//!
+//! Debian's package carries no `modules.dep` (depmod writes it on the installed machine), so the dependencies are read
+//! where depmod reads them: from each module's `.modinfo` section (kernel include/linux/module.h).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One module to pack.
+pub struct Module {
+    /// Name with underscores, as the kernel shows it.
+    pub name: String,
+    /// The file's bytes.
+    pub content: Vec<u8>,
+    /// Patterns of the devices it drives (`alias=`).
+    pub aliases: Vec<String>,
+}
+
+/// A kernel's modules.
+pub struct Tree {
+    files: BTreeMap<String, PathBuf>,
+    built_in: BTreeSet<String>,
+}
+
+impl Tree {
+    /// Reads the names below `directory` (`.../lib/modules/VERSION`).
+    ///
+    /// # Errors
+    ///
+    /// What the system said; a kernel whose modules are compressed is refused by [`Tree::in_order`].
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        let mut directories = vec![directory.join("kernel")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.split_once(".ko")) {
+                    files.insert(normal(name.0), path.clone());
+                }
+            }
+        }
+        let built_in = fs::read_to_string(directory.join("modules.builtin"))?
+            .lines()
+            .filter_map(|line| Path::new(line).file_stem()?.to_str().map(normal))
+            .collect();
+        Ok(Self { files, built_in })
+    }
+
+    /// `wanted` and all they depend on: each module after those it needs, each once. What is built in is left out.
+    ///
+    /// # Errors
+    ///
+    /// A module that the kernel does not have, one that is compressed, or one that cannot be read.
+    pub fn in_order(&self, wanted: &[String]) -> io::Result<Vec<Module>> {
+        let mut order = Vec::new();
+        let mut seen = BTreeSet::new();
+        for name in wanted {
+            self.add(&normal(name), &mut seen, &mut order)?;
+        }
+        Ok(order)
+    }
+
+    fn add(&self, name: &str, seen: &mut BTreeSet<String>, order: &mut Vec<Module>) -> io::Result<()> {
+        if !seen.insert(name.to_owned()) || (self.built_in.contains(name) && !self.files.contains_key(name)) {
+            return Ok(());
+        }
+        let path = self
+            .files
+            .get(name)
+            .ok_or_else(|| io::Error::other(format!("module {name}: this kernel has none of that name")))?;
+        if path.extension().is_none_or(|extension| extension != "ko") {
+            return Err(io::Error::other(format!("{}: compressed modules are not supported", path.display())));
+        }
+        let content = fs::read(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+        let info = section(&content, ".modinfo")
+            .ok_or_else(|| io::Error::other(format!("{}: no .modinfo section", path.display())))?;
+        let lines: Vec<&str> = info.split(|&b| b == 0).filter_map(|line| str::from_utf8(line).ok()).collect();
+        let values = |key: &str| -> Vec<String> {
+            lines.iter().filter_map(|line| line.strip_prefix(key)).map(str::to_owned).collect()
+        };
+        let needed = values("depends=").into_iter().chain(values("softdep=pre: "));
+        for needed in needed.flat_map(|list| list.split([',', ' ']).map(normal).collect::<Vec<_>>()) {
+            // A soft dependency names what may be missing from this kernel or live under another name.
+            let known = self.files.contains_key(&needed) || self.built_in.contains(&needed);
+            if !needed.is_empty() && known {
+                self.add(&needed, seen, order)?;
+            }
+        }
+        let aliases = values("alias=");
+        let content = without_signature(&content).to_vec();
+        order.push(Module { name: name.to_owned(), content, aliases });
+        Ok(())
+    }
+}
+
+/// The module without the signature that the distribution appended (kernel include/linux/module_signature.h). The image
+/// as a whole is what a boot loader can verify; checking each module again took 0.4 of 0.9 s under emulation.
+fn without_signature(module: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    const INFO: usize = 12; // struct module_signature, the signature's length in its last four bytes, big-endian
+    let stripped = module.strip_suffix(MARK).and_then(|rest| {
+        let (rest, info) = rest.split_at_checked(rest.len().checked_sub(INFO)?)?;
+        let length = u32::from_be_bytes(info[8..].try_into().ok()?);
+        rest.get(..rest.len().checked_sub(usize::try_from(length).ok()?)?)
+    });
+    stripped.unwrap_or(module)
+}
+
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// The section `name` of a 64-bit little-endian ELF file (elf(5)).
+fn section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let u16_at = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    let u64_at = |at: usize| {
+        let bytes: [u8; 8] = elf.get(at..at + 8)?.try_into().ok()?;
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    };
+    let u32_at = |at: usize| {
+        let bytes: [u8; 4] = elf.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    if elf.get(..5)? != b"\x7fELF\x02" {
+        return None;
+    }
+    let (headers, size, count, names) = (u64_at(0x28)?, u16_at(0x3a)?, u16_at(0x3c)?, u16_at(0x3e)?);
+    let body = |index: usize| {
+        let header = headers + index * size;
+        let start = u64_at(header + 0x18)?;
+        elf.get(start..start.checked_add(u64_at(header + 0x20)?)?)
+    };
+    let names = body(names)?;
+    (0..count).find_map(|index| {
+        let at = u32_at(headers + index * size)?;
+        let found = names.get(at..)?.split(|&b| b == 0).next()?;
+        (found == name.as_bytes()).then(|| body(index)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_taken_off_and_nothing_else() {
+        let signed =
+            [&b"module"[..], b"sig", &[0, 0, 2, 0, 0, 0, 0, 0], &[0, 0, 0, 3], b"~Module signature appended~\n"];
+        assert_eq!(without_signature(&signed.concat()), b"module");
+        assert_eq!(without_signature(b"module"), b"module");
+        let too_long = [&b"m"[..], &[0; 8], &[0, 0, 9, 9], b"~Module signature appended~\n"].concat();
+        assert_eq!(without_signature(&too_long), too_long);
+    }
+
+    #[test]
+    fn a_section_is_found_and_a_damaged_file_is_no_panic() {
+        let elf = fs::read("/proc/self/exe").unwrap();
+        assert!(section(&elf, ".shstrtab").unwrap().windows(9).any(|w| w == b".shstrtab"));
+        assert_eq!(section(&elf, ".no-such-section"), None);
+        for end in (0..elf.len().min(4096)).step_by(7) {
+            assert_eq!(section(&elf[..end], ".shstrtab"), None);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The boot as data: named steps in order, what a failure of each means, and what the box does then.
+
+use std::path::Path;
+
+use super::command_line::CommandLine;
+use super::terminal::Terminal;
+use super::{interface, kernel, last_reset, module, mounts, volume};
+use crate::config::{self, Config, board::Board};
+use crate::fence::watchdog::{self, Watchdog};
+use crate::time::{Duration, Instant};
+use crate::wire::pair::Side;
+use crate::{clock, journal};
+
+/// Where the image keeps its own files.
+const IMAGE: &str = "/etc/twobox";
+
+/// The watchdog's time-out while the box boots: the replay of a large journal fits in, and a boot that hangs ends. The
+/// pair sets the site's own when it starts.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One step.
+pub struct Step {
+    /// Its name, in the log and on the console.
+    pub name: &'static str,
+    /// Does it; returns a detail for the log, or why it failed.
+    run: fn(&mut Boot) -> Result<String, String>,
+    /// What a failure means, in the operator's words.
+    pub meaning: &'static str,
+    /// What the box does after a failure.
+    pub then: Then,
+}
+
+/// What follows a failed step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Then {
+    /// The pair runs with less; status shows it.
+    GoOn,
+    /// The pair runs, and this box is held: it grants and votes, and never serves until it is repaired and booted anew.
+    Hold,
+    /// The pair cannot run here. The box waits for the operator and feeds its watchdog: a reset would not mend this.
+    Wait,
+}
+
+/// A step that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What the box does about it.
+    pub then: Then,
+    /// Step, reason and meaning in one line.
+    pub text: String,
+}
+
+/// What the steps have found out so far.
+#[derive(Default)]
+pub struct Boot {
+    /// What the boot loader said.
+    pub command_line: CommandLine,
+    /// The board file.
+    pub board: Option<Board>,
+    /// The console port.
+    pub terminal: Option<Terminal>,
+    /// Armed with [`BOOT_TIMEOUT`].
+    pub watchdog: Option<Watchdog>,
+    /// Why the box was reset before this boot.
+    pub last_reset: last_reset::Cause,
+    /// Which box this is.
+    pub side: Option<Side>,
+    /// Site, board and key.
+    pub config: Option<Config>,
+    /// The steps that failed.
+    pub faults: Vec<Fault>,
+}
+
+const fn step(
+    name: &'static str,
+    run: fn(&mut Boot) -> Result<String, String>,
+    then: Then,
+    meaning: &'static str,
+) -> Step {
+    Step { name, run, meaning, then }
+}
+
+/// All steps, in order.
+pub const STEPS: &[Step] = &[
+    step("mounts", |_| shown(mounts::mount_all()), Then::Wait, "the kernel lacks a file system that everything needs"),
+    step("log", start_log, Then::GoOn, "nothing is written to the kernel's log"),
+    step("command line", read_command_line, Then::GoOn, "a word of the boot loader's is not obeyed"),
+    step("board", read_board, Then::Wait, "the hardware is not known: write a right board file into the image"),
+    step("console", open_console, Then::GoOn, "nothing is seen on the console port"),
+    step("watchdog", arm_watchdog, Then::GoOn, "UNFENCED: a hang of this box is not ended by hardware"),
+    step("modules", |_| all_loaded(module::load_listed()), Then::GoOn, "a device of the board will be missing"),
+    step(
+        "hardware",
+        |_| all_loaded(module::load_for_hardware()),
+        Then::GoOn,
+        "a device that is plugged in is not driven",
+    ),
+    step("last reset", find_last_reset, Then::GoOn, "why the box was reset is not known"),
+    step(
+        "kernel settings",
+        |_| shown(kernel::apply_settings()),
+        Then::GoOn,
+        "some faults of the kernel do not end in a reset",
+    ),
+    step("ctrl-alt-del", |_| shown(kernel::take_ctrl_alt_del()), Then::GoOn, "ctrl-alt-del resets without a farewell"),
+    step("clock", |_| shown(kernel::straighten_clock()), Then::GoOn, "leases may be counted on a clock that is slewed"),
+    step("interfaces", bring_interfaces_up, Then::Wait, "the pair cannot speak: compare the board file with the ports"),
+    step("state", mount_state, Then::Hold, "terms cannot be kept, so this box must not serve"),
+    step("node", know_own_side, Then::Wait, "which box of the pair this is, nobody said"),
+    step(
+        "site",
+        read_site,
+        Then::Wait,
+        "the pair is not configured: put site.toml and pair.key on the state partition",
+    ),
+    step("host name", name_host, Then::GoOn, "the box has no name"),
+    step("data", mount_data, Then::Hold, "what is served is not there, so this box must not serve"),
+    step("service roots", furnish_roots, Then::GoOn, "a service may miss /dev or /proc in its root"),
+];
+
+/// Runs all steps, in order, whatever fails; every one is logged with its duration and told on the console. Returns the
+/// time that all took.
+pub fn run(boot: &mut Boot) -> Duration {
+    let start: Instant = clock::now();
+    let mut unsaid: Vec<String> = Vec::new();
+    for step in STEPS {
+        let before = clock::now();
+        let result = (step.run)(boot);
+        let took = clock::now().since(before).as_secs_f64() * 1e3;
+        let line = match result {
+            Ok(detail) => {
+                log::info!("boot: {} took {took:.1} ms {detail}", step.name);
+                format!("{took:8.1} ms  {:<15} {detail}", step.name)
+            }
+            Err(why) => {
+                let text = format!("{}: {why}; {}", step.name, step.meaning);
+                log::error!("boot: {text}");
+                boot.faults.push(Fault { then: step.then, text: text.clone() });
+                format!("{took:8.1} ms  {text}")
+            }
+        };
+        journal::drain();
+        unsaid.push(line);
+        // The first steps are over before there is a port to tell them on.
+        if let Some(terminal) = boot.terminal.as_mut() {
+            unsaid.drain(..).for_each(|line| terminal.say(line.trim_end()));
+        }
+    }
+    clock::now().since(start)
+}
+
+fn shown(result: std::io::Result<String>) -> Result<String, String> {
+    result.map_err(|error| error.to_string())
+}
+
+fn start_log(_: &mut Boot) -> Result<String, String> {
+    let sink = journal::Sink::kmsg().map_err(|e| e.to_string())?;
+    journal::start(journal::Levels::default(), sink).map(|()| String::new()).map_err(|e| e.to_string())
+}
+
+fn read_command_line(boot: &mut Boot) -> Result<String, String> {
+    let text = std::fs::read_to_string("/proc/cmdline").map_err(|e| e.to_string())?;
+    boot.command_line = CommandLine::parse(&text);
+    match boot.command_line.unknown.as_slice() {
+        [] => Ok(boot.command_line.node.as_ref().map(|node| format!("node {node}")).unwrap_or_default()),
+        unknown => Err(format!("unknown: {}; known is twobox.node=a or =b", unknown.join(" "))),
+    }
+}
+
+fn read_board(boot: &mut Boot) -> Result<String, String> {
+    let path = Path::new(IMAGE).join("board.toml");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (board, problems) = config::parse_board(&path.display().to_string(), &text);
+    if let Some(problem) = problems.first() {
+        return Err(problem.to_string());
+    }
+    let name = board.name.clone();
+    boot.board = Some(board);
+    Ok(name)
+}
+
+fn board(boot: &Boot) -> Result<&Board, String> {
+    boot.board.as_ref().ok_or_else(|| "there is no board".to_owned())
+}
+
+fn open_console(boot: &mut Boot) -> Result<String, String> {
+    let Some(port) = &board(boot)?.console else { return Ok("none on this board".into()) };
+    let said = format!("{} {} baud", port.device.display(), port.baud);
+    boot.terminal = Some(Terminal::open(&port.device, port.baud).map_err(|e| format!("{said}: {e}"))?);
+    Ok(said)
+}
+
+/// Before every other device: from here on a boot that hangs is ended. Its module stands first in the board's list.
+fn arm_watchdog(boot: &mut Boot) -> Result<String, String> {
+    let Some(dog) = &board(boot)?.watchdog else { return Err("the board names none".into()) };
+    let device = dog.device.clone();
+    module::load_until(&device).map_err(|e| e.to_string())?;
+    let settings = watchdog::Settings { device, timeout: BOOT_TIMEOUT, nowayout: true };
+    let watchdog = Watchdog::arm(&settings, clock::now()).map_err(|e| e.to_string())?;
+    let said = format!("{} for {} s while booting", settings.device.display(), BOOT_TIMEOUT.as_secs());
+    boot.watchdog = Some(watchdog);
+    Ok(said)
+}
+
+fn all_loaded(loaded: std::io::Result<module::Loaded>) -> Result<String, String> {
+    let loaded = loaded.map_err(|e| e.to_string())?;
+    if loaded.refused.is_empty() { Ok(format!("{} loaded", loaded.count)) } else { Err(loaded.refused.join(", ")) }
+}
+
+fn find_last_reset(boot: &mut Boot) -> Result<String, String> {
+    let by_watchdog = boot.watchdog.as_ref().is_some_and(Watchdog::reset_by_watchdog);
+    boot.last_reset = last_reset::find(by_watchdog).map_err(|e| e.to_string())?;
+    Ok(boot.last_reset.to_string())
+}
+
+fn bring_interfaces_up(boot: &mut Boot) -> Result<String, String> {
+    let found = interface::list().map_err(|e| e.to_string())?;
+    let board = boot.board.as_mut().ok_or("there is no board")?;
+    let mut said = Vec::new();
+    let mut missing = Vec::new();
+    for wanted in &mut board.interfaces {
+        match interface::choose(wanted, &found) {
+            Some(chosen) => {
+                interface::bring_up(&chosen.name).map_err(|e| format!("{}: {e}", chosen.name))?;
+                said.push(format!("{} is {} ({})", wanted.role, chosen.name, chosen.mac));
+                // From here on the kernel's name says it: it does not change while the box runs.
+                *wanted = config::board::Interface {
+                    role: wanted.role.clone(),
+                    path: None,
+                    mac: None,
+                    name: Some(chosen.name.clone()),
+                    position: None,
+                };
+            }
+            None => missing.push(wanted.role.clone()),
+        }
+    }
+    interface::bring_up("lo").map_err(|e| format!("lo: {e}"))?;
+    if missing.is_empty() {
+        return Ok(said.join(", "));
+    }
+    let there: Vec<String> = found.iter().map(|f| format!("{} {} {}", f.name, f.path, f.mac)).collect();
+    Err(format!("no {}; there is: {}", missing.join(", no "), there.join(", ")))
+}
+
+fn mount_state(boot: &mut Boot) -> Result<String, String> {
+    let volume = board(boot)?.state.clone().ok_or("the board names no state partition")?;
+    volume::mount_state(&volume)
+}
+
+/// The boot loader's word, else the one that stands on the state partition.
+fn know_own_side(boot: &mut Boot) -> Result<String, String> {
+    let written = std::fs::read_to_string(Path::new(volume::STATE).join("node")).ok();
+    let (written, said) = (written.as_deref().map(str::trim), boot.command_line.node.as_deref());
+    if let (Some(written), Some(said)) = (written, said)
+        && written != said
+    {
+        return Err(format!("the boot loader says {said} and the state partition {written}: one is in the wrong box"));
+    }
+    let name = said.or(written).ok_or("neither twobox.node= nor a file `node` on the state partition")?;
+    let side = [Side::A, Side::B].into_iter().find(|side| side.name() == name);
+    boot.side = Some(side.ok_or_else(|| format!("\"{name}\" is neither a nor b"))?);
+    Ok(name.to_owned())
+}
+
+fn read_site(boot: &mut Boot) -> Result<String, String> {
+    let on_state = Path::new(volume::STATE).join("site.toml");
+    let site = if on_state.exists() { on_state } else { Path::new(IMAGE).join("site.toml") };
+    volume::link_key(Path::new(IMAGE)).map_err(|e| e.to_string())?;
+    let mut config = config::load(&site, &Path::new(IMAGE).join("board.toml"))
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))?;
+    // The interfaces as they were found.
+    config.board = board(boot)?.clone();
+    let said = format!("{} from {}", config.site.pair.name, site.display());
+    boot.config = Some(config);
+    Ok(said)
+}
+
+fn config(boot: &Boot) -> Result<&Config, String> {
+    boot.config.as_ref().ok_or_else(|| "there is no site".to_owned())
+}
+
+fn name_host(boot: &mut Boot) -> Result<String, String> {
+    let node = boot.side.ok_or("the box does not know which one it is")?;
+    shown(kernel::set_host_name(&config(boot)?.site.pair.name, node.name()))
+}
+
+fn mount_data(boot: &mut Boot) -> Result<String, String> {
+    let Some(volume) = board(boot)?.data.clone() else { return Ok("none on this board".into()) };
+    volume::mount_data(&volume)
+}
+
+fn furnish_roots(boot: &mut Boot) -> Result<String, String> {
+    let roots = config(boot)?.site.services.iter().filter_map(|service| service.root.clone());
+    let roots: Vec<_> = roots.collect();
+    shown(mounts::furnish(&roots))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_says_what_its_failure_means_and_names_are_unique() {
+        for (index, step) in STEPS.iter().enumerate() {
+            assert!(!step.meaning.is_empty() && step.name.len() <= 15, "{}", step.name);
+            assert!(STEPS[..index].iter().all(|other| other.name != step.name), "{}", step.name);
+        }
+    }
+
+    #[test]
+    fn the_watchdog_is_armed_before_any_other_device_is_driven() {
+        let place = |name: &str| STEPS.iter().position(|step| step.name == name).unwrap();
+        for later in ["modules", "hardware", "interfaces", "state", "data"] {
+            assert!(place("watchdog") < place(later), "{later}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Why the box was reset: the watchdog's boot status, and what the kernel of the former boot left in pstore.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Where the kernel shows the records of the former boot (kernel Documentation/ABI/testing/pstore).
+const PSTORE: &str = "/sys/fs/pstore";
+
+/// The cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// The watchdog fired.
+    Watchdog,
+    /// The kernel panicked, with its text.
+    Panic(String),
+    /// Neither left a trace: power, a button, or an ordered reboot.
+    #[default]
+    Unknown,
+}
+
+impl Cause {
+    /// The word that `status` shows.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Cause::Watchdog => "watchdog",
+            Cause::Panic(_) => "panic",
+            Cause::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Panic(text) => write!(out, "panic: {text}"),
+            other => out.write_str(other.word()),
+        }
+    }
+}
+
+/// Finds the cause and takes the kernel's records out of pstore, so that the next panic has room.
+///
+/// # Errors
+///
+/// When a record cannot be read. That pstore is not there is none.
+pub fn find(reset_by_watchdog: bool) -> io::Result<Cause> {
+    let mut panic = None;
+    let records = match fs::read_dir(Path::new(PSTORE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(of(reset_by_watchdog, None)),
+        other => other?,
+    };
+    for record in records {
+        let path = record?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dmesg-")) {
+            let text = fs::read(&path)?;
+            panic = panic.or_else(|| panic_line(&String::from_utf8_lossy(&text)));
+        }
+        let _ = fs::remove_file(&path); // it stays then, and is told again at the next boot
+    }
+    Ok(of(reset_by_watchdog, panic))
+}
+
+/// A panic's text says more than the watchdog that fired behind it.
+fn of(reset_by_watchdog: bool, panic: Option<String>) -> Cause {
+    match panic {
+        Some(text) => Cause::Panic(text),
+        None if reset_by_watchdog => Cause::Watchdog,
+        None => Cause::Unknown,
+    }
+}
+
+/// The line that says why, without the time stamp before it.
+fn panic_line(record: &str) -> Option<String> {
+    const WORDS: &str = "Kernel panic - not syncing: ";
+    let line = record.lines().find(|line| line.contains(WORDS))?;
+    line.split_once(WORDS).map(|(_, why)| why.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_panic_is_found_in_the_record() {
+        let record = "Panic#1 Part1\n<4>[  1.0] x\n<0>[    3.141592] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n<4>[ 3.2] CPU: 0\n";
+        let found = of(true, panic_line(record));
+        assert_eq!(found, Cause::Panic("Attempted to kill init! exitcode=0x0000000b".into()));
+        assert_eq!(found.word(), "panic");
+        assert_eq!(of(true, panic_line("Oops#1 Part1\n<4> nothing\n")), Cause::Watchdog);
+        assert_eq!(of(false, None), Cause::Unknown);
+    }
+}

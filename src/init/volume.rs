@@ -1,0 +1,95 @@
+//! The appliance's two volumes: state (site file, key, term, history) and data (what is served).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+
+use super::partition::{self, Condition};
+use crate::clock;
+use crate::config::board::Volume;
+use crate::time::Duration;
+
+/// Where the state partition is mounted: the daemon's default `--state`.
+pub const STATE: &str = "/var/lib/twobox";
+
+/// Where the data partition is mounted.
+pub const DATA: &str = "/data";
+
+/// How long a disk may take to show up: one on USB needs about two seconds, a cold RAID controller ten.
+const DISK_WAIT: Duration = Duration::from_secs(15);
+
+/// Mounts the state partition. One that can only be read still tells who we are and what the pair is; its failure holds
+/// the box.
+///
+/// # Errors
+///
+/// It is missing, damaged, or cannot be written.
+pub fn mount_state(volume: &Volume) -> Result<String, String> {
+    let device = wait_for(volume)?;
+    let failed = match mount(&device, Path::new(STATE)) {
+        Ok(said) => return probe_write(Path::new(STATE)).map(|()| said),
+        Err(why) => why,
+    };
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    // Without the replay of the journal: a damaged journal must not keep us from reading.
+    let _ = nix::mount::mount(Some(&device), STATE, Some("ext4"), flags, Some("noload"));
+    Err(failed)
+}
+
+/// Mounts the data partition.
+///
+/// # Errors
+///
+/// It is missing, damaged, or cannot be written.
+pub fn mount_data(volume: &Volume) -> Result<String, String> {
+    let device = wait_for(volume)?;
+    let said = mount(&device, Path::new(DATA))?;
+    probe_write(Path::new(DATA)).map(|()| said)
+}
+
+fn mount(device: &Path, at: &Path) -> Result<String, String> {
+    let condition = partition::mount_checked(device, at).map_err(|e| e.to_string())?;
+    let replayed = if condition == Condition::NeedsReplay { ", journal replayed" } else { "" };
+    Ok(format!("{} at {}{replayed}", device.display(), at.display()))
+}
+
+/// A disk that turned read-only lets itself be mounted and refuses the first write.
+fn probe_write(directory: &Path) -> Result<(), String> {
+    let path = directory.join(".twobox-write-probe");
+    let written = fs::File::create(&path).and_then(|file| file.sync_all()).and_then(|()| fs::remove_file(&path));
+    match written {
+        // Full is the service's matter, and room is made by its operator: the disk itself works.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(error) => Err(format!("{} cannot be written: {error}", directory.display())),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn wait_for(volume: &Volume) -> Result<PathBuf, String> {
+    let until = clock::now() + DISK_WAIT;
+    loop {
+        if let Some(device) = partition::find(volume).map_err(|e| e.to_string())? {
+            return Ok(device);
+        }
+        if clock::now() >= until {
+            return Err(format!("{} has not shown up within {} s", partition::name(volume), DISK_WAIT.as_secs()));
+        }
+        #[allow(clippy::disallowed_methods)] // before any loop runs; disks announce themselves within milliseconds
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets the usual `key-file = "/etc/twobox/pair.key"` mean the key on the state partition: the image carries none.
+///
+/// # Errors
+///
+/// What symlink(2) said.
+pub fn link_key(image: &Path) -> io::Result<()> {
+    match symlink(Path::new(STATE).join("pair.key"), image.join("pair.key")) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
