@@ -84,6 +84,13 @@ pub fn solicitation(destination: Mac, mac: Mac, source: Ipv6Addr, target: Ipv6Ad
     seal(blank(destination, mac, source, target, target))
 }
 
+/// Asks the group of `target` for its hardware address, as `source` with `mac` (RFC 4861 section 7.2.2).
+#[must_use]
+pub fn resolution(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> [u8; FRAME] {
+    let group = solicited_node(target);
+    seal(blank(multicast_mac(group), mac, source, group, target))
+}
+
 /// Asks whether anybody owns `ip`, without claiming it: the solicitation of duplicate address detection (RFC 4862 section
 /// 5.4.2). It is answered to all nodes, by an advertisement that cannot be told from an unsolicited one.
 #[must_use]
@@ -218,6 +225,16 @@ mod tests {
         assert_eq!(frame[58], FLAG_OVERRIDE);
         let read = parse(&frame).unwrap();
         assert_eq!((read.target, read.mac, read.solicited), (IP, MAC, false));
+    }
+
+    #[test]
+    fn a_resolution_asks_the_targets_group_and_says_who_asks() {
+        let target = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0x12, 0x3456);
+        let frame = resolution(MAC, IP, target);
+        assert_eq!(&frame[..6], &[0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        assert_eq!(book_sum(&frame), 0xffff);
+        let read = parse(&frame).unwrap();
+        assert_eq!((read.kind, read.mac, read.source, read.target), (SOLICITATION, MAC, IP, target));
     }
 
     #[test]
