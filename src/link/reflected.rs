@@ -1,0 +1,336 @@
+//! Heartbeats through witnesses, and the pings of the rounds.
+//!
+//! Two ways, both taken with every heartbeat:
+//!
+//! - *echo*: a ping whose source is the peer's address. The witness answers to the peer, with our payload.
+//! - *routed*: a ping from us to the peer, sent to the witness's hardware address. A witness that routes passes it on, with
+//!   one hop less; this way also passes where a switch lets nobody send in another's name.
+//!
+//! One packet socket hears all of it before any firewall of this box, through a filter in the kernel that lets nothing else
+//! pass. Hardware addresses are asked for by ARP and neighbour solicitation of our own, and learned from whatever the
+//! witness says about itself: the kernel's table has only those whom somebody else on this box talks to.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::packet::Packet;
+use super::{Carrier, Counters, Sent, filter};
+use crate::time::{Duration, Instant};
+use crate::wire::icmp::{self, HOP_LIMIT};
+use crate::wire::{Mac, arp, heartbeat, neighbor, side};
+
+/// Witnesses at most.
+pub const WITNESSES: usize = 8;
+
+/// First bytes of a round's own ping.
+const PING: [u8; 2] = *b"2p";
+/// Identifier of all our pings: told apart by magic and life, this one is for who reads along ("2b").
+const IDENTIFIER: u16 = u16::from_be_bytes(heartbeat::MAGIC);
+/// A ping is as long as a heartbeat: what loses long packets must not let the ping of a round pass.
+const PING_SIZE: usize = heartbeat::SIZE;
+/// Longest frame heard; what is longer is none of ours.
+const HEARD_MAX: usize = 512;
+/// Frames of the wrong format that are skipped in one call.
+const SKIPPED: usize = 16;
+
+/// Shortest pause between two questions for one hardware address.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+/// A hardware address is confirmed so often in peace.
+const CONFIRM: Duration = Duration::from_secs(15);
+/// So many pings without an answer make the hardware address doubtful.
+const UNANSWERED: u32 = 4;
+
+/// One witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The router to it, where it is not on the LAN itself.
+    pub next_hop: Option<IpAddr>,
+}
+
+/// What the link is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The interface of the LAN.
+    pub interface: String,
+    /// Our own addresses on it, at most one of each family.
+    pub own: Vec<IpAddr>,
+    /// The peer's, likewise.
+    pub peer: Vec<IpAddr>,
+    /// The witnesses, in the order of their indexes; at most [`WITNESSES`].
+    pub witnesses: Vec<Witness>,
+    /// Our present life: answers to the pings of another one are not counted.
+    pub boot: u64,
+}
+
+/// By which way a heartbeat came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In the witness's answer to a ping in our name.
+    Echo,
+    /// Passed on by the witness.
+    Routed,
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival<'a> {
+    /// The witness answered our ping of that round.
+    Pong {
+        /// Index of the witness.
+        witness: u8,
+        /// The number that [`Reflected::ping`] was given.
+        round: u32,
+    },
+    /// The witness carried this for the peer (or, forged or looped, for somebody else: the payload's tag tells).
+    Reflected {
+        /// Index of the witness.
+        witness: u8,
+        /// By which way.
+        way: Way,
+        /// What the peer gave to [`Reflected::reflect`].
+        payload: &'a [u8],
+    },
+}
+
+struct Station {
+    ip: IpAddr,
+    hop: IpAddr,
+    own: IpAddr,
+    peer: IpAddr,
+    mac: Option<Mac>,
+    confirmed_at: Instant,
+    asked_at: Option<Instant>,
+    unanswered: u32,
+}
+
+/// The socket for all witnesses on one interface.
+pub struct Reflected {
+    packet: Packet,
+    stations: heapless::Vec<Station, WITNESSES>,
+    boot: u64,
+    heard: [u8; HEARD_MAX],
+}
+
+impl Reflected {
+    /// Opens the interface. Takes about 10 ms.
+    ///
+    /// # Errors
+    /// A witness for whose family one of the nodes has no address; too many witnesses; no such interface; no CAP_NET_RAW;
+    /// or what packet(7) says.
+    pub fn open(settings: &Settings) -> io::Result<Reflected> {
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let mut stations = heapless::Vec::new();
+        for witness in &settings.witnesses {
+            let of_family = |all: &[IpAddr]| all.iter().copied().find(|ip| ip.is_ipv4() == witness.ip.is_ipv4());
+            let (Some(own), Some(peer)) = (of_family(&settings.own), of_family(&settings.peer)) else {
+                return Err(invalid(format!("witness {}: a node has no address of its family", witness.ip)));
+            };
+            let hop = witness.next_hop.unwrap_or(witness.ip);
+            if hop.is_ipv4() != witness.ip.is_ipv4() {
+                return Err(invalid(format!("witness {}: {hop} is of another family", witness.ip)));
+            }
+            let station = Station {
+                ip: witness.ip,
+                hop,
+                own,
+                peer,
+                mac: None,
+                confirmed_at: Instant::BOOT,
+                asked_at: None,
+                unanswered: 0,
+            };
+            stations.push(station).map_err(|_| invalid(format!("at most {WITNESSES} witnesses")))?;
+        }
+        let all = |of: fn(&Station) -> IpAddr| stations.iter().map(of).collect::<Vec<_>>();
+        let filter = filter::reflected(&filter::Reflection {
+            own: &settings.own,
+            peer: &settings.peer,
+            witnesses: &all(|s| s.ip),
+            hops: &all(|s| s.hop),
+            magics: &[heartbeat::MAGIC, side::MAGIC, PING],
+        });
+        let packet = Packet::open(&settings.interface, libc::ETH_P_ALL as u16, &filter, None)?;
+        Ok(Reflected { packet, stations, boot: settings.boot, heard: [0; HEARD_MAX] })
+    }
+
+    /// Pings `witness` for `round`. Dropped, and its hardware address asked for, while that is not known.
+    ///
+    /// # Errors
+    /// No such witness, or what packet(7) says.
+    pub fn ping(&mut self, now: Instant, witness: u8, round: u32) -> io::Result<Sent> {
+        let Some(station) = self.stations.get_mut(usize::from(witness)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        station.unanswered = station.unanswered.saturating_add(1);
+        self.ask_if_due(now, usize::from(witness))?;
+        let mut payload = [0; PING_SIZE];
+        payload[..2].copy_from_slice(&PING);
+        payload[2] = witness;
+        payload[4..8].copy_from_slice(&round.to_le_bytes());
+        payload[8..16].copy_from_slice(&self.boot.to_le_bytes());
+        // The low half of the round, for who reads along; the whole stands in the payload.
+        self.send(witness, round as u16, &payload, |s| (s.own, s.ip))
+    }
+
+    /// Sends `payload` to the peer through `witness`, both ways; at most a heartbeat long. Told is what became of the first.
+    ///
+    /// # Errors
+    /// As for [`Reflected::ping`], and a payload that is too long.
+    pub fn reflect(&mut self, witness: u8, payload: &[u8]) -> io::Result<Sent> {
+        let echo = self.send(witness, u16::from(witness), payload, |s| (s.peer, s.ip))?;
+        self.send(witness, u16::from(witness), payload, |s| (s.own, s.peer))?;
+        Ok(echo)
+    }
+
+    /// Takes one thing that came; `None` when nothing is there. Answers to questions for hardware addresses are used and
+    /// not told.
+    ///
+    /// # Errors
+    /// What packet(7) says; the next call may succeed.
+    pub fn recv(&mut self, now: Instant) -> io::Result<Option<Arrival<'_>>> {
+        for _ in 0..SKIPPED {
+            let Some(length) = self.packet.recv(&mut [IoSliceMut::new(&mut self.heard)])? else { return Ok(None) };
+            // Read twice, because what is returned borrows the buffer (a frame of ours is read in 0.2 us).
+            if arrival(&self.stations, self.boot, &self.heard[..length]).is_some() {
+                self.packet.counters.frames_in += 1;
+                let found = arrival(&self.stations, self.boot, &self.heard[..length]);
+                match found {
+                    Some(Arrival::Pong { witness, .. }) => {
+                        self.packet.counters.bytes_in += PING_SIZE as u64;
+                        self.stations[usize::from(witness)].unanswered = 0;
+                    }
+                    Some(Arrival::Reflected { payload, .. }) => self.packet.counters.bytes_in += payload.len() as u64,
+                    None => {}
+                }
+                return Ok(found);
+            }
+            if !self.learn(now, length) {
+                self.packet.counters.errors += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The hardware address by which `witness` is reached, if it is known.
+    #[must_use]
+    pub fn resolved(&self, witness: u8) -> Option<Mac> {
+        self.stations.get(usize::from(witness))?.mac
+    }
+
+    /// State of the interface.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        self.packet.carrier()
+    }
+
+    /// Takes the interface that has the name now, after [`Carrier::Gone`]. May take 10 ms.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub fn rebind(&mut self) -> io::Result<()> {
+        self.packet.rebind()
+    }
+
+    /// What happened so far.
+    pub fn counters(&mut self) -> Counters {
+        self.packet.counters()
+    }
+
+    fn send(
+        &mut self,
+        witness: u8,
+        sequence: u16,
+        payload: &[u8],
+        ends: fn(&Station) -> (IpAddr, IpAddr),
+    ) -> io::Result<Sent> {
+        let Some(station) = self.stations.get(usize::from(witness)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let Some(to) = station.mac else {
+            self.packet.counters.dropped += 1;
+            return Ok(Sent::Dropped);
+        };
+        let (source, destination) = ends(station);
+        let from = self.packet.mac();
+        let request = icmp::Request { to, from, source, destination, identifier: IDENTIFIER, sequence, payload };
+        let mut out = [0; icmp::FRAME_MAX];
+        let frame = request.write(&mut out).ok_or(io::ErrorKind::InvalidInput)?;
+        self.packet.send(&[IoSlice::new(frame)], payload.len())
+    }
+
+    /// Asks for the hardware address of a station: everybody if it is not known or doubtful, the station itself if it only
+    /// wants confirming.
+    fn ask_if_due(&mut self, now: Instant, index: usize) -> io::Result<()> {
+        let own_mac = self.packet.mac();
+        let station = &mut self.stations[index];
+        let doubtful = station.mac.is_none() || station.unanswered > UNANSWERED;
+        let due = doubtful || now.since(station.confirmed_at) >= CONFIRM;
+        if !due || station.asked_at.is_some_and(|at| now.since(at) < ASK_PAUSE) {
+            return Ok(());
+        }
+        station.asked_at = Some(now);
+        let known = station.mac.filter(|_| !doubtful);
+        match (station.own, station.hop) {
+            (IpAddr::V4(own), IpAddr::V4(hop)) => {
+                let frame = arp::request(known.unwrap_or([0xff; 6]), own_mac, own, hop);
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            (IpAddr::V6(own), IpAddr::V6(hop)) => {
+                let frame = match known {
+                    Some(mac) => neighbor::solicitation(mac, own_mac, own, hop),
+                    None => neighbor::resolution(own_mac, own, hop),
+                };
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            _ => {} // `open` has refused it
+        }
+        Ok(())
+    }
+
+    /// Takes the hardware address that the frame tells, if it is one of a station.
+    fn learn(&mut self, now: Instant, length: usize) -> bool {
+        let frame = &self.heard[..length];
+        let claim = arp::parse(frame)
+            .map(|a| (IpAddr::V4(a.sender_ip), a.sender_mac))
+            .or_else(|| neighbor::parse(frame).map(|n| (IpAddr::V6(n.target), n.mac)));
+        let Some((ip, mac)) = claim else { return false };
+        let group = mac[0] & 1 != 0;
+        if group || mac == [0; 6] || mac == self.packet.mac() {
+            return false;
+        }
+        let mut known = false;
+        for station in self.stations.iter_mut().filter(|s| s.hop == ip) {
+            (station.mac, station.confirmed_at, known) = (Some(mac), now, true);
+        }
+        known
+    }
+}
+
+impl AsFd for Reflected {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.packet.as_fd()
+    }
+}
+
+/// What a frame tells; pure.
+fn arrival<'a>(stations: &[Station], boot: u64, frame: &'a [u8]) -> Option<Arrival<'a>> {
+    let echo = icmp::parse(frame)?;
+    if !echo.reply {
+        let station = stations.get(usize::from(echo.sequence))?;
+        let passed_on = echo.source == station.peer && echo.destination == station.own && echo.hops == HOP_LIMIT - 1;
+        let witness = u8::try_from(echo.sequence).ok()?;
+        return passed_on.then_some(Arrival::Reflected { witness, way: Way::Routed, payload: echo.payload });
+    }
+    let index = stations.iter().position(|s| s.ip == echo.source && s.own == echo.destination)?;
+    let witness = u8::try_from(index).ok()?;
+    if let [b'2', b'p', told, _, rest @ ..] = echo.payload {
+        let (round, rest) = rest.split_first_chunk()?;
+        let (life, _) = rest.split_first_chunk()?;
+        let ours = *told == witness && u64::from_le_bytes(*life) == boot;
+        return ours.then(|| Arrival::Pong { witness, round: u32::from_le_bytes(*round) });
+    }
+    Some(Arrival::Reflected { witness, way: Way::Echo, payload: echo.payload })
+}
