@@ -85,3 +85,35 @@ pub fn neighbour(kind: u8, target: &str) -> Vec<u8> {
 pub fn tagged(frame: &[u8], kind: u16) -> Vec<u8> {
     [&frame[..12], &kind.to_be_bytes(), &[0, 7], &frame[12..]].concat()
 }
+
+fn checksum(sum: u32) -> [u8; 2] {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}
+
+fn words(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], *w.get(1).unwrap_or(&0)]))).sum()
+}
+
+/// A ping that the kernel answers.
+pub fn echo_request(source: &str, destination: &str) -> Vec<u8> {
+    let mut packet = packet4(source, destination);
+    packet[9] = 1;
+    packet[10..12].fill(0);
+    let sum = checksum(words(&packet[..20]));
+    packet[10..12].copy_from_slice(&sum);
+    packet[20] = 8;
+    let sum = checksum(words(&packet[20..28]));
+    packet[22..24].copy_from_slice(&sum);
+    ethernet(BROADCAST, MAC, 0x0800, &packet)
+}
+
+/// A Neighbour Solicitation that the kernel answers.
+pub fn solicitation(source: &str, target: &str) -> Vec<u8> {
+    let mut body = neighbour(135, target);
+    body[4] = 0;
+    body[24] = 1; // the option: source link-layer address
+    let sum = checksum(words(&v6(source)) + words(&v6(target)) + body.len() as u32 + 58 + words(&body));
+    body[2..4].copy_from_slice(&sum);
+    ipv6_chain(source, target, &[], 58, &body)
+}

@@ -18,6 +18,10 @@ pub const OWN6: &str = "fd77::1";
 pub const SERVICE6: &str = "fd77::100";
 pub const FAR: &str = "10.77.0.2";
 pub const FAR6: &str = "fd77::2";
+/// MAC of the box's interface.
+pub const NEAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
+/// MAC of the box's second interface, where a test makes one.
+pub const INNER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0c];
 pub const VIRTUAL_MAC: [u8; 6] = [0x02, 0, 0x5e, 0x77, 0, 1];
 
 /// Runs a command to its end; its words are split at spaces.
@@ -64,8 +68,11 @@ impl Lab {
             format!("ip -n {a} address add {SERVICE6}/64 dev a0 nodad"),
             format!("ip -n {b} address add {FAR}/24 dev b0"),
             format!("ip -n {b} address add {FAR6}/64 dev b0 nodad"),
-            format!("ip -n {a} link set a0 up"),
-            format!("ip -n {b} link set b0 up"),
+            format!("ip -n {a} link set a0 address 02:00:00:00:00:0a up"),
+            format!("ip -n {b} link set b0 address 02:00:00:00:00:0b up"),
+            // Known for ever: frames must not wait for a resolution that the closed gate prevents.
+            format!("ip -n {a} neighbor replace {FAR} lladdr 02:00:00:00:00:0b dev a0 nud permanent"),
+            format!("ip -n {a} neighbor replace {FAR6} lladdr 02:00:00:00:00:0b dev a0 nud permanent"),
         ] {
             run(&line);
         }
@@ -140,7 +147,7 @@ impl Wire {
         };
         assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
         set_option(&wire.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
-        set_option(&wire.fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 256 << 20);
+        set_option(&wire.fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20);
         wire
     }
 
@@ -251,4 +258,26 @@ fn wall_offset() -> u64 {
         }
     }
     best.1
+}
+
+/// Writes the first word of a map as anybody with the right to may, by the map's number.
+pub fn overwrite(map: u32, expiry: u64) {
+    let mut by_id = [map, 0, 0];
+    // SAFETY: a live attribute of BPF_MAP_GET_FD_BY_ID (14) with its size.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, 14, by_id.as_mut_ptr(), size_of_val(&by_id)) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let key = 0u32;
+    let mut value = [0u64; 64];
+    value[0] = expiry;
+    let mut update = [fd.as_raw_fd() as u64, &raw const key as u64, value.as_ptr() as u64, 0];
+    // SAFETY: a live attribute of BPF_MAP_UPDATE_ELEM (2); key and value are as long as the map's.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, 2, update.as_mut_ptr(), size_of_val(&update)) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    // The first value of an array cannot be deleted, by nobody.
+    let mut delete = [fd.as_raw_fd() as u64, &raw const key as u64];
+    // SAFETY: a live attribute of BPF_MAP_DELETE_ELEM (3).
+    let done = unsafe { libc::syscall(libc::SYS_bpf, 3, delete.as_mut_ptr(), size_of_val(&delete)) };
+    assert_eq!(done, -1);
 }

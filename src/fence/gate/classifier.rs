@@ -5,16 +5,11 @@
 
 use std::io;
 
-use nix::sys::socket::SockProtocol;
-
 use super::bpf::Program;
 use super::layout::Direction;
-use super::netlink::{self, CREATE, DUMP, EXCLUSIVE, Message, Socket, attributes, find, number};
+use crate::netlink::{self, Attributes, QueueBody, Request, Socket};
 
-const NEW_QDISC: u16 = 36;
-const NEW_FILTER: u16 = 44;
-const DELETE_FILTER: u16 = 45;
-const GET_FILTER: u16 = 46;
+const NEW: libc::c_int = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 
 const KIND: u16 = 1;
 const OPTIONS: u16 = 2;
@@ -40,16 +35,6 @@ pub struct Filter {
     pub info: u32,
 }
 
-/// `struct tcmsg`.
-pub(super) fn head(index: u32, handle: u32, parent: u32, info: u32) -> [u8; 20] {
-    let mut head = [0; 20];
-    head[4..8].copy_from_slice(&index.to_ne_bytes());
-    head[8..12].copy_from_slice(&handle.to_ne_bytes());
-    head[12..16].copy_from_slice(&parent.to_ne_bytes());
-    head[16..20].copy_from_slice(&info.to_ne_bytes());
-    head
-}
-
 fn parent(direction: Direction) -> u32 {
     match direction {
         Direction::Egress => 0xffff_fff3,
@@ -57,28 +42,30 @@ fn parent(direction: Direction) -> u32 {
     }
 }
 
+fn body(index: u32, handle: u32, parent: u32, info: u32) -> QueueBody {
+    QueueBody { index: index.cast_signed(), handle, parent, info, ..QueueBody::default() }
+}
+
 /// Attaches `program` as the first filter on interface `index`, and the clsact discipline before it if it is not there.
 ///
 /// # Errors
 /// EINVAL or ENOENT where the kernel lacks clsact or cls_bpf, or something else sits in the discipline's place.
 pub fn attach_first(index: u32, direction: Direction, program: &Program) -> io::Result<()> {
-    let mut socket = Socket::open(SockProtocol::NetlinkRoute)?;
-    let mut discipline = Message::new(NEW_QDISC, CREATE | EXCLUSIVE, &head(index, CLSACT_HANDLE, CLSACT_PARENT, 0));
-    discipline.text(KIND, "clsact");
-    match socket.request(discipline) {
+    let mut socket = Socket::open()?;
+    let mut discipline = Request::new(libc::RTM_NEWQDISC, NEW, &body(index, CLSACT_HANDLE, CLSACT_PARENT, 0));
+    match socket.change(discipline.text(KIND, "clsact")) {
         Err(e) if e.raw_os_error() != Some(libc::EEXIST) => return Err(e),
         _ => {}
     }
 
     let info = PRIORITY << 16 | u32::from(ALL_PROTOCOLS.to_be());
-    let mut filter = Message::new(NEW_FILTER, CREATE | EXCLUSIVE, &head(index, 0, parent(direction), info));
-    filter.text(KIND, "bpf").nest(OPTIONS, |options| {
-        options
-            .attribute(BPF_FD, &program.descriptor().to_ne_bytes())
-            .text(BPF_NAME, direction.program_name())
-            .attribute(BPF_FLAGS, &BPF_DIRECT_ACTION.to_ne_bytes());
-    });
-    socket.request(filter)
+    let mut filter = Request::new(libc::RTM_NEWTFILTER, NEW, &body(index, 0, parent(direction), info));
+    filter.text(KIND, "bpf");
+    let options = filter.open(OPTIONS);
+    filter.attribute(BPF_FD, &program.descriptor().to_ne_bytes());
+    filter.text(BPF_NAME, direction.program_name());
+    filter.attribute(BPF_FLAGS, &BPF_DIRECT_ACTION.to_ne_bytes());
+    socket.change(filter.close(options))
 }
 
 /// Takes `filter` off.
@@ -86,10 +73,8 @@ pub fn attach_first(index: u32, direction: Direction, program: &Program) -> io::
 /// # Errors
 /// ENOENT if it is not there.
 pub fn detach(index: u32, direction: Direction, filter: Filter) -> io::Result<()> {
-    let mut socket = Socket::open(SockProtocol::NetlinkRoute)?;
-    let mut message = Message::new(DELETE_FILTER, 0, &head(index, filter.handle, parent(direction), filter.info));
-    message.text(KIND, "bpf");
-    socket.request(message)
+    let body = body(index, filter.handle, parent(direction), filter.info);
+    Socket::open()?.change(Request::new(libc::RTM_DELTFILTER, 0, &body).text(KIND, "bpf"))
 }
 
 /// The filters on interface `index`, in the order in which they run. Empty without a clsact discipline.
@@ -97,14 +82,11 @@ pub fn detach(index: u32, direction: Direction, filter: Filter) -> io::Result<()
 /// # Errors
 /// Those of netlink.
 pub fn attached(index: u32, direction: Direction) -> io::Result<Vec<Filter>> {
-    let mut socket = Socket::open(SockProtocol::NetlinkRoute)?;
     let mut filters = Vec::new();
-    let question = Message::new(GET_FILTER, DUMP, &head(index, 0, parent(direction), 0));
-    let result = socket.dump(question, |kind, body| {
-        if kind == NEW_FILTER
-            && let Some(filter) = read(body)
-        {
-            filters.push(filter);
+    let mut question = Request::new(libc::RTM_GETTFILTER, 0, &body(index, 0, parent(direction), 0));
+    let result = Socket::open()?.dump(&mut question, &mut filters, Vec::clear, |filters, kind, payload| {
+        if kind == libc::RTM_NEWTFILTER {
+            filters.extend(read(payload));
         }
     });
     match result {
@@ -115,11 +97,10 @@ pub fn attached(index: u32, direction: Direction) -> io::Result<Vec<Filter>> {
 }
 
 /// A filter's message; none for the entry of a whole priority, which has no options.
-fn read(body: &[u8]) -> Option<Filter> {
-    let handle = number(body.get(8..12)?)?;
-    let info = number(body.get(16..20)?)?;
-    let options = attributes(body.get(20..)?).find(|&(kind, _)| kind == OPTIONS).map(|(_, value)| value)?;
-    let is_bpf = find(&body[20..], KIND).is_some_and(|kind| kind == b"bpf\0");
-    let program = if is_bpf { find(options, BPF_ID).and_then(netlink::number) } else { None };
-    Some(Filter { program, handle, info })
+fn read(payload: &[u8]) -> Option<Filter> {
+    let (body, attributes) = netlink::body::<QueueBody>(payload)?;
+    let options = Attributes::new(attributes.get(OPTIONS)?);
+    let is_bpf = attributes.get(KIND) == Some(b"bpf\0");
+    let program = if is_bpf { netlink::attribute(options.get(BPF_ID)) } else { None };
+    Some(Filter { program, handle: body.handle, info: body.info })
 }

@@ -6,6 +6,9 @@
 //! whatever happens to it, the gate closes by the clock. A new instance attaches its own closed programs before it takes
 //! away those of its predecessor; there is no moment without a gate. Design, limits and figures: docs/gate.md.
 //!
+//! What waits in a queue behind it still leaves: [`super::queue`] bounds that. A second, slower-witted belt for raw senders
+//! that bypass the queueing layer is [`nft`].
+//!
 //! What is trusted to this room is only the closing. That the time written is never beyond the right, and that the right is
 //! looked at before every renewal, is the node's and the loop's duty.
 
@@ -14,9 +17,9 @@ pub mod bpf;
 mod classifier;
 mod hook;
 pub mod layout;
-mod netlink;
+mod nfnetlink;
+pub mod nft;
 pub mod program;
-mod queue;
 mod verify;
 
 use core::net::IpAddr;
@@ -24,8 +27,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use hook::Hook;
-pub use queue::Queue;
-pub use verify::{Fault, Verdict};
+pub use verify::Fault;
 
 use crate::time::Instant;
 use bpf::{Map, Program};
@@ -45,7 +47,7 @@ pub struct Settings {
     pub hook: Option<Hook>,
 }
 
-/// The installed gate. Dropping it closes it and leaves it in place; only [`Gate::remove`] takes it away.
+/// The installed gate. One thread arms, opens and closes; any may read and verify. Dropping it closes it and leaves it in place; only [`Gate::remove`] takes it away.
 pub struct Gate {
     map: Map,
     programs: [Program; 2],
@@ -91,11 +93,11 @@ impl Gate {
         let hook = attach(&settings, &programs)?;
         let (armed, written) = (AtomicBool::new(false), AtomicU64::new(0));
         let gate = Gate { map, programs, settings, hook, armed, written };
-        let verdict = gate.verify();
-        if verdict.faults.is_empty() {
+        let faults = gate.verify();
+        if faults.is_empty() {
             Ok(gate)
         } else {
-            Err(io::Error::other(format!("the gate was installed and does not hold: {:?}", verdict.faults)))
+            Err(io::Error::other(format!("the gate was installed and does not hold: {faults:?}")))
         }
     }
 
@@ -135,6 +137,12 @@ impl Gate {
     #[must_use]
     pub fn hook(&self) -> Hook {
         self.hook
+    }
+
+    /// The kernel's number of the map, for a look from outside (bpftool-map(8)).
+    #[must_use]
+    pub fn map_id(&self) -> u32 {
+        self.map.id()
     }
 
     /// What it was installed with.

@@ -7,7 +7,6 @@ use super::Gate;
 use super::hook;
 use super::layout::{self, Direction};
 use super::program::{DROP, NEXT, probe_frame};
-use super::queue::{self, Queue};
 use crate::clock;
 
 /// Why the gate cannot be relied on.
@@ -49,34 +48,15 @@ pub enum Fault {
     Unreadable(String),
 }
 
-/// The result of a verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// All that was found wrong; the gate holds if this is empty.
-    pub faults: Vec<Fault>,
-    /// The root queueing discipline of each interface, in the order of the settings. A gate is worth only what waits
-    /// behind it: see [`Queue::keeps_nothing_on_purpose`].
-    pub queues: Vec<Queue>,
-}
-
-impl Verdict {
-    /// The gate holds, and no interface keeps frames behind it on purpose.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.faults.is_empty() && self.queues.iter().all(Queue::keeps_nothing_on_purpose)
-    }
-}
-
 /// How often a check that the loop's renewals disturbed is repeated.
 const ATTEMPTS: usize = 5;
 
 impl Gate {
-    /// Reads back attachment, order, program and map, and runs a probe through the live programs. A few system calls; does
-    /// not disturb traffic, may run in another thread than the renewals.
+    /// Reads back attachment, order, program and map, and runs a probe through the live programs. The gate holds if the
+    /// answer is empty. Some ten system calls; does not disturb traffic, may run in another thread than the renewals.
     #[must_use]
-    pub fn verify(&self) -> Verdict {
+    pub fn verify(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut queues = Vec::new();
         let mut note = |result: io::Result<Option<Fault>>| match result {
             Ok(fault) => faults.extend(fault),
             Err(e) => faults.push(Fault::Unreadable(e.to_string())),
@@ -85,17 +65,13 @@ impl Gate {
             for direction in Direction::ALL {
                 note(self.check_place(interface, direction));
             }
-            match queue::root(interface) {
-                Ok(queue) => queues.push(queue),
-                Err(e) => note(Err(e)),
-            }
         }
         for direction in Direction::ALL {
             note(self.check_map(direction));
             note(self.check_probe(direction));
         }
         note(Ok(self.check_expiry()));
-        Verdict { faults, queues }
+        faults
     }
 
     fn check_place(&self, interface: u32, direction: Direction) -> io::Result<Option<Fault>> {

@@ -1,6 +1,7 @@
-//! Netlink messages by hand, for traffic control and nf_tables: what the gate needs is a few attributes deep.
+//! Netlink messages for nf_tables: a transaction is one datagram of many messages, longer than [`crate::netlink`] has room
+//! for, which is made for the loop's small routing requests.
 //!
-//! Formats: netlink(7), rtnetlink(7); Linux include/uapi/linux/netlink.h.
+//! Formats: netlink(7); Linux include/uapi/linux/netlink.h.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,11 +10,9 @@ use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, So
 use nix::sys::time::TimeVal;
 
 /// The receiver answers with its error, or zero.
-pub const ACK: u16 = 0x04;
+const ACK: u16 = 0x04;
 /// All objects, not one.
 pub const DUMP: u16 = 0x300;
-/// It must not exist yet.
-pub const EXCLUSIVE: u16 = 0x200;
 /// Make it.
 pub const CREATE: u16 = 0x400;
 /// At the end of the list (nf_tables rules).
@@ -69,6 +68,12 @@ impl Message {
         self
     }
 
+    /// Asks for an answer even to success.
+    pub fn acknowledged(&mut self) {
+        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | ACK;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    }
+
     fn seal(&mut self, sequence: u32) {
         let length = u32::try_from(self.bytes.len()).expect("messages here are short");
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
@@ -83,24 +88,15 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens one to `protocol`.
+    /// Opens one to nf_tables.
     ///
     /// # Errors
-    /// EPROTONOSUPPORT where the kernel does not have it.
-    pub fn open(protocol: SockProtocol) -> io::Result<Socket> {
+    /// EPROTONOSUPPORT where the kernel does not have nfnetlink.
+    pub fn open() -> io::Result<Socket> {
+        let protocol = SockProtocol::NetlinkNetFilter;
         let fd = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         socket::setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(1, 0))?;
         Ok(Socket { fd, sequence: 0 })
-    }
-
-    /// Sends one request and waits for its result.
-    ///
-    /// # Errors
-    /// What the kernel answered.
-    pub fn request(&mut self, mut message: Message) -> io::Result<()> {
-        let flags = u16::from_ne_bytes([message.bytes[6], message.bytes[7]]) | ACK;
-        message.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        self.collect(vec![message], |_, _| {})
     }
 
     /// Sends a dump request; calls `each` with kind and body (family head and attributes) of every object.
@@ -196,12 +192,6 @@ pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|&(k, _)| k == kind).map(|(_, value)| value)
 }
 
-/// A 32-bit value in the machine's order.
-#[must_use]
-pub fn number(value: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +208,7 @@ mod tests {
         assert_eq!(body[..20], [7; 20]);
         assert_eq!(find(&body[20..], 1), Some(&b"bpf\0"[..]));
         let nested = find(&body[20..], 2).unwrap();
-        assert_eq!(find(nested, 6).and_then(number), Some(5));
+        assert_eq!(find(nested, 6), Some(&5u32.to_ne_bytes()[..]));
         assert_eq!(find(nested, 9), Some(&[1][..]));
         assert_eq!(find(nested, 10), None);
     }
