@@ -293,9 +293,10 @@ impl Reflected {
     /// Takes the hardware address that the frame tells, if it is one of a station.
     fn learn(&mut self, now: Instant, length: usize) -> bool {
         let frame = &self.heard[..length];
-        let claim = arp::parse(frame)
-            .map(|a| (IpAddr::V4(a.sender_ip), a.sender_mac))
-            .or_else(|| neighbor::parse(frame).map(|n| (IpAddr::V6(n.target), n.mac)));
+        let claim = arp::parse(frame).map(|a| (IpAddr::V4(a.sender_ip), a.sender_mac)).or_else(|| {
+            let advertised = neighbor::parse(frame).filter(|n| n.kind == neighbor::ADVERTISEMENT)?;
+            Some((IpAddr::V6(advertised.target), advertised.mac))
+        });
         let Some((ip, mac)) = claim else { return false };
         let group = mac[0] & 1 != 0;
         if group || mac == [0; 6] || mac == self.packet.mac() {
