@@ -128,18 +128,23 @@ fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) {
 
 impl Wire {
     pub fn open(interface: &str) -> Wire {
-        Wire::of_kind(interface, libc::SOCK_RAW)
+        Wire::of_kind(interface, libc::SOCK_RAW, libc::ETH_P_ALL)
     }
 
-    fn of_kind(interface: &str, kind: i32) -> Wire {
-        let all = (libc::ETH_P_ALL as u16).to_be();
+    /// One that only sends: it receives what nobody speaks.
+    pub fn sender(interface: &str) -> Wire {
+        Wire::of_kind(interface, libc::SOCK_RAW, 0)
+    }
+
+    fn of_kind(interface: &str, kind: i32, protocol: i32) -> Wire {
+        let protocol = (protocol as u16).to_be();
         // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC, all.into()) };
+        let fd = unsafe { libc::socket(libc::AF_PACKET, kind | libc::SOCK_CLOEXEC, protocol.into()) };
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
         // SAFETY: a new descriptor that nobody else owns.
         let wire = Wire { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
         let index = nix::net::if_::if_nametoindex(interface).unwrap();
-        let at = link_address(index, all);
+        let at = link_address(index, protocol);
         // SAFETY: a live address of the size told.
         let bound = unsafe {
             let size = size_of::<libc::sockaddr_ll>() as u32;
@@ -172,7 +177,7 @@ impl Wire {
 
     /// Sends by a datagram packet socket that claims `protocol`, whatever the bytes say.
     pub fn send_datagram(interface: &str, protocol: u16, payload: &[u8]) {
-        let wire = Wire::of_kind(interface, libc::SOCK_DGRAM);
+        let wire = Wire::of_kind(interface, libc::SOCK_DGRAM, 0);
         let index = nix::net::if_::if_nametoindex(interface).unwrap();
         let to = link_address(index, protocol.to_be());
         // SAFETY: a live buffer and a live address with their lengths.

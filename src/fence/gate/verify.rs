@@ -112,7 +112,7 @@ impl Gate {
         let frame = probe_frame(direction);
         for _ in 0..ATTEMPTS {
             let (expiry, before) = (self.expiry(), clock::now());
-            let verdict = self.program(direction).test(&frame)?;
+            let (verdict, _) = self.program(direction).test(&frame, 1)?;
             let after = clock::now();
             if self.expiry() != expiry {
                 continue;
