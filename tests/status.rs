@@ -110,6 +110,8 @@ fn json_has_the_fields_of_the_contract() {
     for pointer in ["/addresses/0/conflict", "/mirror/0/reason"] {
         assert!(value.pointer(pointer).is_some_and(serde_json::Value::is_null), "{pointer}");
     }
+    let text = serde_json::to_string_pretty(&states::peace()).unwrap() + "\n";
+    states::assert_snapshot("status.json", &text);
     assert_eq!(value.pointer("/right/kind").unwrap(), "quorum");
     assert_eq!(serde_json::to_value(states::trouble()).unwrap().pointer("/fence/bound_by").unwrap(), "address-lease");
 }
