@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::report::wrap;
+
 /// Two boxes: exactly one serves, the other takes over, and never both.
 #[derive(Debug, PartialEq, FromArgs)]
 pub struct CommandLine {
@@ -347,7 +349,7 @@ pub fn words(line: &str) -> Result<Vec<String>, &'static str> {
             (Some(open), _) if c == open => quote = None,
             (Some('\''), _) => word.get_or_insert_default().push(c),
             (_, '\\') => {
-                word.get_or_insert_default().push(characters.next().ok_or("a backslash at the end of the line")?)
+                word.get_or_insert_default().push(characters.next().ok_or("a backslash at the end of the line")?);
             }
             (Some(_), _) => word.get_or_insert_default().push(c),
             (None, '"' | '\'') => {
@@ -381,7 +383,16 @@ pub struct Explanation {
 /// Help, or what is wrong with the words.
 pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanation> {
     CommandLine::from_args(&[program], arguments)
-        .map_err(|early| Explanation { text: early.output.clone(), asked: early.status.is_ok() })
+        .map_err(|early| Explanation { text: fold(&early.output), asked: early.status.is_ok() })
+}
+
+/// argh folds what it says about words at 80 columns, but not the usage line.
+fn fold(text: &str) -> String {
+    const WIDTH: usize = 79;
+    let fold_line = |line: &str| {
+        if line.chars().count() <= WIDTH { line.to_owned() } else { wrap(line, WIDTH - 4).join("\n    ") }
+    };
+    text.lines().map(|line| fold_line(line) + "\n").collect()
 }
 
 #[cfg(test)]

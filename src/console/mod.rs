@@ -1,10 +1,27 @@
 //! The operator's words to commands, status to text and JSON, control socket, live view.
+//!
+//! ```text
+//! words -> command -> execute -> client ~~ control socket ~~ server -> Call -> the loop
+//!                        |                                               |
+//!                      face (terminal, pipe, console port)  <- Reply, Status -> report, live
+//! ```
 
 pub mod alarm;
+pub mod check;
 pub mod client;
 pub mod command;
+mod complete;
 pub mod control;
+pub mod editor;
+pub mod execute;
 pub mod exit;
+pub mod face;
+pub mod live;
+pub mod password;
+pub mod prompt;
 pub mod report;
+pub mod screen;
 pub mod server;
 pub mod status;
+pub mod terminal;
+mod watch;

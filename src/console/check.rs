@@ -1,0 +1,220 @@
+//! `twobox check`: what the two files mean, and whether this machine keeps up with it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::command;
+use super::exit::Exit;
+use super::face::Face;
+use super::report::wrap;
+use crate::clock;
+use crate::config::timing::Belt;
+use crate::config::value::show;
+use crate::config::{self, Config};
+
+/// Runs the command.
+pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
+    let config = match config::load(&check.site, &check.board) {
+        Ok(config) => config,
+        Err(problems) => {
+            let count = problems.len();
+            for problem in &problems {
+                face.complain(&problem.to_string());
+            }
+            let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+            face.complain(&format!("twobox: {errors}; nothing of this would be used"));
+            return Exit::WrongUse;
+        }
+    };
+    face.say(&explain(&config));
+    let width = face.style().width;
+    for warning in warnings(&config) {
+        for (index, line) in wrap(&warning, width.saturating_sub(9).max(20)).into_iter().enumerate() {
+            face.say(&format!("{}{line}", if index == 0 { "warning: " } else { "         " }));
+        }
+    }
+    match check.measure {
+        Some(seconds) => measure(&config, Duration::from_secs(u64::from(seconds.clamp(1, 3600))), face),
+        None => Exit::Done,
+    }
+}
+
+/// Times that follow from the configuration.
+#[must_use]
+pub fn explain(config: &Config) -> String {
+    let (site, board, plan) = (&config.site, &config.board, &config.plan);
+    let timing = &plan.timing;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<34} {value}");
+    };
+    line("pair, board", format!("{}, {}", site.pair.name, board.name));
+    line("configuration digest", format!("{:016x} (equal on both boxes)", config.digest));
+    line("heartbeat h, lease L", format!("{}, {}", show(timing.heartbeat), show(timing.lease)));
+    if let Some(round_trip) = plan.null_modem_round_trip() {
+        let carries =
+            if plan.null_modem_carries_lease() == Some(true) { "carries a lease" } else { "carries no lease" };
+        line("null modem, there and back", format!("{} ({carries})", show(round_trip)));
+    }
+    let pings = plan.pings_per_second();
+    line("witness round p", format!("{} ({pings} pings a second in trouble)", show(timing.witness)));
+    line("the standby notices silence after", show(plan.detection()));
+    for belt in Belt::ALL {
+        let name = format!("with {}", belt.word());
+        line(
+            &name,
+            match (plan.fence_bound(belt), plan.claim_wait(belt), plan.worst_failover(belt)) {
+                (Some(bound), Some(wait), Some(worst)) => {
+                    format!("F {}, C {}, failover at most {}", show(bound), show(wait), show(worst))
+                }
+                _ if belt == Belt::None => "never in silence, only by vote or force".to_owned(),
+                _ => "not on this board".to_owned(),
+            },
+        );
+    }
+    line("alone after boot", show(plan.boot_wait));
+    text.push_str("(F: fence bound, C: wait before a claim in silence; syncing the term comes on top)\n");
+    text
+}
+
+/// What is allowed and may still surprise.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let (site, board, plan) = (&config.site, &config.board, &config.plan);
+    let mut warnings = Vec::new();
+    let mut warn = |text: String| warnings.push(text);
+    match site.witnesses.len() {
+        0 => warn(
+            "no witness: there is never a quorum, so a box whose peer dies stops serving too, and nothing is taken over \
+             in silence; only a planned hand-over, a farewell or `activate --force` moves the service"
+                .into(),
+        ),
+        2 => warn("two witnesses: the first one decides alone; a third would let either of them fail".into()),
+        _ => {}
+    }
+    if board.watchdog.is_none() {
+        warn(
+            "UNFENCED unless the kernel has the egress gate: without a watchdog a hung box is stopped by nothing but the \
+             lifetime of its addresses"
+                .into(),
+        );
+    }
+    if board.interface("crossover").is_none() {
+        warn("no crossover: heartbeats and the mirror share the LAN".into());
+        if !site.trees.is_empty() && !site.mirror_link.over_lan {
+            warn(
+                "trees are mirrored, but there is no crossover and [mirror-link] over-lan = false: no way to copy"
+                    .into(),
+            );
+        }
+    }
+    match (plan.line_time(), plan.null_modem_carries_lease()) {
+        (None, _) => warn("no null modem: the boxes have no link that is independent of their network cards".into()),
+        (Some(line), _) if line > plan.timing.serial_heartbeat => warn(format!(
+            "the null modem is too slow: a heartbeat takes {}, so [timing] serial-heartbeat must be longer than {}",
+            show(line),
+            show(plan.timing.serial_heartbeat)
+        )),
+        (Some(_), Some(false)) => warn(format!(
+            "the null modem's round trip is longer than the lease of {}: it carries no lease and no vote, the pair then \
+             rests on the quorum; it still tells a panic and takes `peer` commands",
+            show(plan.timing.lease)
+        )),
+        _ => {}
+    }
+    if site.addresses.is_empty() {
+        warn("no service address: there is nothing to take over".into());
+    }
+    for address in &site.addresses {
+        let on_own_network = site.nodes.iter().all(|own| {
+            own.iter().any(|own| own.interface == address.interface && own.prefix.contains(address.prefix.ip))
+        });
+        if !on_own_network {
+            warn(format!(
+                "{} lies in no network of both boxes' own addresses on {}",
+                address.prefix, address.interface
+            ));
+        }
+    }
+    for witness in &site.witnesses {
+        let near = site.nodes.iter().all(|own| own.iter().any(|own| own.prefix.contains(*witness)));
+        if !near {
+            warn(format!(
+                "the witness {witness} is in another network: routers between often drop reflected heartbeats, and then \
+                 it counts for no quorum"
+            ));
+        }
+    }
+    if site.pair.key_file.starts_with("/data") {
+        warn("the key lies on the data partition: if that is broken, the box cannot take part".into());
+    }
+    warnings
+}
+
+/// Sleeps as the loop does, a millisecond at a time, and compares the worst lateness with the margin.
+fn measure(config: &Config, time: Duration, face: &mut dyn Face) -> Exit {
+    let lateness = match lateness(time, face) {
+        Ok(lateness) => lateness,
+        Err(error) => {
+            face.complain(&format!("twobox: the timer failed: {error}"));
+            return Exit::Refused;
+        }
+    };
+    let worst = lateness.last().copied().unwrap_or_default();
+    let at = |part: usize| lateness.get(lateness.len() * part / 1000).copied().unwrap_or_default();
+    let priority = if real_time() { "with" } else { "WITHOUT" };
+    face.say(&format!(
+        "{} wake-ups {priority} real-time priority: late by {} (median), {} (99.9 %), {} (worst)",
+        lateness.len(),
+        show(at(500)),
+        show(at(999)),
+        show(worst)
+    ));
+    let margin = config.plan.timing.margin;
+    if worst > margin {
+        let why = format!(
+            "twobox: the worst is more than [timing] margin = {}; raise it above {}",
+            show(margin),
+            show(worst)
+        );
+        face.complain(&why);
+        return Exit::Refused;
+    }
+    Exit::Done
+}
+
+/// The scheduler treats this process before all ordinary ones.
+fn real_time() -> bool {
+    // Field 41 of /proc/PID/stat is the policy: 1 is SCHED_FIFO, 2 is SCHED_RR (proc_pid_stat(5)).
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let policy = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(41 - 3));
+    matches!(policy, Some("1" | "2"))
+}
+
+/// How late each wake-up was, sorted.
+fn lateness(time: Duration, face: &mut dyn Face) -> nix::Result<Vec<Duration>> {
+    const PERIOD: Duration = Duration::from_millis(1);
+    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
+    let start = clock::now();
+    let end = start + time;
+    let mut found = Vec::with_capacity(usize::try_from(time.as_millis()).unwrap_or(0));
+    let mut told = start;
+    loop {
+        let now = clock::now();
+        if now >= end {
+            break;
+        }
+        if now.since(told) >= Duration::from_secs(1) {
+            told = now;
+            face.progress(&format!("measuring, {} left", show(Duration::from_secs(end.until(now).as_secs()))));
+        }
+        let due = clock::now() + PERIOD;
+        timer.set(Expiration::OneShot(PERIOD.into()), TimerSetTimeFlags::empty())?;
+        timer.wait()?;
+        found.push(clock::now().since(due));
+    }
+    found.sort_unstable();
+    Ok(found)
+}

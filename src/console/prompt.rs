@@ -1,0 +1,558 @@
+//! The console: a prompt on a serial port or a terminal, with the words of the command line.
+//!
+//! It runs as a process of its own and speaks to the daemon by the control socket only. A terminal that hangs, floods,
+//! breaks or goes away costs this process time and nothing else.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::alarm;
+use super::client::{Conversation, Failure};
+use super::command::{self, Command};
+use super::complete::{ELSEWHERE, commands, complete};
+use super::control::{Reply, Request};
+use super::editor::{Editor, Event};
+use super::execute::execute;
+use super::exit::Exit;
+use super::face::{Face, Wake};
+use super::password::Stored;
+use super::report::{Style, wrap};
+use super::status::Status;
+use super::terminal::Terminal;
+use super::watch;
+use crate::clock;
+use crate::time::Instant;
+
+/// How the console is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A serial port and its speed; `None`: standard input and output.
+    pub port: Option<(PathBuf, u32)>,
+    /// The daemon's control socket.
+    pub socket: PathBuf,
+    /// The file with the hash of the password that is asked for.
+    pub password_file: Option<PathBuf>,
+    /// With a password: silence that logs out.
+    pub idle: Option<Duration>,
+}
+
+/// How often the prompt looks after things when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the status is heard for prompt and alarms.
+const STATUS_MS: u64 = 1_000;
+/// Bytes typed while a command runs.
+const TYPE_AHEAD: usize = 1_024;
+/// After so many wrong lines without a pause nobody reads what is answered: it is noise, or another machine's login
+/// prompt that would answer to the answers for ever.
+const WRONG_LIMIT: u32 = 5;
+/// A pause that makes it a person again.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Longest delay after a wrong password.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs the console: on a port for ever, on a terminal until the operator leaves.
+#[must_use]
+pub fn run(settings: &Settings) -> Exit {
+    loop {
+        let terminal = match &settings.port {
+            None => Terminal::standard(),
+            Some((path, baud)) => Terminal::port(path, *baud),
+        };
+        match terminal {
+            Ok(terminal) => Session::new(&terminal, settings).run(),
+            Err(error) if settings.port.is_none() => {
+                log::error!("the console needs a terminal: {error}");
+                return Exit::Refused;
+            }
+            Err(error) => log::debug!("console port: {error}"),
+        }
+        if settings.port.is_none() {
+            return Exit::Done;
+        }
+        pause();
+    }
+}
+
+/// The port went away (a USB converter was pulled out): wait before it is opened again.
+#[allow(clippy::disallowed_methods)] // a process of its own, with nothing else to do
+fn pause() {
+    std::thread::sleep(TICK);
+}
+
+/// The terminal with what was typed ahead: where commands show their results.
+struct Desk<'t> {
+    terminal: &'t Terminal,
+    typed: VecDeque<u8>,
+    /// The terminal took no output: nothing is sent until it shows life.
+    mute: bool,
+    gone: bool,
+    last_key: Instant,
+    width: usize,
+}
+
+impl Desk<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        if self.mute || self.gone {
+            return;
+        }
+        match self.terminal.write(bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.mute = true,
+            Err(_) => self.gone = true,
+        }
+    }
+
+    /// Lines for a terminal in raw mode.
+    fn lines(&mut self, text: &str) {
+        for line in text.lines() {
+            self.write(b"\r\x1b[K");
+            self.write(line.as_bytes());
+            self.write(b"\r\n");
+        }
+    }
+
+    /// Reads what was typed; what does not fit is dropped.
+    fn read(&mut self) {
+        let mut buffer = [0; 256];
+        match self.terminal.read(&mut buffer) {
+            Ok(count) => {
+                if count > 0 {
+                    (self.mute, self.last_key) = (false, clock::now());
+                }
+                let room = TYPE_AHEAD - self.typed.len().min(TYPE_AHEAD);
+                self.typed.extend(buffer[..count.min(room)].iter());
+            }
+            Err(_) => self.gone = true,
+        }
+    }
+}
+
+impl Face for Desk<'_> {
+    fn style(&self) -> Style {
+        // No colours: a VT100 knows none, and every mood is said in words.
+        Style { width: self.width, colour: false }
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn say(&mut self, text: &str) {
+        self.lines(text);
+    }
+
+    fn complain(&mut self, text: &str) {
+        let text = text.strip_prefix("twobox: ").unwrap_or(text);
+        for line in text.lines() {
+            self.lines(&wrap(line, self.width - 1).join("\n"));
+        }
+    }
+
+    fn progress(&mut self, text: &str) {
+        let text: String = text.chars().take(self.width - 1).collect();
+        self.write(format!("\r{text}\x1b[K").as_bytes());
+    }
+
+    fn ask(&mut self, question: &str, echo: bool) -> Option<String> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let mut editor = if echo { Editor::default() } else { Editor::hidden() };
+        let bytes = editor.draw(question, self.width);
+        self.write(&bytes);
+        loop {
+            while let Some(byte) = self.typed.pop_front() {
+                let event = editor.feed(byte);
+                let bytes = editor.echo(question, self.width);
+                self.write(&bytes);
+                match event {
+                    Some(Event::Line(line)) => {
+                        self.write(b"\r\n");
+                        return Some(line);
+                    }
+                    Some(Event::Interrupt | Event::End) => {
+                        self.write(b"\r\n");
+                        return None;
+                    }
+                    Some(Event::Complete(_)) | None => {}
+                }
+            }
+            if self.gone || clock::now().since(self.last_key) > PATIENCE {
+                return None;
+            }
+            match self.terminal.wait(None, TICK) {
+                Ok((true, _)) => self.read(),
+                Ok(_) => {}
+                Err(_) => self.gone = true,
+            }
+        }
+    }
+
+    fn wait(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> Wake {
+        const CTRL_C: u8 = 3;
+        let Ok((typed, ready)) = self.terminal.wait(Some(fd), limit) else { return Wake::Interrupted };
+        if typed {
+            self.read();
+            if self.gone || self.typed.contains(&CTRL_C) {
+                self.typed.clear();
+                return Wake::Interrupted;
+            }
+        }
+        match (typed, ready) {
+            // The conversation reads one chunk, so it must not be told to without need.
+            (true, false) => self.wait(fd, limit),
+            (_, true) => Wake::Ready,
+            (false, false) => Wake::TimedOut,
+        }
+    }
+
+    fn watch(&mut self, socket: &Path, interval: Duration) -> Exit {
+        // A slow line is not asked for more than it carries.
+        let slow = self.terminal.baud() < 19_200;
+        watch::run(self.terminal, socket, if slow { interval.max(Duration::from_secs(1)) } else { interval })
+    }
+}
+
+/// One operator at one terminal.
+struct Session<'t> {
+    desk: Desk<'t>,
+    settings: &'t Settings,
+    editor: Editor,
+    feed: Option<Conversation>,
+    next_try: Instant,
+    status: Option<Box<Status>>,
+    /// Alarms that were shown.
+    known: BTreeSet<String>,
+    prompt: String,
+    wrong: u32,
+    leave: bool,
+}
+
+impl<'t> Session<'t> {
+    fn new(terminal: &'t Terminal, settings: &'t Settings) -> Self {
+        // A port is not asked for its size here: a login prompt at the other end would answer.
+        let width = terminal.known_size().map_or(80, |(width, _)| width.clamp(40, 300));
+        let desk = Desk { terminal, typed: VecDeque::new(), mute: false, gone: false, last_key: clock::now(), width };
+        Self {
+            desk,
+            settings,
+            editor: Editor::default(),
+            feed: None,
+            next_try: Instant::BOOT,
+            status: None,
+            known: BTreeSet::new(),
+            prompt: "no daemon> ".to_owned(),
+            wrong: 0,
+            leave: false,
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.desk.gone && !self.leave {
+            if !self.log_in() {
+                continue;
+            }
+            self.hear();
+            self.redraw();
+            self.serve();
+        }
+        self.desk.write(b"\r\n");
+    }
+
+    /// Asks for the password until it is right. False: the terminal has gone, or the operator does not answer.
+    fn log_in(&mut self) -> bool {
+        let Some(path) = &self.settings.password_file else { return true };
+        let mut delay = TICK;
+        loop {
+            let typed = self.desk.ask("password: ", false);
+            if self.desk.gone {
+                return false;
+            }
+            let Some(typed) = typed else {
+                self.wait_for_life();
+                continue;
+            };
+            match Stored::load(path) {
+                Ok(stored) if stored.matches(&typed) => return true,
+                Ok(_) => self.desk.say("wrong"),
+                // Without a hash nobody may in: a missing file must not open the door.
+                Err(why) => self.desk.complain(&format!("{}: {why}", path.display())),
+            }
+            self.lock(delay);
+            delay = (delay * 2).min(LOCK_LIMIT);
+        }
+    }
+
+    /// Hears nothing for a while, so that guessing is slow.
+    fn lock(&mut self, time: Duration) {
+        let end = clock::now() + time;
+        while clock::now() < end && !self.desk.gone {
+            if let Ok((true, _)) = self.desk.terminal.wait(None, end.until(clock::now())) {
+                self.desk.read();
+                self.desk.typed.clear();
+            }
+        }
+    }
+
+    /// Waits for a key.
+    fn wait_for_life(&mut self) {
+        while !self.desk.gone && self.desk.typed.is_empty() {
+            match self.desk.terminal.wait(None, TICK) {
+                Ok((true, _)) => self.desk.read(),
+                Ok(_) => {}
+                Err(_) => self.desk.gone = true,
+            }
+        }
+        self.desk.typed.clear();
+    }
+
+    /// Serves until the operator leaves, is logged out or is gone.
+    fn serve(&mut self) {
+        self.desk.last_key = clock::now();
+        while !self.desk.gone {
+            while let Some(byte) = self.desk.typed.pop_front() {
+                if self.key(byte) {
+                    return;
+                }
+            }
+            let echo = self.editor.echo(&self.prompt, self.desk.width);
+            self.desk.write(&echo);
+            self.connect();
+            let feed = self.feed.as_ref().map(AsFd::as_fd);
+            match self.desk.terminal.wait(feed, TICK) {
+                Ok((typed, told)) => {
+                    if typed {
+                        self.after_pause();
+                        self.desk.read();
+                    }
+                    if told {
+                        self.hear();
+                    }
+                }
+                Err(_) => self.desk.gone = true,
+            }
+            if self.is_idle(self.desk.last_key) {
+                self.desk.say("logged out: no key for a while");
+                return;
+            }
+        }
+    }
+
+    fn is_idle(&self, since: Instant) -> bool {
+        let limit = self.settings.idle.filter(|_| self.settings.password_file.is_some());
+        limit.is_some_and(|limit| clock::now().since(since) > limit)
+    }
+
+    /// Forgives wrong lines after a pause.
+    fn after_pause(&mut self) {
+        if clock::now().since(self.desk.last_key) >= PAUSE && self.wrong > 0 {
+            if self.wrong > WRONG_LIMIT {
+                let ignored = self.wrong - WRONG_LIMIT;
+                self.desk.say(&format!("({ignored} wrong lines in a row were not answered)"));
+                self.redraw();
+            }
+            self.wrong = 0;
+        }
+    }
+
+    /// Takes a key; true ends the session.
+    fn key(&mut self, byte: u8) -> bool {
+        match self.editor.feed(byte) {
+            None => {}
+            Some(Event::Line(line)) => {
+                self.desk.write(b"\r\n");
+                if self.line(&line) {
+                    return true;
+                }
+                self.redraw();
+            }
+            Some(Event::Interrupt) => {
+                self.desk.write(b"^C\r\n");
+                self.redraw();
+            }
+            Some(Event::End) => return self.log_out(),
+            Some(Event::Complete(before)) => {
+                let completion = complete(&before, self.status.as_deref());
+                if completion.candidates.is_empty() {
+                    self.editor.insert_text(&completion.insert);
+                } else {
+                    let words = wrap(&completion.candidates.join("  "), self.desk.width - 1).join("\n");
+                    self.desk.say(&words);
+                    self.redraw();
+                }
+            }
+        }
+        false
+    }
+
+    fn log_out(&mut self) -> bool {
+        if self.settings.port.is_none() {
+            self.leave = true;
+            return true;
+        }
+        if self.settings.password_file.is_some() {
+            return true;
+        }
+        self.desk.say("this port has no login to go back to");
+        self.redraw();
+        false
+    }
+
+    /// Does what a line says; true ends the session.
+    fn line(&mut self, line: &str) -> bool {
+        let words = match command::words(line) {
+            Ok(words) => words,
+            Err(what) => {
+                self.answer_wrong(what);
+                return false;
+            }
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words[..] {
+            [] => {}
+            ["exit" | "logout" | "quit"] => return self.log_out(),
+            ["help" | "?"] => self.help(),
+            ["help" | "?", ref of @ ..] => self.parse_and_do(&[of, &["--help"]].concat()),
+            _ => {
+                let began = clock::now();
+                self.parse_and_do(&words);
+                if self.is_idle(began) {
+                    self.desk.say("logged out: that took long");
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn parse_and_do(&mut self, words: &[&str]) {
+        if ELSEWHERE.contains(&words[0]) || words.contains(&"--socket") {
+            self.answer_wrong(&format!("{} is not for this prompt; see `help`", words[0]));
+            return;
+        }
+        match command::parse("", words) {
+            Ok(line) => {
+                self.wrong = 0;
+                // The feed would fill up while nobody reads it.
+                self.feed = None;
+                let watched = matches!(line.command, Command::Watch(_));
+                execute(line.command, &self.settings.socket, &mut self.desk);
+                if watched {
+                    self.next_try = Instant::BOOT;
+                }
+                self.hear();
+            }
+            Err(explanation) if explanation.asked => {
+                self.desk.say(explanation.text.trim_start_matches("Usage: ").trim());
+            }
+            Err(explanation) => {
+                let text = explanation.text.trim().lines().next().unwrap_or("not understood").to_owned();
+                self.answer_wrong(&format!("{text}; see `help`"));
+            }
+        }
+    }
+
+    fn answer_wrong(&mut self, what: &str) {
+        self.wrong = self.wrong.saturating_add(1);
+        if self.wrong <= WRONG_LIMIT {
+            self.desk.complain(what);
+        }
+    }
+
+    /// All commands on one screen of 80x24.
+    fn help(&mut self) {
+        let mut text = String::from("commands; `help WORD` tells more\n");
+        for (name, description) in commands() {
+            let line: String = format!("  {name:<11} {description}").chars().take(self.desk.width - 1).collect();
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text.push_str("keys: tab completes, up and down go through the history, ctrl-C cancels\n");
+        self.desk.say(&text);
+    }
+
+    /// Prompt and line again, on a line of their own.
+    fn redraw(&mut self) {
+        let bytes = self.editor.draw(&self.prompt, self.desk.width);
+        self.desk.write(&bytes);
+    }
+
+    fn connect(&mut self) {
+        let now = clock::now();
+        if self.feed.is_some() || now < self.next_try {
+            return;
+        }
+        self.next_try = now + TICK;
+        match Conversation::start(&self.settings.socket, &Request::Status { every_ms: Some(STATUS_MS) }) {
+            Ok(feed) => self.feed = Some(feed),
+            Err(_) => self.without_daemon(),
+        }
+    }
+
+    fn without_daemon(&mut self) {
+        self.feed = None;
+        self.status = None;
+        self.set_prompt("no daemon> ".to_owned());
+    }
+
+    /// Takes what the daemon has told: prompt and alarms. Waits for the first status of a fresh connection.
+    fn hear(&mut self) {
+        self.connect();
+        let Some(feed) = &mut self.feed else { return };
+        // A daemon that hangs must not take the prompt with it.
+        if !matches!(self.desk.terminal.wait(Some(feed.as_fd()), TICK / 2), Ok((_, true))) {
+            return;
+        }
+        let newest = feed.fill().and_then(|()| {
+            let mut newest = None;
+            while let Some(reply) = feed.buffered_reply()? {
+                match reply {
+                    Reply::Status { status } => newest = Some(status),
+                    reply if reply.is_last() => return Err(Failure::Died),
+                    _ => {}
+                }
+            }
+            Ok(newest)
+        });
+        match newest {
+            Ok(Some(status)) => self.take(status),
+            Ok(None) => {}
+            Err(_) => self.without_daemon(),
+        }
+    }
+
+    fn take(&mut self, status: Box<Status>) {
+        let mut said = String::new();
+        let mut known = BTreeSet::new();
+        for alarm in &status.alarms {
+            let id = format!("{} {}", alarm.name, alarm.text);
+            if !self.known.contains(&id) {
+                said.push_str(&wrap(&format!("ALARM {}", alarm.text), self.desk.width - 1).join("\n"));
+                said.push('\n');
+                if let Some(entry) = alarm::find(&alarm.name) {
+                    said.push_str(&wrap(&format!("   -> {}", entry.remedy), self.desk.width - 1).join("\n"));
+                    said.push('\n');
+                }
+            }
+            known.insert(id);
+        }
+        self.known = known;
+        let prompt = format!("{} {}> ", status.node, status.role.word());
+        self.status = Some(status);
+        if !said.is_empty() {
+            self.prompt = prompt;
+            self.desk.say(&said);
+            self.redraw();
+        } else {
+            self.set_prompt(prompt);
+        }
+    }
+
+    fn set_prompt(&mut self, prompt: String) {
+        if self.prompt != prompt {
+            self.prompt = prompt;
+            self.redraw();
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The command line as a script sees it: output, standard error, exit code.
+
+mod daemon;
+mod states;
+
+use std::process::{Command, Output};
+
+use daemon::{Daemon, program};
+
+#[allow(clippy::disallowed_methods)] // the program under test
+fn twobox(daemon: Option<&Daemon>, arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut command = Command::new(program());
+    command.env_remove("TWOBOX_SOCKET").args(arguments);
+    if let Some(daemon) = daemon {
+        command.env("TWOBOX_SOCKET", &daemon.socket);
+    }
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+#[test]
+fn exit_codes_are_those_of_the_contract() {
+    let daemon = Daemon::start("codes", states::peace());
+    for (arguments, expected) in [
+        (&["version"][..], 0),
+        (&["--help"], 0),
+        (&["hold", "--help"], 0),
+        (&["status"], 0),
+        (&["drill"], 1),
+        (&["frobnicate"], 2),
+        (&[], 2),
+        (&["activate"], 2),
+        (&["mirror", "diverged", "eat"], 2),
+        (&["run", "--board", "/b", "--site", "/s", "--node", "c"], 2),
+        (&["check", "--board", "/nonexistent", "--site", "/nonexistent"], 2),
+        (&["watch"], 1),
+    ] {
+        let output = twobox(Some(&daemon), arguments, "");
+        assert_eq!(code(&output), expected, "{arguments:?}: {}{}", out(&output), err(&output));
+        assert_eq!(expected != 0, !err(&output).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_a_daemon_every_order_says_how_to_start_one() {
+    for arguments in [&["status"][..], &["switchover"], &["hold"], &["log"], &["mirror", "status"], &["peer", "status"]]
+    {
+        let arguments = [&["--socket", "/nonexistent/twobox.sock"], arguments].concat();
+        let output = twobox(None, &arguments, "");
+        assert_eq!(code(&output), 1);
+        assert!(err(&output).contains("/nonexistent/twobox.sock: start it with `twobox run`"), "{}", err(&output));
+        assert_eq!(err(&output).lines().count(), 1);
+    }
+}
+
+#[test]
+fn status_is_plain_text_in_a_pipe_and_json_on_demand() {
+    let daemon = Daemon::start("status", states::trouble());
+    let text = out(&twobox(Some(&daemon), &["status"], ""));
+    assert!(text.starts_with("a serves. A takeover by b would NOT work now:"), "{text}");
+    assert!(!text.contains('\x1b'));
+    let json = out(&twobox(Some(&daemon), &["status", "--json"], ""));
+    assert_eq!(json.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<twobox::console::status::Status>(&json).unwrap(), states::trouble());
+    let mirror = out(&twobox(Some(&daemon), &["mirror", "status"], ""));
+    assert!(mirror.contains("47,100 of 48,211 files would be deleted"), "{mirror}");
+}
+
+#[test]
+fn long_work_tells_its_steps_with_their_times() {
+    let daemon = Daemon::start("steps", states::peace());
+    let output = twobox(Some(&daemon), &["switchover"], "");
+    let expected =
+        "     0.9 ms  services stopped\n     1.7 ms  addresses down\n     4.2 ms  b serves\nb serves; outage 3.4 ms\n";
+    assert_eq!(out(&output), expected);
+    // No bar in a pipe, one JSON line for programs.
+    assert_eq!(out(&twobox(Some(&daemon), &["mirror", "sync"], "")), "the standby is equal\n");
+    let json = out(&twobox(Some(&daemon), &["mirror", "sync", "--json"], ""));
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&value["done"], &value["files"]), (&1_000_000_000.into(), &20.into()));
+}
+
+#[test]
+fn a_refusal_is_one_line_with_its_remedy() {
+    let daemon = Daemon::start("refusal", states::peace());
+    let output = twobox(Some(&daemon), &["drill"], "");
+    assert_eq!(err(&output), "twobox: /data/mail is not current; wait for the mirror, see `mirror status`\n");
+}
+
+#[test]
+fn words_reach_the_daemon_as_they_were_meant() {
+    use twobox::console::control::{MirrorRequest, PeerRequest, Request};
+    let daemon = Daemon::start("words", states::peace());
+    for arguments in [
+        &["hold", "disk", "swap"][..],
+        &["peer", "release"],
+        &["mirror", "sync", "/data/mail", "--confirm-delete"],
+        &["mirror", "diverged", "restore", "7-1", "mail/new"],
+    ] {
+        assert_eq!(code(&twobox(Some(&daemon), arguments, "")), 0, "{arguments:?}");
+    }
+    let tree = Some("/data/mail".to_owned());
+    assert_eq!(
+        *daemon.asked.lock().unwrap(),
+        [
+            Request::Hold { reason: Some("disk swap".into()) },
+            Request::Peer(PeerRequest::Release),
+            Request::Mirror(MirrorRequest::Sync { tree, confirm_delete: true }),
+            Request::Mirror(MirrorRequest::DivergedRestore { name: "7-1".into(), path: Some("mail/new".into()) }),
+        ]
+    );
+    let long = "x".repeat(200);
+    assert_eq!(code(&twobox(Some(&daemon), &["hold", &long], "")), 2);
+}
+
+#[test]
+fn force_wants_its_words_typed() {
+    let daemon = Daemon::start("force", states::held());
+    for wrong in ["", "yes\n", "activate a\n", "activate\n"] {
+        let output = twobox(Some(&daemon), &["activate", "--force"], wrong);
+        assert_eq!(code(&output), 1, "{wrong:?}");
+        assert!(out(&output).contains("Nothing here proves that it is off"));
+    }
+    assert!(daemon.asked.lock().unwrap().is_empty());
+    assert_eq!(code(&twobox(Some(&daemon), &["activate", "--force"], "activate b\n")), 0);
+    assert_eq!(daemon.asked.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn log_and_history_are_harmless_to_a_terminal() {
+    let daemon = Daemon::start("log", states::alone());
+    assert_eq!(out(&twobox(Some(&daemon), &["log"], "")), "[12.3] node: standby -> active ?[2J\n");
+    let history = out(&twobox(Some(&daemon), &["history"], ""));
+    let expected = "2024-02-29 23:59:59Z (1 boot ago)  failover to b, term 8: a fell silent; 561 ms (detect 500 ms, fence 52 ms)\n";
+    assert_eq!(history, expected);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error_of_ours() {
+    let daemon = Daemon::start("pipe", states::peace());
+    #[allow(clippy::disallowed_methods)] // the program under test
+    let output = Command::new("sh")
+        .args(["-c", &format!("{} --socket {} status | true", program().display(), daemon.socket.display())])
+        .output()
+        .unwrap();
+    assert_eq!(err(&output), "");
+}
+
+struct Files(std::path::PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("twobox-commands-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.join(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn site(key: &str, more: &str) -> String {
+    format!(
+        "[pair]\nname = \"office\"\nkey-file = \"{key}\"\n[node.a]\nlan = \"192.0.2.2/24\"\n[node.b]\n\
+         lan = \"192.0.2.3/24\"\n[[address]]\nip = \"192.0.2.10/24\"\n{more}"
+    )
+}
+
+const BOARD: &str = "name = \"box\"\n[interface.lan]\nname = \"eth0\"\n[interface.crossover]\nname = \"eth1\"\n\
+                     [serial.null-modem]\ndevice = \"/dev/ttyS1\"\n[watchdog]\ndevice = \"/dev/watchdog0\"\n";
+
+#[test]
+fn a_key_is_made_once_and_check_explains_the_configuration() {
+    let files = Files::new("check");
+    let key = files.path("pair.key");
+    assert_eq!(code(&twobox(None, &["key", "new", &key], "")), 0);
+    let again = twobox(None, &["key", "new", &key], "");
+    assert_eq!(code(&again), 1);
+    assert!(err(&again).contains("never overwritten"));
+
+    let board = files.write("board.toml", BOARD);
+    let site = files.write("site.toml", &site(&key, "[[witness]]\nip = \"192.0.2.1\"\n"));
+    let output = twobox(None, &["check", "--board", &board, "--site", &site], "");
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let text = out(&output);
+    for expected in [
+        "with gate                          F 1ms, C 551.501ms, failover at most 601.501ms",
+        "with watchdog                      F 4.5s, C 5.055s, failover at most 5.105s",
+        "with none                          never in silence, only by vote or force",
+        "null modem, there and back         240.277ms (carries a lease)",
+        "witness round p                    25ms (160 pings a second in trouble)",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("warning"), "{text}");
+
+    let site = files.write("fast.toml", &self::site(&key, "[timing]\nprofile = \"fast\"\n"));
+    let bare = files.write("bare.toml", "name = \"box\"\n[interface.lan]\nname = \"eth0\"\n");
+    let text = out(&twobox(None, &["check", "--board", &board, "--site", &site], ""));
+    assert!(text.contains("C 66.061ms") && text.contains("warning: no witness"), "{text}");
+    assert!(text.contains("carries no lease"), "{text}");
+    let text = out(&twobox(None, &["check", "--board", &bare, "--site", &site], ""));
+    assert!(text.contains("warning: UNFENCED") && text.contains("warning: no null modem"), "{text}");
+}
+
+#[test]
+fn check_tells_every_error_of_both_files_and_of_the_key() {
+    let files = Files::new("errors");
+    let key = files.write("open.key", &"ab".repeat(32));
+    let board = files.write("board.toml", &BOARD.replace("eth1", "eth/1"));
+    let site = files.write("site.toml", &site(&key, "[timing]\nlaese = \"1s\"\n"));
+    let output = twobox(None, &["check", "--board", &board, "--site", &site], "");
+    assert_eq!(code(&output), 2);
+    let text = err(&output);
+    assert!(text.contains(&format!("{board}:5: interface.crossover.name: \"eth/1\" is no interface name")), "{text}");
+    assert!(text.contains(&format!("{site}:11: timing.laese: is unknown; did you mean lease?")), "{text}");
+    assert!(text.contains(&format!("{site}:3: pair.key-file: {key} has mode 0644")), "{text}");
+    assert!(text.contains("3 errors"), "{text}");
+}
+
+#[test]
+fn check_measures_this_machine() {
+    let files = Files::new("measure");
+    let key = files.path("pair.key");
+    twobox(None, &["key", "new", &key], "");
+    let board = files.write("board.toml", BOARD);
+    let site = files.write("site.toml", &site(&key, "[timing]\nmargin = \"10s\"\n"));
+    let output = twobox(None, &["check", "--board", &board, "--site", &site, "--measure", "1"], "");
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("real-time priority: late by"), "{}", out(&output));
+}
