@@ -1,6 +1,8 @@
 //! The egress gate on a real kernel: two network namespaces, what leaves is seen at the other end of the cable.
 #![allow(unsafe_code)] // fork has no safe form
 
+#[path = "gate/cost.rs"]
+mod cost;
 #[path = "gate/frames.rs"]
 mod frames;
 #[path = "gate/lab.rs"]
