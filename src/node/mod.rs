@@ -7,6 +7,8 @@
 //!
 //! The rules and their proof are in docs/safety.md.
 
+#[cfg(feature = "planted-faults")]
+pub mod canonical;
 pub mod decision;
 pub mod event;
 mod facts;
@@ -107,6 +109,7 @@ struct PanicSeen {
 }
 
 /// The state machine of one box.
+#[derive(Clone)]
 pub struct Node {
     s: Settings,
     booted: Instant,

@@ -226,6 +226,18 @@ impl Peer {
         }
     }
 
+    /// Newest content applied, and newest sequence by path, for the model checker.
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn canonical_sequences(&self) -> (u64, impl Iterator<Item = u64> + '_) {
+        (self.content, self.paths.iter().map(|p| p.sequence))
+    }
+
+    /// What may be echoed, for the model checker.
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn canonical_heard(&self) -> [Option<Heard>; 2] {
+        [self.echo, self.hello]
+    }
+
     /// The peer's present life, once known.
     #[must_use]
     pub fn boot(&self) -> Option<BootId> {

@@ -248,6 +248,21 @@ impl Rounds {
         self.proven
     }
 
+    /// Every remembered round and what its answers and rate come to, for the model checker.
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn canonical_rounds(&self) -> impl Iterator<Item = (Instant, u64)> + '_ {
+        self.recent.iter().map(|r| (r.sent, u64::from(r.answered) | u64::from(r.full) << 8))
+    }
+
+    /// Every moment that matters besides, for the model checker.
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn canonical_times(&self) -> impl Iterator<Item = Instant> + '_ {
+        [self.next_at, self.unbroken_since, self.right_until]
+            .into_iter()
+            .chain(self.reached_at)
+            .chain(self.reflected_at)
+    }
+
     /// Last round-trip time of a witness; zero if it never answered.
     #[must_use]
     pub fn rtt(&self, witness: u8) -> Duration {
