@@ -32,6 +32,7 @@ pub mod link;
 pub mod mirror;
 pub mod netlink;
 pub mod node;
+pub mod run;
 pub mod service;
 pub mod state;
 pub mod takeover;

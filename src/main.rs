@@ -1,5 +1,6 @@
 //! Which face: PID 1, a daemon on a host, or a command. Parses and hands over.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use twobox::console::client::socket_path;
@@ -37,10 +38,7 @@ fn main() -> Exit {
     };
     let socket = socket_path(line.socket.as_deref());
     match line.command {
-        Command::Run(_) => {
-            face.complain("twobox: the daemon is not part of this program yet");
-            Exit::Refused
-        }
+        Command::Run(run) => daemon(run, socket, &mut face),
         Command::Console(console) => prompt::run(&prompt::Settings {
             port: console.device.map(|path| (path, console.baud)),
             socket,
@@ -48,5 +46,24 @@ fn main() -> Exit {
             idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle)) },
         }),
         command => execute(command, &socket, &mut face),
+    }
+}
+
+fn daemon(run: command::Run, socket: PathBuf, face: &mut Standard) -> Exit {
+    let options = twobox::run::Options {
+        board: run.board,
+        site: run.site,
+        node: run.node,
+        state: run.state,
+        socket,
+        levels: None,
+        appliance: false,
+    };
+    match twobox::run::run(&options) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            face.complain(&failure.text);
+            failure.exit
+        }
     }
 }

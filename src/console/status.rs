@@ -45,6 +45,18 @@ pub struct Status {
     pub last_handover: Option<Handover>,
     /// What is wrong and has not gone away.
     pub alarms: Vec<Alarm>,
+    /// The cluster loop's own figures.
+    #[serde(default)]
+    pub cluster_loop: ClusterLoop,
+}
+
+/// How the cluster loop does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterLoop {
+    /// Turns since the start.
+    pub turns: u64,
+    /// Longest time by which it woke up too late since the last status.
+    pub worst_lateness_us: u64,
 }
 
 /// What a box does in the pair.
@@ -272,6 +284,15 @@ pub struct Link {
     /// Heartbeats that came later than their interval allows.
     #[serde(default)]
     pub late: u64,
+    /// Good heartbeats that came.
+    #[serde(default)]
+    pub heard: u64,
+    /// Frames sent.
+    #[serde(default)]
+    pub sent: u64,
+    /// Frames that could not be sent at once and were dropped.
+    #[serde(default)]
+    pub dropped: u64,
     /// What seems to be wrong with it, in words: `login prompt`, `loop plug`, `wrong baud rate`, `no carrier`.
     #[serde(default)]
     pub finding: Option<String>,

@@ -22,6 +22,21 @@ impl Default for Levels {
 }
 
 impl Levels {
+    /// From `[log]` of the site file; the empty name stands for all others. More than there is room for are left
+    /// out.
+    #[must_use]
+    pub fn of_modules(modules: &[(String, LevelFilter)]) -> Self {
+        let mut levels = Levels::default();
+        for (module, level) in modules {
+            match module.as_str().try_into() {
+                _ if module.is_empty() => levels.others = *level,
+                Ok(name) => drop(levels.modules.push((name, *level))),
+                Err(_) => {}
+            }
+        }
+        levels
+    }
+
     /// The level of `target`: that of the longest module named that it lies in.
     #[must_use]
     pub fn of(&self, target: &str) -> LevelFilter {

@@ -211,10 +211,9 @@ impl Packet {
         request
     }
 
-    fn ioctl(&self, number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        // musl takes the number as an int; these are below 0x9000.
+    fn ioctl(&self, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
         // SAFETY: netdevice(7) requests read and write one ifreq, which lives through the call.
-        Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), number as libc::Ioctl, request) })?;
+        Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), number, request) })?;
         Ok(())
     }
 }

@@ -28,7 +28,8 @@ impl Node {
     }
 
     /// Highest term known: ours and the peer's.
-    pub(super) fn known_term(&self) -> Term {
+    #[must_use]
+    pub fn known_term(&self) -> Term {
         let peer = self.peer.last().map_or(0, |f| f.served);
         self.want.served.max(peer)
     }

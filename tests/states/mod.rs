@@ -13,6 +13,9 @@ fn link(name: &str, kind: LinkKind, heard: Option<u64>) -> Link {
         lost: 0,
         rejected: 0,
         late: 0,
+        heard: 0,
+        sent: 0,
+        dropped: 0,
         finding: None,
     }
 }
@@ -86,6 +89,7 @@ pub fn peace() -> Status {
             steps: vec![],
         }),
         alarms: vec![],
+        cluster_loop: ClusterLoop::default(),
     }
 }
 

@@ -1,0 +1,221 @@
+//! All belts of this box in one place: gate, watchdog, address lease, queues. Does what it is told, and says what they
+//! promise together.
+
+use std::io;
+
+use crate::config::Config;
+use crate::fence::address_lease::AddressLease;
+use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
+use crate::fence::gate::{self, Gate};
+use crate::fence::queue::{self, Queue};
+use crate::fence::watchdog::{self, Watchdog};
+use crate::netlink::Socket;
+use crate::time::{Duration, Instant};
+use crate::wire::Mac;
+
+/// A LAN queue that holds a packet longer than this behind the gate is replaced by a short one.
+const STAY_MAX: Duration = Duration::from_millis(20);
+
+/// An interface by which service addresses leave.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The kernel's name.
+    pub name: String,
+    /// The kernel's index.
+    pub index: u32,
+}
+
+struct Line {
+    index: u32,
+    megabits: Option<u32>,
+    transmit_queue_length: u32,
+    shortened: bool,
+}
+
+/// The belts.
+pub struct Belts {
+    gate: Option<Gate>,
+    watchdog: Option<Watchdog>,
+    dog_belt: Option<WatchdogBelt>,
+    lease: AddressLease,
+    lifetime: Duration,
+    netlink: Socket,
+    lines: Vec<Line>,
+}
+
+impl Belts {
+    /// Installs the closed gate and arms the watchdog. A belt that cannot be had is told in the log and left out: the
+    /// bound that the peer hears takes it into account.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no netlink socket.
+    pub fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, now: Instant) -> io::Result<Self> {
+        let mut netlink = Socket::open()?;
+        let settings = gate::Settings {
+            interfaces: ways.iter().map(|way| way.index).collect(),
+            addresses: config.site.addresses.iter().map(|address| address.prefix.ip).collect(),
+            virtual_macs,
+            hook: None,
+        };
+        let gate = Gate::install(settings)
+            .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
+            .ok();
+        let lines = ways.iter().map(|way| Line::open(&mut netlink, way)).collect();
+        let (watchdog, dog_belt) = arm_watchdog(config, now);
+        let lifetime = config.site.timing.address_lifetime;
+        Ok(Self { gate, watchdog, dog_belt, lease: AddressLease::new(lifetime), lifetime, netlink, lines })
+    }
+
+    /// F and the belt that it comes from.
+    pub fn bound(&mut self) -> (Option<Duration>, BoundBy) {
+        let gate = self.gate.as_ref().map(|_| ());
+        let gate = gate.map(|()| GateBelt { queue: self.longest_stay() });
+        bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
+    }
+
+    fn longest_stay(&mut self) -> Option<Duration> {
+        let mut longest = Duration::ZERO;
+        for line in &self.lines {
+            let queue = line.read(&mut self.netlink).ok()?;
+            longest = longest.max(queue.longest_stay(line.megabits)?);
+        }
+        Some(longest)
+    }
+
+    /// Nothing waits behind the gate.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: nothing is known then.
+    pub fn drained(&mut self) -> io::Result<bool> {
+        for line in &self.lines {
+            if !line.read(&mut self.netlink)?.drained() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// This node is Active: the gate opens until `until`.
+    pub fn open_until(&mut self, until: Instant, first: bool) {
+        if let Some(gate) = &self.gate {
+            if first {
+                gate.arm();
+            }
+            if !gate.open_until(until) {
+                log::error!("the gate is closed and does not open: a renewal came after a fence");
+            }
+        }
+    }
+
+    /// Nothing leaves from a service address from now on.
+    pub fn close(&mut self) {
+        self.lease.ended();
+        if let Some(gate) = &self.gate {
+            gate.close();
+        }
+    }
+
+    /// When the gate closes by itself; `None` without a gate.
+    #[must_use]
+    pub fn gate_expiry(&self) -> Option<Instant> {
+        self.gate.as_ref().map(Gate::expiry)
+    }
+
+    /// Whether the addresses' lifetime is due for renewal.
+    #[must_use]
+    pub fn lease_due(&self, now: Instant) -> bool {
+        self.lease.due(now)
+    }
+
+    /// The addresses got a new lifetime.
+    pub fn lease_renewed(&mut self, now: Instant) {
+        self.lease.renewed(now);
+    }
+
+    /// Feeds the watchdog.
+    pub fn feed(&mut self, now: Instant) {
+        let Some(watchdog) = &mut self.watchdog else { return };
+        match watchdog.feed(now) {
+            Ok(fed) if fed.late => {
+                log::warn!("the watchdog was fed {:?} after the last time, of {:?}", fed.after, watchdog.timeout());
+            }
+            Ok(_) => {}
+            Err(error) => log::error!("the watchdog cannot be fed: {error}"),
+        }
+    }
+
+    /// The watchdog, for the status.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<&Watchdog> {
+        self.watchdog.as_ref()
+    }
+
+    /// Takes the belts off at the end of the program: only with the addresses confirmed down.
+    pub fn release(mut self) {
+        for line in self.lines.iter().filter(|line| line.shortened) {
+            if let Err(error) = queue::restore(&mut self.netlink, line.index) {
+                log::warn!("the LAN's former queue cannot be put back: {error}");
+            }
+        }
+        if let Some(Err(error)) = self.gate.map(Gate::remove) {
+            log::warn!("the egress gate stays, closed: {error}");
+        }
+        match self.watchdog.map(Watchdog::disarm) {
+            None | Some(Ok(())) => {}
+            Some(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                log::warn!("the watchdog goes on (nowayout): the box resets unless somebody feeds it");
+            }
+            Some(Err(error)) => log::error!("the watchdog cannot be stopped: {error}"),
+        }
+    }
+}
+
+impl Line {
+    /// Looks at the queue of an interface and makes it short if it is not.
+    fn open(netlink: &mut Socket, way: &Way) -> Self {
+        let (megabits, transmit_queue_length) = queue::line(&way.name);
+        let mut line = Line { index: way.index, megabits, transmit_queue_length, shortened: false };
+        let long =
+            line.read(netlink).is_ok_and(|queue| queue.longest_stay(megabits).is_none_or(|stay| stay > STAY_MAX));
+        if long {
+            match queue::shorten(netlink, way.index) {
+                Ok(()) => line.shortened = true,
+                Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", way.name),
+            }
+        }
+        line
+    }
+
+    fn read(&self, netlink: &mut Socket) -> io::Result<Queue> {
+        queue::read(netlink, self.index, self.transmit_queue_length)
+    }
+}
+
+fn arm_watchdog(config: &Config, now: Instant) -> (Option<Watchdog>, Option<WatchdogBelt>) {
+    let Some(board) = &config.board.watchdog else { return (None, None) };
+    let settings = watchdog::Settings {
+        device: board.device.clone(),
+        timeout: config.site.watchdog.timeout,
+        nowayout: config.site.watchdog.nowayout,
+    };
+    let watchdog = match Watchdog::arm(&settings, now) {
+        Ok(watchdog) => watchdog,
+        Err(error) => {
+            log::error!("no watchdog: {error}");
+            return (None, None);
+        }
+    };
+    let belt = match watchdog.weakness() {
+        None => Some(WatchdogBelt {
+            firing: watchdog.timeout() * u32::from(board.firing_percent) / 100,
+            reset: board.reset_time,
+        }),
+        Some(weakness) => {
+            log::warn!("watchdog {} counts for nothing: {weakness:?}", watchdog.device().display());
+            None
+        }
+    };
+    (Some(watchdog), belt)
+}

@@ -1,0 +1,350 @@
+//! One turn after the other: sleep, read the clock, drain every input, decide, act.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::belts::Belts;
+use super::disk::ToDisk;
+use super::links::{Links, Received};
+use super::mailbox::Mailbox;
+use super::snapshot::{Dog, Shared, Snapshot};
+use super::{Order, ToHelper, ToLoop};
+use crate::clock;
+use crate::fence::bound::BoundBy;
+use crate::fence::reset::Reset;
+use crate::node::settings::{PATHS, WITNESSES};
+use crate::node::{self, Input, Node};
+use crate::takeover::conflict::Finding;
+use crate::takeover::{ADDRESSES, Takeover};
+use crate::time::{Duration, Instant};
+use crate::wire::Mac;
+use crate::wire::heartbeat::Seal;
+
+/// How often slow things are looked at: addresses still down, carriers, clients, queues.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the clients are learned from the neighbour tables.
+const LEARN: Duration = Duration::from_secs(5);
+/// How long a foreign claim is shown.
+const CONFLICT_SHOWN: Duration = Duration::from_secs(60);
+/// Decisions a turn may follow up on by itself: a surrender whose addresses came down at once, say.
+const FOLLOW_UPS: usize = 4;
+/// Events of one epoll_wait. Which source they name does not matter: every turn drains all of them.
+const EVENTS: usize = 8;
+
+/// A yield or a fence that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surrender {
+    /// The node's number of it.
+    pub order: u32,
+    /// Services have ended; until then a yield keeps the addresses.
+    pub services_ended: bool,
+}
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub node: Node,
+    pub seal: Seal,
+    pub links: Links,
+    pub takeover: Takeover,
+    pub belts: Belts,
+    pub reset: Reset,
+    pub active_services: bool,
+    pub to_loop: Arc<Mailbox<ToLoop>>,
+    pub to_helper: Arc<Mailbox<ToHelper>>,
+    pub to_disk: Arc<Mailbox<ToDisk>>,
+    pub snapshot: Arc<Shared>,
+}
+
+/// The loop's state besides the node's.
+pub(super) struct Cluster {
+    pub(super) parts: Parts,
+    epoll: Epoll,
+    timer: TimerFd,
+    armed_for: Instant,
+    /// Addresses to be confirmed down for this order.
+    pub(super) surrender: Option<Surrender>,
+    /// The node was told that the addresses are down, and nothing was ordered up since.
+    pub(super) confirmed_down: bool,
+    /// The peer's hardware address on the LAN, from its frames.
+    peer_mac: Option<Mac>,
+    bound: (Option<Duration>, BoundBy),
+    look_at: Instant,
+    learn_at: Instant,
+    pub(super) left: bool,
+    turns: u64,
+    worst_lateness: Duration,
+    said_ready: bool,
+}
+
+impl Cluster {
+    /// Opens the loop's own descriptors and registers all of them.
+    pub(super) fn new(mut parts: Parts) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let event = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        epoll.add(&timer, event())?;
+        epoll.add(parts.to_loop.as_fd(), event())?;
+        for descriptor in parts.takeover.descriptors() {
+            epoll.add(descriptor, event())?;
+        }
+        for descriptor in parts.links.descriptors() {
+            epoll.add(descriptor, event())?;
+        }
+        let bound = parts.belts.bound();
+        let now = clock::now();
+        Ok(Self {
+            parts,
+            epoll,
+            timer,
+            armed_for: Instant::NEVER,
+            // What a former life left is down already; that is confirmed like any surrender.
+            surrender: Some(Surrender { order: 0, services_ended: true }),
+            confirmed_down: false,
+            peer_mac: None,
+            bound,
+            look_at: now,
+            learn_at: now,
+            left: false,
+            turns: 0,
+            worst_lateness: Duration::ZERO,
+            said_ready: false,
+        })
+    }
+
+    /// Turns until the node has left.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        while !self.left {
+            self.turn()?;
+            self.sleep()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let mut now = clock::now();
+        self.turns += 1;
+        if self.timer.wait().is_ok() {
+            self.worst_lateness = self.worst_lateness.max(now.since(self.armed_for));
+            self.armed_for = Instant::NEVER; // it fires once
+        }
+        loop {
+            self.drain(now);
+            // Stopped while draining: what came meanwhile has to be heard before anything is decided.
+            let after = clock::now();
+            if after.since(now) <= node::timing::late_limit(self.parts.node.settings().lease) / 2 {
+                break;
+            }
+            now = after;
+        }
+        self.look_around(now);
+        self.decide(now);
+        self.parts.takeover.announce(now);
+        if !self.said_ready && self.confirmed_down {
+            self.said_ready = true;
+            let _ = self.parts.to_helper.send(ToHelper::Ready); // only a hanging helper takes none
+        }
+        Ok(())
+    }
+
+    /// Hands over the turn and does what the node wants, again as long as that brings something new by itself.
+    fn decide(&mut self, now: Instant) {
+        for _ in 0..FOLLOW_UPS {
+            self.parts.node.handle(now, Input::Turn);
+            self.act(now);
+            if !self.confirm_down(now) {
+                break;
+            }
+        }
+    }
+
+    fn act(&mut self, now: Instant) {
+        while let Some(action) = self.parts.node.next_action() {
+            self.carry_out(now, action);
+        }
+    }
+
+    /// Every input that has come so far.
+    fn drain(&mut self, now: Instant) {
+        self.drain_links(now);
+        while let Some(heard) = self.parts.takeover.receive(now, self.peer_mac) {
+            match heard.finding {
+                Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
+                Finding::Usual => {}
+                finding => {
+                    let [a, b, c, d, e, f] = heard.mac;
+                    let who = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+                    log::warn!("service address {} is claimed by {who} ({finding:?})", heard.address);
+                }
+            }
+            self.act(now);
+        }
+        self.parts.to_loop.hush();
+        while let Some(letter) = self.parts.to_loop.receive() {
+            self.read(now, letter);
+            self.act(now);
+        }
+    }
+
+    fn drain_links(&mut self, now: Instant) {
+        let Parts { links, node, seal, .. } = &mut self.parts;
+        // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
+        // has expired acts at once, and that is a fence.
+        links.drain(now, seal, |received| match received {
+            Received::Heartbeat { path, heartbeat } => node.handle(now, Input::Heartbeat { path, heartbeat }),
+            Received::Pong { witness, round } => node.handle(now, Input::Pong { witness, round }),
+            Received::PanicText { began } => node.handle(now, Input::PanicText { began }),
+        });
+        self.act(now);
+    }
+
+    fn read(&mut self, now: Instant, letter: ToLoop) {
+        let node = &mut self.parts.node;
+        match letter {
+            ToLoop::Persisted { ticket, durable } => node.handle(now, Input::Persisted { ticket, durable }),
+            ToLoop::Services { healthy } => node.handle(now, Input::Services { healthy }),
+            ToLoop::Data(data) => node.handle(now, Input::Data(data)),
+            ToLoop::Order(order) => {
+                let term = node.known_term();
+                let order = match order {
+                    Order::Switchover => node::Order::Switchover { term },
+                    Order::Hold => node::Order::Hold { term },
+                    Order::Release => node::Order::Release,
+                    Order::Force => node::Order::Force,
+                    Order::Leave => node::Order::Leave,
+                };
+                node.handle(now, Input::Order(order));
+            }
+            ToLoop::ServicesStopped { surrender } => {
+                if let Some(under_way) = self.surrender.as_mut().filter(|s| s.order == surrender) {
+                    under_way.services_ended = true;
+                }
+            }
+            ToLoop::Snapshot => {
+                let snapshot = self.snapshot(now);
+                self.parts.snapshot.publish(snapshot);
+            }
+        }
+    }
+
+    /// Slow looks, once a second.
+    fn look_around(&mut self, now: Instant) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK;
+        let carriers = self.parts.links.look_after(now);
+        self.parts.node.handle(now, Input::Carriers(carriers));
+        let bound = self.parts.belts.bound();
+        if bound != self.bound {
+            self.bound = bound;
+            log::warn!("fence bound is now {:?} by {}", bound.0, bound.1.name());
+            self.parts.node.handle(now, Input::FenceBound(bound.0));
+        }
+        if self.confirmed_down && !self.parts.takeover.down().unwrap_or(false) {
+            log::error!("a service address is up on this box, and we did not put it there");
+            self.confirmed_down = false;
+            self.parts.node.handle(now, Input::NotDown);
+        }
+        if now >= self.learn_at {
+            self.learn_at = now + LEARN;
+            if let Err(error) = self.parts.takeover.learn_clients() {
+                log::debug!("the neighbour tables cannot be read: {error}");
+            }
+        }
+        self.act(now);
+    }
+
+    /// Takes the addresses down for the surrender under way, once its services have ended, and tells the node when that is
+    /// confirmed by the kernel. True if it was told.
+    fn confirm_down(&mut self, now: Instant) -> bool {
+        let Some(surrender) = self.surrender.filter(|s| s.services_ended) else { return false };
+        let down = self.parts.takeover.take_down().map(|_| ());
+        self.parts.belts.close();
+        match down.and_then(|()| self.parts.belts.drained()) {
+            Ok(true) => {
+                self.surrender = None;
+                self.confirmed_down = true;
+                self.parts.node.handle(now, Input::Down { order: surrender.order });
+                self.act(now);
+                true
+            }
+            Ok(false) => false, // looked at again in the next turn
+            Err(error) => {
+                log::error!("service addresses cannot be confirmed down: {error}");
+                false
+            }
+        }
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
+        let mut deadline = self.parts.node.next_deadline().min(self.look_at);
+        if let Some(announcement) = self.parts.takeover.next_deadline() {
+            deadline = deadline.min(announcement);
+        }
+        if self.surrender.is_some_and(|s| s.services_ended) {
+            deadline = deadline.min(clock::now() + Duration::from_millis(1));
+        }
+        if deadline != self.armed_for {
+            self.armed_for = deadline;
+            // A time of zero would disarm the timer.
+            let at = TimeSpec::from_duration(Duration::from_nanos(deadline.as_nanos().max(1)));
+            self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+        }
+        let mut events = [EpollEvent::empty(); EVENTS];
+        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn snapshot(&mut self, now: Instant) -> Snapshot {
+        let Parts { node, takeover, links, belts, .. } = &mut self.parts;
+        let mut rtt = [Duration::ZERO; WITNESSES];
+        for (witness, rtt) in (0u8..).zip(&mut rtt) {
+            *rtt = node.witness_rtt(witness);
+        }
+        let mut held = [false; ADDRESSES];
+        let mut conflicts = [None; ADDRESSES];
+        for (address, (held, conflict)) in held.iter_mut().zip(&mut conflicts).enumerate() {
+            *held = takeover.held(address);
+            *conflict = takeover.conflict(now, address, CONFLICT_SHOWN);
+        }
+        let mut seen = [super::links::Seen::default(); PATHS];
+        for (path, seen) in (0u8..).zip(&mut seen) {
+            *seen = links.seen(now, path);
+        }
+        Snapshot {
+            at: now,
+            node: node.status(now),
+            paths: *node.paths(),
+            links: seen,
+            rtt,
+            held,
+            conflicts,
+            bound: self.bound,
+            gate_expiry: belts.gate_expiry(),
+            watchdog: belts.watchdog().map(|dog| Dog { timeout: dog.timeout(), reset_by_it: dog.reset_by_watchdog() }),
+            turns: self.turns,
+            worst_lateness: core::mem::take(&mut self.worst_lateness),
+        }
+    }
+
+    /// The end of the program, after the node has left: the addresses are confirmed down, so the belts may come off.
+    pub(super) fn close(self) {
+        let confirmed = self.confirmed_down;
+        if let Err(error) = self.parts.takeover.close() {
+            log::warn!("interfaces cannot be put back as they were: {error}");
+        }
+        if confirmed {
+            self.parts.belts.release();
+        } else {
+            log::error!("leaving without confirmed addresses: gate and watchdog stay");
+        }
+    }
+}

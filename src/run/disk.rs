@@ -1,0 +1,67 @@
+//! The disk's thread: writes the record, and says when it is durable.
+//!
+//! A thread of its own, because a disk may hang for seconds: neither the loop nor the services' helper may wait for it.
+
+use std::io;
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::mailbox::Mailbox;
+use super::record;
+use super::{ToLoop, realtime};
+use crate::node::Record;
+use crate::state::Directory;
+use std::os::fd::AsFd;
+
+/// Name of the record's file in the state directory.
+pub const RECORD: &str = "node";
+
+/// What is to be written.
+pub enum ToDisk {
+    /// The record, durably, then an answer with the ticket.
+    Write {
+        /// The node's number of the request.
+        ticket: u32,
+        /// What to write.
+        record: Record,
+    },
+    /// Nothing more will come.
+    End,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+///
+/// When the kernel gives no thread.
+pub fn start(
+    directory: Directory,
+    requests: Arc<Mailbox<ToDisk>>,
+    answers: Arc<Mailbox<ToLoop>>,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("twobox-disk".into()).stack_size(super::STACK).spawn(move || {
+        // Without permission it is an ordinary thread; the loop has warned already.
+        let _ = realtime::prioritize(realtime::Thread::Disk);
+        while write_all(&directory, &requests, &answers) {
+            let mut bell = [PollFd::new(requests.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut bell, PollTimeout::NONE); // EINTR: look again
+        }
+    })
+}
+
+/// Writes what waits; false at the end.
+fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbox<ToLoop>) -> bool {
+    requests.hush();
+    while let Some(request) = requests.receive() {
+        let ToDisk::Write { ticket, record } = request else { return false };
+        let written = directory.write(RECORD, &record::encode(&record));
+        if let Err(error) = &written {
+            log::error!("{}: the record cannot be written: {error}", directory.path().display());
+        }
+        if answers.send(ToLoop::Persisted { ticket, durable: written.is_ok() }).is_err() {
+            log::error!("the loop does not take the disk's answer");
+        }
+    }
+    true
+}

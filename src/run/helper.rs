@@ -1,0 +1,296 @@
+//! The helper's thread: everything slower than the loop, as small async programs on one executor.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use async_signal::{Signal, Signals};
+use smol::channel::Sender;
+use smol::stream::StreamExt;
+use smol::{Async, LocalExecutor, future};
+
+use super::mailbox::Mailbox;
+use super::operator;
+use super::snapshot::{Shared, Snapshot};
+use super::{Options, Order, ToHelper, ToLoop, settings};
+use crate::clock;
+use crate::config::Config;
+use crate::console::server;
+use crate::journal;
+use crate::node::status::Alarm;
+use crate::node::{self, Note};
+use crate::service::{self, Reaper, Report, State, Supervisor};
+use crate::time::{Duration, Instant};
+
+/// How long the loop may take to answer before an operator is told that it does not.
+const LOOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long services may take to end after the loop has ended, on top of their own time-outs.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the thread needs.
+pub(super) struct Start {
+    pub options: Options,
+    pub config: Config,
+    pub listener: UnixListener,
+    pub letters: Arc<Mailbox<ToHelper>>,
+    pub to_loop: Arc<Mailbox<ToLoop>>,
+    pub snapshot: Arc<Shared>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+///
+/// When the kernel gives no thread.
+pub(super) fn start(start: Start) -> io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("twobox-helper".into()).stack_size(super::STACK).spawn(move || {
+        let executor = Rc::new(LocalExecutor::new());
+        if let Err(error) = smol::block_on(executor.run(live(executor.clone(), start))) {
+            // Without it nobody can be told and no service can be stopped: better dead, so that the peer takes over.
+            panic!("the helper's thread failed: {error}");
+        }
+    })
+}
+
+/// A bell of a mailbox or of the snapshots, to wait on.
+struct Bell<T>(Arc<T>);
+
+impl<T: AsFd> AsFd for Bell<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What the helper's programs share.
+pub(super) struct Helper {
+    pub options: Options,
+    pub config: Config,
+    to_loop: Arc<Mailbox<ToLoop>>,
+    snapshot: Arc<Shared>,
+    /// Who waits for a snapshot.
+    waiting: RefCell<Vec<Sender<()>>>,
+    /// Who waits for the answer to an order, in the order of asking.
+    asked: RefCell<VecDeque<(Order, Sender<node::Answer>)>>,
+    /// How each service stands.
+    pub services: RefCell<Vec<Report>>,
+    /// Since when each alarm of the node stands.
+    pub alarms: RefCell<Vec<(Alarm, Instant)>>,
+    /// A surrender that waits for services to end.
+    surrender: RefCell<Option<u32>>,
+    told_healthy: RefCell<Option<bool>>,
+}
+
+async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
+    let Start { options, config, listener, letters, to_loop, snapshot } = start;
+    let reaper = Rc::new(Reaper::new()?);
+    let services = settings::of_services(&config.site);
+    let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
+    let instance = format!("{}/{}", config.site.pair.name, options.node.name());
+    let helper = Rc::new(Helper {
+        options,
+        config,
+        to_loop,
+        snapshot,
+        waiting: RefCell::default(),
+        asked: RefCell::default(),
+        services: RefCell::new((0..services.len()).map(stopped).collect()),
+        alarms: RefCell::default(),
+        surrender: RefCell::default(),
+        told_healthy: RefCell::default(),
+    });
+    let reaping = reaper.clone();
+    executor.spawn(async move { reaping.run().await }).detach();
+    executor.spawn(copy_log()).detach();
+    let hearing = helper.clone();
+    executor.spawn(async move { hearing.hear_snapshots().await }).detach();
+    let leaving = helper.clone();
+    executor.spawn(async move { leaving.leave_on_signal().await }).detach();
+    let (calls, called) = smol::channel::bounded(16);
+    executor.spawn(server::serve(executor.clone(), Async::new(listener)?, calls)).detach();
+    let (answering, runner) = (helper.clone(), executor.clone());
+    executor
+        .spawn(async move {
+            while let Ok(call) = called.recv().await {
+                runner.spawn(operator::answer(answering.clone(), call)).detach();
+            }
+        })
+        .detach();
+    let reporting = helper.clone();
+    let supervisor =
+        Supervisor::start(&executor, &reaper, &instance, services, move |report| reporting.service_changed(report));
+    helper.read_letters(&letters, &supervisor).await
+}
+
+/// Lines of the log to where they go.
+async fn copy_log() -> io::Result<()> {
+    let Some(wake) = journal::wake() else { return Ok(()) };
+    let wake = Async::new(wake)?;
+    loop {
+        wake.readable().await?;
+        journal::drain();
+    }
+}
+
+impl Helper {
+    /// What the loop says, until it ends.
+    async fn read_letters(&self, letters: &Arc<Mailbox<ToHelper>>, supervisor: &Supervisor) -> io::Result<()> {
+        let bell = Async::new(Bell(letters.clone()))?;
+        loop {
+            letters.hush();
+            while let Some(letter) = letters.receive() {
+                match letter {
+                    ToHelper::Services { order, surrender } => {
+                        *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
+                        supervisor.order(order);
+                        self.tell_stopped();
+                    }
+                    ToHelper::Answer(order, answer) => self.answered(order, answer),
+                    ToHelper::Note(note) => self.noted(note),
+                    ToHelper::Ready => say_ready(),
+                    ToHelper::End => {
+                        self.end_services(supervisor).await;
+                        return Ok(());
+                    }
+                }
+            }
+            bell.readable().await?;
+        }
+    }
+
+    fn service_changed(&self, report: Report) {
+        self.services.borrow_mut()[report.index] = report;
+        self.tell_stopped();
+        let healthy = self.services.borrow().iter().all(|service| service.state != State::Failed);
+        if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
+            self.tell_loop(ToLoop::Services { healthy });
+        }
+    }
+
+    /// Tells the loop when a surrender has no service left to wait for.
+    fn tell_stopped(&self) {
+        let Some(surrender) = *self.surrender.borrow() else { return };
+        let runs = |report: &Report| self.config.site.services[report.index].warm || report.state == State::Stopped;
+        if self.services.borrow().iter().all(runs) {
+            self.surrender.borrow_mut().take();
+            self.tell_loop(ToLoop::ServicesStopped { surrender });
+        }
+    }
+
+    async fn end_services(&self, supervisor: &Supervisor) {
+        supervisor.order(service::Order::Leave);
+        let ended = async {
+            while self.services.borrow().iter().any(|service| service.state != State::Stopped) {
+                smol::Timer::after(Duration::from_millis(5)).await;
+            }
+        };
+        let late = async {
+            smol::Timer::after(settings::stop_timeout(&self.config.site) + LEAVE_PATIENCE).await;
+            log::error!("services are still running");
+        };
+        future::or(ended, late).await;
+    }
+
+    pub(super) fn tell_loop(&self, letter: ToLoop) {
+        if self.to_loop.send(letter).is_err() {
+            log::error!("the loop hangs: {letter:?} is lost");
+        }
+    }
+
+    /// How things stand now. `None`: the loop does not answer.
+    pub(super) async fn snapshot(&self) -> Option<Snapshot> {
+        let (sender, receiver) = smol::channel::bounded(1);
+        self.waiting.borrow_mut().push(sender);
+        self.tell_loop(ToLoop::Snapshot);
+        within(LOOP_PATIENCE, async { receiver.recv().await.ok() }).await.flatten()?;
+        self.snapshot.newest()
+    }
+
+    async fn hear_snapshots(&self) -> io::Result<()> {
+        let bell = Async::new(Bell(self.snapshot.clone()))?;
+        loop {
+            bell.readable().await?;
+            self.snapshot.hush();
+            for waiting in self.waiting.borrow_mut().drain(..) {
+                let _ = waiting.try_send(()); // gave up
+            }
+        }
+    }
+
+    /// Gives the node an order and waits for its answer. `None`: the loop does not answer.
+    pub(super) async fn order(&self, order: Order) -> Option<node::Answer> {
+        let (sender, receiver) = smol::channel::bounded(1);
+        self.asked.borrow_mut().push_back((order, sender));
+        self.tell_loop(ToLoop::Order(order));
+        within(LOOP_PATIENCE, async { receiver.recv().await.ok() }).await.flatten()
+    }
+
+    fn answered(&self, order: node::Order, answer: node::Answer) {
+        let order = match order {
+            node::Order::Switchover { .. } => Order::Switchover,
+            node::Order::Hold { .. } => Order::Hold,
+            node::Order::Release => Order::Release,
+            node::Order::Force => Order::Force,
+            node::Order::Leave => Order::Leave,
+        };
+        let mut asked = self.asked.borrow_mut();
+        if let Some(at) = asked.iter().position(|(what, _)| *what == order)
+            && let Some((_, sender)) = asked.remove(at)
+        {
+            let _ = sender.try_send(answer); // gave up
+        }
+    }
+
+    fn noted(&self, note: Note) {
+        let mut alarms = self.alarms.borrow_mut();
+        match note {
+            Note::Raised(alarm) => alarms.push((alarm, clock::now())),
+            Note::Cleared(alarm) => alarms.retain(|(stands, _)| *stands != alarm),
+            _ => {}
+        }
+    }
+
+    /// SIGTERM and SIGINT: surrender, farewell, end.
+    async fn leave_on_signal(&self) -> io::Result<()> {
+        let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+        while let Some(signal) = signals.next().await {
+            log::info!("{:?}: leaving in order", signal?);
+            self.tell_loop(ToLoop::Order(Order::Leave));
+        }
+        Ok(())
+    }
+}
+
+/// The result of `work`, or `None` when it takes longer than `limit`.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        smol::Timer::after(limit).await;
+        None
+    };
+    future::or(async { Some(work.await) }, late).await
+}
+
+/// Says `ready` on standard error, and to the service manager that started us (sd_notify(3)).
+fn say_ready() {
+    journal::drain();
+    eprintln!("ready");
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = notify(&path) {
+        log::warn!("NOTIFY_SOCKET {}: {error}", path.display());
+    }
+}
+
+fn notify(path: &std::ffi::OsStr) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    // A leading @ stands for the abstract name space.
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(|_| ())
+}

@@ -1,0 +1,309 @@
+//! All links of this box behind one call each: send this heartbeat, drain what has come.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use crate::config::Config;
+use crate::link::ethernet::Ethernet;
+use crate::link::reflected::{self, Arrival, Reflected};
+use crate::link::serial::Serial;
+use crate::link::{Carrier, Counters};
+use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS};
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::{self, Heartbeat, MAX_SIZE, Reject, Seal};
+use crate::wire::line::{Finding, Observer};
+use crate::wire::pair::{BootId, Side};
+use crate::wire::panic_text::Matcher;
+use crate::wire::serial::{self as framing, Decoder, Piece};
+
+/// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
+/// the turn began is taken, and a flood cannot hold the loop for ever.
+const DRAIN_MAX: usize = 4096;
+/// Bytes read from the line in one call.
+const CHUNK: usize = 512;
+/// How often a port that was unplugged is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Something that came by a link.
+pub(super) enum Received<'a> {
+    /// An authentic heartbeat.
+    Heartbeat { path: u8, heartbeat: &'a Heartbeat },
+    /// A witness's answer.
+    Pong { witness: u8, round: u32 },
+    /// The peer's kernel has panicked, and its other processors are stopped.
+    PanicText { began: Instant },
+}
+
+/// What the status shows of a link besides the node's own account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Frames that were no heartbeats, by reason.
+    pub rejected: [u32; Reject::ALL.len()],
+    /// The port's own counters.
+    pub counters: Counters,
+    /// What seems to be wrong, in words.
+    pub finding: Option<&'static str>,
+}
+
+struct NullModem {
+    port: Serial,
+    decoder: Decoder,
+    observer: Observer,
+    matcher: Matcher,
+    line_errors: u32,
+    retry_at: Instant,
+}
+
+/// All links.
+pub(super) struct Links {
+    null_modem: Option<NullModem>,
+    crossover: Option<Ethernet>,
+    lan: Option<Ethernet>,
+    witnesses: Option<Reflected>,
+    rejected: [[u32; Reject::ALL.len()]; PATHS],
+}
+
+impl Links {
+    /// Opens every port of the board. A null modem that is not there is waited for; an interface must exist.
+    pub(super) fn open(
+        config: &Config,
+        side: Side,
+        boot: BootId,
+        interface: &dyn Fn(&str) -> Result<String, String>,
+    ) -> Result<Self, String> {
+        let ethernet = |role: &str| -> Result<Option<Ethernet>, String> {
+            if config.board.interface(role).is_none() {
+                return Ok(None);
+            }
+            let name = interface(role)?;
+            Ethernet::open(&name).map(Some).map_err(|e| format!("interface {name} ({role}): {e}"))
+        };
+        let null_modem = match &config.board.null_modem {
+            None => None,
+            Some(port) => {
+                let path = port.device.display().to_string();
+                let port = Serial::open(&path, port.baud).map_err(|e| format!("null modem {path}: {e}"))?;
+                Some(NullModem {
+                    port,
+                    decoder: Decoder::new(),
+                    observer: Observer::new(),
+                    matcher: Matcher::new(),
+                    line_errors: 0,
+                    retry_at: Instant::BOOT,
+                })
+            }
+        };
+        Ok(Self {
+            null_modem,
+            crossover: ethernet("crossover")?,
+            lan: ethernet("lan")?,
+            witnesses: witnesses(config, side, boot, interface)?,
+            rejected: [[0; Reject::ALL.len()]; PATHS],
+        })
+    }
+
+    /// Descriptors to wait on; the same set until a port is plugged in again.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        let serial = self.null_modem.iter().filter_map(|line| line.port.fd());
+        let ethernet = [&self.crossover, &self.lan].into_iter().flatten().map(Ethernet::as_fd);
+        serial.chain(ethernet).chain(self.witnesses.iter().map(Reflected::as_fd))
+    }
+
+    /// Sends a heartbeat on its path. What does not fit is dropped and counted by the port.
+    pub(super) fn send(&mut self, seal: &Seal, heartbeat: &Heartbeat) {
+        let mut bytes = [0; heartbeat::SIZE];
+        let payload = seal.encode(heartbeat, &mut bytes);
+        let sent = match heartbeat.path {
+            NULL_MODEM => self.null_modem.as_mut().map(|line| {
+                let mut frame = [0; framing::FRAME_MAX];
+                match framing::encode(payload, &mut frame) {
+                    Some(frame) => line.port.send(frame),
+                    None => Err(std::io::ErrorKind::InvalidInput.into()),
+                }
+            }),
+            CROSSOVER => self.crossover.as_mut().map(|port| port.send(payload)),
+            LAN => self.lan.as_mut().map(|port| port.send(payload)),
+            path => self.witnesses.as_mut().map(|port| port.reflect(path - FIRST_REFLECTED, payload)),
+        };
+        if let Some(Err(error)) = sent {
+            log::debug!("path {}: {error}", heartbeat.path);
+        }
+    }
+
+    /// Pings a witness.
+    pub(super) fn ping(&mut self, now: Instant, witness: u8, round: u32) {
+        if let Some(Err(error)) = self.witnesses.as_mut().map(|port| port.ping(now, witness, round)) {
+            log::debug!("witness {witness}: {error}");
+        }
+    }
+
+    /// Takes everything that has come. What is no heartbeat is counted by its reason.
+    pub(super) fn drain(&mut self, now: Instant, seal: &Seal, mut take: impl FnMut(Received<'_>)) {
+        let rejected = &mut self.rejected;
+        let mut judge = |path: u8, payload: &[u8], take: &mut dyn FnMut(Received<'_>)| match seal.decode(payload) {
+            Ok(heartbeat) => {
+                take(Received::Heartbeat { path, heartbeat: &heartbeat });
+                None
+            }
+            Err(reason) => {
+                let count = &mut rejected[path as usize][reason as usize];
+                *count = count.saturating_add(1);
+                Some(reason)
+            }
+        };
+        if let Some(line) = &mut self.null_modem {
+            line.drain(now, &mut judge, &mut take);
+        }
+        let mut buffer = [0; MAX_SIZE];
+        for (path, port) in [(CROSSOVER, &mut self.crossover), (LAN, &mut self.lan)] {
+            let Some(port) = port else { continue };
+            for _ in 0..DRAIN_MAX {
+                match port.recv(&mut buffer) {
+                    Ok(Some(length)) => drop(judge(path, &buffer[..length], &mut take)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        log::debug!("path {path}: {error}");
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(port) = &mut self.witnesses else { return };
+        for _ in 0..DRAIN_MAX {
+            match port.recv(now) {
+                Ok(Some(Arrival::Pong { witness, round })) => take(Received::Pong { witness, round }),
+                Ok(Some(Arrival::Reflected { witness, payload, .. })) => {
+                    judge(FIRST_REFLECTED + witness, payload, &mut take);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    log::debug!("witnesses: {error}");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Which direct paths have carrier, one bit each; looks after ports and interfaces that went away. Once a second.
+    pub(super) fn look_after(&mut self, now: Instant) -> u8 {
+        let mut carriers = 0;
+        if let Some(line) = &mut self.null_modem {
+            line.look_after(now);
+            carriers |= u8::from(line.observer.finding(now) == Finding::Peer) << NULL_MODEM;
+        }
+        for (path, port) in [(CROSSOVER, &mut self.crossover), (LAN, &mut self.lan)] {
+            let Some(port) = port else { continue };
+            match port.carrier() {
+                Carrier::Present => carriers |= 1 << path,
+                Carrier::Gone => drop(port.rebind()), // not there yet: tried again in a second
+                _ => {}
+            }
+        }
+        if let Some(port) = &mut self.witnesses
+            && port.carrier() == Carrier::Gone
+        {
+            let _ = port.rebind();
+        }
+        carriers
+    }
+
+    /// What the status shows of a path.
+    pub(super) fn seen(&mut self, now: Instant, path: u8) -> Seen {
+        let carrier = |port: &Ethernet| match port.carrier() {
+            Carrier::Present => None,
+            Carrier::Gone => Some("the interface is gone"),
+            _ => Some("no carrier"),
+        };
+        let (counters, finding) = match path {
+            NULL_MODEM => self.null_modem.as_ref().map(|line| (line.port.counters(), line.finding(now))),
+            CROSSOVER => self.crossover.as_mut().map(|port| (port.counters(), carrier(port))),
+            LAN => self.lan.as_mut().map(|port| (port.counters(), carrier(port))),
+            path => self.witnesses.as_mut().map(|port| {
+                let unresolved = port.resolved(path - FIRST_REFLECTED).is_none();
+                (port.counters(), unresolved.then_some("its hardware address is not known"))
+            }),
+        }
+        .unwrap_or_default();
+        Seen { rejected: self.rejected[path as usize], counters, finding }
+    }
+}
+
+type Judge<'a> = dyn FnMut(u8, &[u8], &mut dyn FnMut(Received<'_>)) -> Option<Reject> + 'a;
+
+impl NullModem {
+    fn drain(&mut self, now: Instant, judge: &mut Judge<'_>, take: &mut dyn FnMut(Received<'_>)) {
+        let Self { port, decoder, observer, matcher, .. } = self;
+        let mut chunk = [0; CHUNK];
+        // A line brings at most 400 kB a second; this many chunks are more than the kernel's buffer holds.
+        for _ in 0..64 {
+            let length = match port.recv(&mut chunk) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(error) => {
+                    log::warn!("null modem: {error}");
+                    break;
+                }
+            };
+            decoder.feed(&chunk[..length], |piece| match piece {
+                Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
+                    None => observer.peer(now),
+                    Some(Reject::OwnFrame) => observer.own(now),
+                    Some(_) => {}
+                },
+                Piece::Noise(bytes) => {
+                    observer.noise(now, bytes);
+                    if let Some(death) = matcher.feed(now, bytes) {
+                        take(Received::PanicText { began: death.began });
+                    }
+                }
+            });
+        }
+    }
+
+    fn look_after(&mut self, now: Instant) {
+        if let Some(errors) = self.port.line_errors() {
+            let more = errors.framing.wrapping_sub(self.line_errors);
+            self.line_errors = errors.framing;
+            self.observer.framing_errors(now, more);
+        }
+        if !self.port.is_open() && now >= self.retry_at {
+            self.retry_at = now + RETRY;
+            if self.port.reopen().is_ok() {
+                log::info!("null modem: the port is back");
+            }
+        }
+    }
+
+    fn finding(&self, now: Instant) -> Option<&'static str> {
+        match self.observer.finding(now) {
+            _ if !self.port.is_open() => Some("the port is gone"),
+            Finding::Peer => None,
+            other => Some(other.name()),
+        }
+    }
+}
+
+fn witnesses(
+    config: &Config,
+    side: Side,
+    boot: BootId,
+    interface: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Option<Reflected>, String> {
+    let site = &config.site;
+    if site.witnesses.is_empty() {
+        return Ok(None);
+    }
+    let addresses = |side: Side| -> Vec<IpAddr> {
+        site.nodes[side as usize].iter().filter(|own| own.interface == "lan").map(|own| own.prefix.ip).collect()
+    };
+    let witness = |ip: &IpAddr| reflected::Witness { ip: *ip, next_hop: None };
+    let settings = reflected::Settings {
+        interface: interface("lan")?,
+        own: addresses(side),
+        peer: addresses(side.peer()),
+        witnesses: site.witnesses.iter().map(witness).collect(),
+        boot: boot.get(),
+    };
+    Reflected::open(&settings).map(Some).map_err(|e| format!("witnesses: {e}"))
+}

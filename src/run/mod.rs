@@ -1,0 +1,302 @@
+//! The loop: the one room that knows all sides.
+//!
+//! ```text
+//!            frames                        Actions
+//!   links ----------> +---------------+ -----------> links, takeover, belts
+//!   takeover -------> | cluster loop  |
+//!                     | one thread    | --ToDisk--> disk thread (record, fsync) --+
+//!        +----------> | real-time     | <--Persisted-----------------------------+
+//!        |            +---------------+ --ToHelper--> helper thread (smol LocalExecutor):
+//!        +--------ToLoop--------------------------------- services, control socket, log, signals
+//! ```
+//!
+//! A turn of the loop reads the clock once, drains every input, hands over [`crate::node::Input::Turn`], and carries out
+//! what the node wants. Nothing on that thread allocates, waits for a disk, or takes a lock that another thread holds for
+//! long.
+
+mod belts;
+mod cluster;
+mod disk;
+mod helper;
+mod interface;
+mod links;
+mod mailbox;
+mod operator;
+mod realtime;
+pub mod record;
+mod report;
+mod route;
+pub mod settings;
+mod snapshot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::console::exit::Exit;
+use crate::console::server;
+use crate::fence::reset::Reset;
+use crate::journal::{self, Levels, Sink};
+use crate::node::{self, Memory, Node};
+use crate::service;
+use crate::state::{Directory, Found};
+use crate::takeover::Takeover;
+use crate::wire::heartbeat::Seal;
+use crate::wire::pair::{BootId, Data, Side};
+use belts::{Belts, Way};
+use cluster::Cluster;
+use mailbox::Mailbox;
+
+/// Stack of the helper's and the disk's thread: what they need several times over, and little to lock in memory.
+const STACK: usize = 256 * 1024;
+/// Letters that may wait for the loop, and for the helper.
+const MAILBOX: usize = 256;
+
+/// How the daemon is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The board file.
+    pub board: PathBuf,
+    /// The site file.
+    pub site: PathBuf,
+    /// Which box this is.
+    pub node: Side,
+    /// State directory.
+    pub state: PathBuf,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Levels of the log; the site file's when absent.
+    pub levels: Option<Levels>,
+    /// The machine is ours: log to the kernel, reset it when the addresses will not come down.
+    pub appliance: bool,
+}
+
+/// What the loop hears from the other threads.
+#[derive(Clone, Copy, Debug)]
+pub enum ToLoop {
+    /// The disk's answer.
+    Persisted {
+        /// The node's number of the request.
+        ticket: u32,
+        /// It is on disk.
+        durable: bool,
+    },
+    /// An operator's order.
+    Order(Order),
+    /// Health of all services together.
+    Services {
+        /// None fails.
+        healthy: bool,
+    },
+    /// Nothing of the services that run on the Active node only is left, since the order with this number.
+    ServicesStopped {
+        /// Number of the surrender.
+        surrender: u32,
+    },
+    /// State of the mirrored data.
+    Data(Data),
+    /// Somebody wants to know how things stand.
+    Snapshot,
+}
+
+/// An order without the term, which the loop adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Hand over to the peer.
+    Switchover,
+    /// Stay up, never take over.
+    Hold,
+    /// End of a hold.
+    Release,
+    /// Serve although the peer is silent.
+    Force,
+    /// Leave in order.
+    Leave,
+}
+
+/// What the helper hears from the loop.
+#[derive(Clone, Copy, Debug)]
+pub enum ToHelper {
+    /// Tell all services; a surrender's number comes back with [`ToLoop::ServicesStopped`].
+    Services {
+        /// What to tell them.
+        order: service::Order,
+        /// Number of the surrender, if it is one.
+        surrender: u32,
+    },
+    /// The node's answer to an order.
+    Answer(node::Order, node::Answer),
+    /// Something happened that belongs into the history.
+    Note(node::Note),
+    /// The first turn is over, the addresses are confirmed down.
+    Ready,
+    /// The loop has ended.
+    End,
+}
+
+/// Why the daemon does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For the operator: what is wrong and what to do.
+    pub text: String,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, exit: Exit::Refused }
+    }
+}
+
+/// Runs the pair on this box until it has left in order.
+///
+/// # Errors
+///
+/// What is wrong and what to do. Nothing serves then, and the addresses are down.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let config = config::load(&options.site, &options.board).map_err(|problems| Failure {
+        text: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        exit: Exit::WrongUse,
+    })?;
+    let done = serve(options, config);
+    journal::drain();
+    Ok(done?)
+}
+
+fn serve(options: &Options, config: Config) -> Result<(), String> {
+    start_log(options, &config)?;
+    let directory = Directory::open(&options.state).map_err(|e| format!("{}: {e}", options.state.display()))?;
+    let memory = remember(&directory)?;
+    let listener = server::bind(&options.socket).map_err(|e| format!("{}: {e}", options.socket.display()))?;
+    let to_loop = mailbox()?;
+    let to_helper = mailbox()?;
+    let to_disk = mailbox()?;
+    let boot =
+        BootId::new(getrandom::u64().map_err(|e| format!("no random boot id: {e}"))? | 1).expect("an odd number");
+
+    let name = |role: &str| interface_of(&config, role);
+    let mut unknown = None;
+    let takeover_settings = settings::of_takeover(&config.site, |role| {
+        name(role).unwrap_or_else(|error| {
+            unknown = Some(error);
+            String::new()
+        })
+    });
+    if let Some(error) = unknown {
+        return Err(error);
+    }
+    let (takeover, leftovers) = Takeover::open(&takeover_settings).map_err(|e| format!("service addresses: {e}"))?;
+    if leftovers.addresses + leftovers.macvlans > 0 {
+        log::warn!(
+            "removed what a former daemon left: {} service addresses, {} macvlans",
+            leftovers.addresses,
+            leftovers.macvlans
+        );
+    }
+    let now = clock::now();
+    let ways = ways(&takeover_settings)?;
+    let virtual_macs = (0..takeover_settings.addresses.len())
+        .filter(|at| takeover_settings.addresses[*at].virtual_mac)
+        .filter_map(|at| takeover.mac(at))
+        .collect();
+    let mut belts = Belts::open(&config, &ways, virtual_macs, now).map_err(|e| format!("fence: {e}"))?;
+    let (fence, _) = belts.bound();
+    let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
+    let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
+    let links = links::Links::open(&config, options.node, boot, &name)?;
+    let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
+    let node = Node::new(node_settings, now, memory, unclean);
+    let snapshot = Arc::new(snapshot::Shared::new().map_err(|e| format!("no eventfd: {e}"))?);
+
+    let helper = helper::start(helper::Start {
+        options: options.clone(),
+        config: config.clone(),
+        listener,
+        letters: to_helper.clone(),
+        to_loop: to_loop.clone(),
+        snapshot: snapshot.clone(),
+    })
+    .map_err(|e| format!("the helper's thread: {e}"))?;
+    let disk =
+        disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
+    let reset = if options.appliance { Reset::arm() } else { Reset::disabled() };
+    let active_services = config.site.services.iter().any(|service| !service.warm);
+    let mut cluster = Cluster::new(cluster::Parts {
+        node,
+        seal,
+        links,
+        takeover,
+        belts,
+        reset,
+        active_services,
+        to_loop,
+        to_helper: to_helper.clone(),
+        to_disk: to_disk.clone(),
+        snapshot,
+    })
+    .map_err(|e| format!("the loop: {e}"))?;
+    drop(config);
+    prepare_thread();
+    cluster.run().map_err(|e| format!("the loop: {e}"))?;
+
+    let _ = to_disk.send(disk::ToDisk::End);
+    let _ = to_helper.send(ToHelper::End);
+    let _ = disk.join();
+    let _ = helper.join();
+    cluster.close();
+    let _ = std::fs::remove_file(&options.socket); // gone already: somebody tidied up
+    Ok(())
+}
+
+fn mailbox<T>() -> Result<Arc<Mailbox<T>>, String> {
+    Mailbox::new(MAILBOX).map(Arc::new).map_err(|e| format!("no eventfd: {e}"))
+}
+
+fn start_log(options: &Options, config: &Config) -> Result<(), String> {
+    let sink = if options.appliance { Sink::kmsg().unwrap_or_else(|_| Sink::stderr()) } else { Sink::stderr() };
+    let levels = options.levels.clone().unwrap_or_else(|| Levels::of_modules(&config.site.log));
+    journal::start(levels, sink).map_err(|e| format!("the log: {e}"))
+}
+
+fn remember(directory: &Directory) -> Result<Memory, String> {
+    let damaged = |what: &str| {
+        log::error!("{}/{}: {what}; held until `release`", directory.path().display(), disk::RECORD);
+        Memory::Damaged
+    };
+    let found = directory.read(disk::RECORD).map_err(|e| format!("{}: {e}", directory.path().display()))?;
+    Ok(match found {
+        Found::Nothing => Memory::Fresh,
+        Found::Payload(bytes) => record::decode(&bytes).map_or_else(|| damaged("no record"), Memory::Known),
+        Found::Damaged(damage) => damaged(&damage.to_string()),
+    })
+}
+
+fn interface_of(config: &Config, role: &str) -> Result<String, String> {
+    let wanted = config.board.interface(role).ok_or_else(|| format!("the board file has no [interface.{role}]"))?;
+    interface::find(wanted).map_err(|e| format!("interface {role}: {e}"))
+}
+
+fn ways(settings: &crate::takeover::Settings) -> Result<Vec<Way>, String> {
+    let mut ways: Vec<Way> = Vec::new();
+    for address in &settings.addresses {
+        if ways.iter().all(|way| way.name != address.interface) {
+            let index = nix::net::if_::if_nametoindex(address.interface.as_str())
+                .map_err(|e| format!("interface {}: {e}", address.interface))?;
+            ways.push(Way { name: address.interface.clone(), index });
+        }
+    }
+    Ok(ways)
+}
+
+/// Makes this thread the loop's. The helper and the disk's thread are running already: they inherit nothing of it.
+fn prepare_thread() {
+    if let Err(error) = realtime::lock_memory() {
+        log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
+    }
+    realtime::touch_stack();
+    if let Err(error) = realtime::prioritize(realtime::Thread::Loop) {
+        log::warn!("no real-time priority ({error}): the loop is late when the machine is busy; give CAP_SYS_NICE");
+    }
+}

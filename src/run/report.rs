@@ -1,0 +1,221 @@
+//! The status as the operator gets it: the loop's snapshot, the services' reports and the configuration in one value.
+
+use super::helper::Helper;
+use super::snapshot::Snapshot;
+use crate::console::alarm;
+use crate::console::status::{
+    Address, Alarm, BoundBy, ClusterLoop, Fence, Gate, Handover, HandoverKind, Link, LinkKind, Peer, ResetCause, Right,
+    RightKind, Role, Service, ServiceState, Status, Step, Takeover, Watchdog, Witness,
+};
+use crate::fence::bound;
+use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM};
+use crate::node::status::{self as node, Blocker};
+use crate::service::State;
+use crate::time::{Duration, Instant};
+use crate::wire::pair;
+
+/// The pair's status now.
+pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
+    let site = &helper.config.site;
+    let side = helper.options.node;
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pair: site.pair.name.clone(),
+        node: side.name().into(),
+        role: role(s.node.role),
+        since_ms: ms(s.at.since(s.node.since)),
+        held_by: s.node.holds.iter().map(|hold| alarm::hold_in_words(hold).to_owned()).collect(),
+        term: s.node.top,
+        right: right(s),
+        fence: fence(helper, s),
+        peer: Peer {
+            node: side.peer().name().into(),
+            role: s.node.peer_role.map_or(Role::Unknown, role),
+            heard_ms_ago: s.node.peer_heard_at.map(|at| ms(s.at.since(at))),
+            config_matches: s.node.peer_role.map(|_| s.node.config_matches),
+        },
+        links: links(helper, s),
+        witnesses: witnesses(helper, s),
+        addresses: addresses(helper, s),
+        services: services(helper),
+        mirror: Vec::new(),
+        takeover: takeover(s),
+        last_handover: s.node.handover.map(|handover| last_handover(helper, s, &handover)),
+        alarms: alarms(helper, s),
+        cluster_loop: ClusterLoop { turns: s.turns, worst_lateness_us: us(s.worst_lateness) },
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn role(role: pair::Role) -> Role {
+    match role {
+        pair::Role::Joining => Role::Joining,
+        pair::Role::Standby => Role::Standby,
+        pair::Role::Held => Role::Held,
+        pair::Role::Claiming => Role::Claiming,
+        pair::Role::Active => Role::Active,
+        pair::Role::Yielding => Role::Yielding,
+    }
+}
+
+fn right(s: &Snapshot) -> Right {
+    let Some(right) = s.node.right else { return Right { kind: RightKind::None, remaining_ms: Some(0) } };
+    let kind = match right.kind {
+        node::RightKind::Lease => RightKind::Lease,
+        node::RightKind::Quorum => RightKind::Quorum,
+        node::RightKind::Farewell => RightKind::Farewell,
+        node::RightKind::Forced => RightKind::Forced,
+    };
+    Right { kind, remaining_ms: (right.until != Instant::NEVER).then(|| ms(right.until.until(s.at))) }
+}
+
+fn fence(helper: &Helper, s: &Snapshot) -> Fence {
+    let (bound, by) = s.bound;
+    Fence {
+        watchdog: s.watchdog.map(|dog| Watchdog {
+            device: helper.config.board.watchdog.as_ref().map_or(String::new(), |w| w.device.display().to_string()),
+            timeout_ms: ms(dog.timeout),
+            last_reset: if dog.reset_by_it { ResetCause::Watchdog } else { ResetCause::Unknown },
+        }),
+        egress_gate: match s.gate_expiry {
+            None => Gate::Absent,
+            Some(expiry) if expiry > s.at => Gate::Open,
+            Some(_) => Gate::Closed,
+        },
+        bound_ms: bound.map(|bound| u64::try_from(bound.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
+        bound_by: match by {
+            bound::BoundBy::Gate => BoundBy::Gate,
+            bound::BoundBy::Watchdog => BoundBy::Watchdog,
+            bound::BoundBy::AddressLease => BoundBy::AddressLease,
+            bound::BoundBy::None => BoundBy::None,
+        },
+        fenced: by.fenced(),
+    }
+}
+
+fn links(helper: &Helper, s: &Snapshot) -> Vec<Link> {
+    let board = &helper.config.board;
+    let direct = [
+        (NULL_MODEM, "null-modem", LinkKind::Serial, board.null_modem.is_some()),
+        (CROSSOVER, "crossover", LinkKind::Ethernet, board.interface("crossover").is_some()),
+        (LAN, "lan", LinkKind::Ethernet, board.interface("lan").is_some()),
+    ];
+    let direct = direct
+        .into_iter()
+        .filter(|(.., exists)| *exists)
+        .map(|(path, name, kind, _)| link(helper, s, path, name.into(), kind));
+    let reflected = (FIRST_REFLECTED..)
+        .zip(&helper.config.site.witnesses)
+        .map(|(path, ip)| link(helper, s, path, format!("reflected:{ip}"), LinkKind::Reflected));
+    direct.chain(reflected).collect()
+}
+
+fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -> Link {
+    let judged = &s.paths[path as usize];
+    let seen = &s.links[path as usize];
+    let timing = &helper.config.site.timing;
+    let interval = match kind {
+        LinkKind::Serial => timing.serial_heartbeat,
+        LinkKind::Ethernet => timing.heartbeat,
+        LinkKind::Reflected => timing.witness_idle,
+    };
+    let heard = judged.heard_at.map(|at| s.at.since(at));
+    Link {
+        name,
+        kind,
+        up: heard.is_some_and(|age| age <= interval * 3 + timing.lease),
+        heard_ms_ago: heard.map(ms),
+        lost: judged.lost,
+        rejected: judged.rejected.iter().chain(&seen.rejected).map(|count| u64::from(*count)).sum(),
+        late: 0,
+        heard: judged.heard,
+        sent: seen.counters.frames_out,
+        dropped: seen.counters.dropped,
+        finding: seen.finding.map(str::to_owned),
+    }
+}
+
+fn witnesses(helper: &Helper, s: &Snapshot) -> Vec<Witness> {
+    let witness = |(index, ip): (usize, &std::net::IpAddr)| Witness {
+        ip: ip.to_string(),
+        reachable: s.node.reached & (1 << index) != 0,
+        reflects: s.node.proven & (1 << index) != 0,
+        rtt_us: (s.rtt[index] > Duration::ZERO).then(|| us(s.rtt[index])),
+    };
+    helper.config.site.witnesses.iter().enumerate().map(witness).collect()
+}
+
+fn addresses(helper: &Helper, s: &Snapshot) -> Vec<Address> {
+    let conflict = |index: usize| {
+        s.conflicts[index].map(|conflict| {
+            let hex: Vec<String> = conflict.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            hex.join(":")
+        })
+    };
+    let address = |(index, a): (usize, &crate::config::site::ServiceAddress)| Address {
+        ip: a.prefix.to_string(),
+        held: s.held[index],
+        conflict: conflict(index),
+    };
+    helper.config.site.addresses.iter().enumerate().map(address).collect()
+}
+
+fn services(helper: &Helper) -> Vec<Service> {
+    let reports = helper.services.borrow();
+    let service = |(settings, report): (&crate::config::site::Service, &crate::service::Report)| Service {
+        name: settings.name.clone(),
+        state: match report.state {
+            State::Running => ServiceState::Running,
+            State::Stopped | State::Stopping | State::Starting => ServiceState::Stopped,
+            State::Failed => ServiceState::Failed,
+        },
+        restarts: report.restarts,
+    };
+    helper.config.site.services.iter().zip(reports.iter()).map(service).collect()
+}
+
+/// Seen from the active box: could the peer take over? From the other: could this box, if the peer died now?
+fn takeover(s: &Snapshot) -> Takeover {
+    let blocked_by: Vec<String> = if matches!(s.node.role, pair::Role::Active | pair::Role::Yielding) {
+        if s.node.peer_eligible { Vec::new() } else { vec![s.node.peer_blocked.to_owned()] }
+    } else {
+        // That the peer serves is no obstacle: it is what the takeover is for.
+        let blockers = s.node.blockers.iter().filter(|blocker| *blocker != Blocker::PeerServes);
+        let holds = s.node.holds.iter().map(|hold| alarm::hold_in_words(hold).to_owned());
+        blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned()).chain(holds).collect()
+    };
+    Takeover { ready: blocked_by.is_empty(), blocked_by }
+}
+
+fn last_handover(helper: &Helper, s: &Snapshot, h: &node::Handover) -> Handover {
+    let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
+    Handover {
+        kind: if h.planned { HandoverKind::Switchover } else { HandoverKind::Failover },
+        reason: h.why.into(),
+        detect_ms: ms(h.detect),
+        fence_wait_ms: ms(h.wait),
+        total_ms: ms(h.detect + h.wait + h.persist),
+        ago_ms: Some(ms(s.at.since(h.at))),
+        term: s.node.served,
+        to: helper.options.node.name().into(),
+        steps: vec![step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)],
+    }
+}
+
+fn alarms(helper: &Helper, s: &Snapshot) -> Vec<Alarm> {
+    let since = helper.alarms.borrow();
+    let alarm = |alarm: node::Alarm| {
+        let name = alarm::name_of(alarm);
+        let at = since.iter().find(|(stands, _)| *stands == alarm).map_or(s.at, |(_, at)| *at);
+        let text = alarm::find(name).map_or(name, |entry| entry.text).to_owned();
+        Alarm { since_ms: ms(s.at.since(at)), text, name: name.to_owned() }
+    };
+    s.node.alarms.iter().map(alarm).collect()
+}

@@ -1,0 +1,114 @@
+//! What the node wants, done: flat, one arm an action.
+
+use super::ToHelper;
+use super::cluster::{Cluster, Surrender};
+use super::disk::ToDisk;
+use crate::clock;
+use crate::node::status::Alarm;
+use crate::node::{Action, Note};
+use crate::service;
+use crate::time::Instant;
+
+impl Cluster {
+    pub(super) fn carry_out(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Send(heartbeat) => {
+                let parts = &mut self.parts;
+                parts.links.send(&parts.seal, &heartbeat);
+            }
+            Action::Ping { witness, round } => self.parts.links.ping(now, witness, round),
+            Action::Persist { ticket, record } => {
+                if self.parts.to_disk.send(ToDisk::Write { ticket, record }).is_err() {
+                    log::error!("the disk's thread takes no more: the record is not written");
+                }
+            }
+            Action::Activate { until, .. } => {
+                self.surrender = None;
+                self.confirmed_down = false;
+                self.parts.belts.open_until(until, true);
+                self.take_up(until);
+                self.tell_services(service::Order::Serve, 0);
+            }
+            Action::Renew { until } => self.renew(until),
+            Action::Yield { order } => {
+                self.surrender = Some(Surrender { order, services_ended: !self.parts.active_services });
+                self.tell_services(service::Order::Stop, order);
+            }
+            Action::Fence { order } => {
+                self.parts.belts.close();
+                // Nothing waits for a fence: the services are killed beside it.
+                self.surrender = Some(Surrender { order, services_ended: true });
+                self.tell_services(service::Order::Kill, order);
+            }
+            Action::Feed => self.parts.belts.feed(now),
+            Action::Probe => self.parts.takeover.probe(now),
+            Action::Reset => {
+                log::error!("the service addresses will not come down: resetting this box");
+                let Err(error) = self.parts.reset.now();
+                log::error!("no reset: {error}; the gate stays closed and the watchdog is not fed");
+            }
+            Action::Leave => self.left = true,
+            Action::Note(note) => {
+                write_note(&note);
+                self.tell_helper(ToHelper::Note(note));
+            }
+            Action::Answer(order, answer) => self.tell_helper(ToHelper::Answer(order, answer)),
+        }
+    }
+
+    /// Puts the addresses up, if the right has not ended since the decision.
+    fn take_up(&mut self, until: Instant) {
+        let now = clock::now();
+        if now >= until {
+            return; // the node fences in the next turn
+        }
+        match self.parts.takeover.take_up(now) {
+            Ok(()) => self.parts.belts.lease_renewed(now),
+            Err(error) => log::error!("a service address cannot be put up: {error}"),
+        }
+        self.parts.takeover.announce(now);
+    }
+
+    /// The gate first, it compares with an absolute time; then the addresses, whose lifetime is relative: only after
+    /// another look at the clock.
+    fn renew(&mut self, until: Instant) {
+        self.parts.belts.open_until(until, false);
+        let now = clock::now();
+        if now >= until || !self.parts.belts.lease_due(now) || self.surrender.is_some_and(|s| s.services_ended) {
+            return;
+        }
+        match self.parts.takeover.renew() {
+            Ok(()) => self.parts.belts.lease_renewed(now),
+            Err(error) => {
+                log::error!("a service address was gone ({error}), putting it up again");
+                self.take_up(until);
+            }
+        }
+    }
+
+    fn tell_services(&mut self, order: service::Order, surrender: u32) {
+        self.tell_helper(ToHelper::Services { order, surrender });
+    }
+
+    fn tell_helper(&mut self, letter: ToHelper) {
+        if self.parts.to_helper.send(letter).is_err() {
+            log::error!("the helper's thread hangs: {letter:?} is lost");
+        }
+    }
+}
+
+/// Every role change is one line with its reason.
+fn write_note(note: &Note) {
+    match note {
+        Note::Role { from, to, why, term } => log::info!("{} -> {}: {why} (term {term})", from.name(), to.name()),
+        Note::PeerBoot => log::info!("the peer's present life is known"),
+        Note::Rejected { path, reason } => log::debug!("path {path}: frame not applied: {}", reason.name()),
+        Note::Raised(alarm) => log::warn!("alarm: {}", in_words(*alarm)),
+        Note::Cleared(alarm) => log::info!("alarm over: {}", in_words(*alarm)),
+    }
+}
+
+fn in_words(alarm: Alarm) -> &'static str {
+    let name = crate::console::alarm::name_of(alarm);
+    crate::console::alarm::find(name).map_or(name, |entry| entry.text)
+}
