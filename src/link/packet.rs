@@ -211,9 +211,10 @@ impl Packet {
         request
     }
 
-    fn ioctl(&self, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    /// The C libraries disagree about the type of a request's number (long, int): the bits count.
+    fn ioctl(&self, number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
         // SAFETY: netdevice(7) requests read and write one ifreq, which lives through the call.
-        Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), number, request) })?;
+        Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), number as _, request) })?;
         Ok(())
     }
 }
