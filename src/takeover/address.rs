@@ -6,7 +6,7 @@
 //!
 //! - [`renew`] cannot bring back an address that is gone. Leaving out NLM_F_CREATE is not enough: the kernel adds the address
 //!   all the same ("userspace already relies on not having to provide this", `inet_rtm_newaddr` and `inet6_rtm_newaddr`;
-//!   measured on 6.18, both families). But the flag IFA_F_MCAUTOJOIN is looked at only where an address is *inserted*, and
+//!   seen on 6.1 and 6.18, both families). But the flag IFA_F_MCAUTOJOIN is looked at only where an address is *inserted*, and
 //!   is refused there for a unicast address; where one is *replaced* it changes nothing that matters. A renewal carries
 //!   that flag: for an address that is there it is a renewal, for one that has expired it is EINVAL, in one step under
 //!   the kernel's own lock.
