@@ -1,0 +1,471 @@
+//! The secret, authenticated stream between the two mirrors: TCP, Noise `NNpsk0` with a key derived from the pair's,
+//! AES-GCM. Two threads a connection move the bytes, so that reading, hashing and the link work at the same time.
+//!
+//! ```text
+//! frame   = length (u16, big-endian) ciphertext
+//! plain   = term (u64) boot (u64) bytes of the stream          integers little-endian
+//! stream  = record*      record = kind (u8) length (u32) payload
+//! ```
+//!
+//! Every frame carries the generation: a stream goes on only while both ends are of one mind about it.
+#![allow(clippy::disallowed_methods)] // one room of the mirror's process that has threads and waits: the link
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+
+use snow::{Builder, StatelessTransportState};
+
+use super::control::Generation;
+use crate::clock;
+use crate::time::{Duration, Instant};
+
+/// The Noise protocol; ring has no BLAKE2, so SHA-256 is its hash.
+const PROTOCOL: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
+
+/// Bound to the handshake: another version of the stream does not connect.
+const PROLOGUE: &[u8] = b"twobox mirror 1";
+
+/// Largest Noise message (Noise specification, section 3).
+const FRAME: usize = 65_535;
+/// AES-GCM's tag.
+const TAG: usize = 16;
+/// The generation in front of every frame's bytes.
+const HEADER: usize = 16;
+/// Bytes of the stream in one frame.
+const BODY: usize = FRAME - TAG - HEADER;
+
+/// Bytes that are handed between threads at once.
+const BATCH: usize = 4 * BODY;
+/// Batches that may wait in one direction: what is in memory is bounded by it.
+const WAITING: usize = 3;
+
+/// Longest record. The longest are a chunk and an entry with all its attributes.
+pub const RECORD: usize = 1 << 20;
+
+/// A peer that says nothing for so long is gone. Both ends send something every [`QUIET`].
+pub const SILENCE: Duration = Duration::from_secs(20);
+/// After so long without a record an empty one goes out.
+pub const QUIET: Duration = Duration::from_secs(5);
+/// A handshake is over by then.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The key of the link, from the pair's key.
+#[must_use]
+pub fn link_key(pair_key: &[u8]) -> [u8; 32] {
+    blake3::derive_key("twobox 2026 mirror link noise psk", pair_key)
+}
+
+fn refused(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, format!("mirror link: {what}"))
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct Channel {
+    stream: TcpStream,
+    noise: Arc<StatelessTransportState>,
+}
+
+fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+    let len = u16::try_from(frame.len()).map_err(refused)?;
+    let mut bytes = len.to_be_bytes().to_vec();
+    bytes.extend_from_slice(frame);
+    stream.write_all(&bytes)
+}
+
+fn read_frame<'a>(stream: &mut impl Read, buffer: &'a mut [u8; FRAME]) -> io::Result<&'a [u8]> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let frame = &mut buffer[..usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(frame)?;
+    Ok(frame)
+}
+
+impl Channel {
+    /// Connects and shakes hands.
+    ///
+    /// # Errors
+    ///
+    /// What the network says; `PermissionDenied` for a peer that has another key.
+    pub fn connect(address: SocketAddr, key: &[u8; 32], timeout: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        Self::shake(stream, key, true)
+    }
+
+    /// Shakes hands on a connection that came in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::connect`].
+    pub fn accept(stream: TcpStream, key: &[u8; 32]) -> io::Result<Self> {
+        Self::shake(stream, key, false)
+    }
+
+    fn shake(mut stream: TcpStream, key: &[u8; 32], initiator: bool) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(HANDSHAKE))?;
+        stream.set_write_timeout(Some(HANDSHAKE))?;
+        let builder = Builder::new(PROTOCOL.parse().map_err(refused)?)
+            .psk(0, key)
+            .and_then(|b| b.prologue(PROLOGUE))
+            .map_err(refused)?;
+        let mut noise =
+            if initiator { builder.build_initiator() } else { builder.build_responder() }.map_err(refused)?;
+        let (mut sent, mut received, mut nothing) = ([0; 128], [0; FRAME], [0; 128]);
+        while !noise.is_handshake_finished() {
+            if noise.is_my_turn() {
+                let n = noise.write_message(&[], &mut sent).map_err(refused)?;
+                write_frame(&mut stream, &sent[..n])?;
+            } else {
+                let frame = read_frame(&mut stream, &mut received)?;
+                noise.read_message(frame, &mut nothing).map_err(refused)?;
+            }
+        }
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        let noise = Arc::new(noise.into_stateless_transport_mode().map_err(refused)?);
+        Ok(Channel { stream, noise })
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// Starts the two threads. The generation goes out with every frame and is demanded of every frame that comes in;
+    /// `None` demands nothing of the first frame and takes it for the generation of the rest.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be shared or no thread started.
+    pub fn start(self, generation: Option<Generation>, limit: Option<u64>) -> io::Result<(Outgoing, Incoming)> {
+        let Channel { stream, noise } = self;
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::new(SharedGeneration::default());
+        if let Some(generation) = generation {
+            shared.set(generation);
+        }
+        let out = stream.try_clone()?;
+        let (to_link, from_writer) = sync_channel::<Vec<u8>>(WAITING);
+        let (used, recycled) = sync_channel::<Vec<u8>>(WAITING + 1);
+        let writer = Writing {
+            stream: out,
+            noise: Arc::clone(&noise),
+            generation: Arc::clone(&shared),
+            counters: Arc::clone(&counters),
+            bucket: limit.map(|rate| Bucket::new(rate, clock::now())),
+        };
+        thread::Builder::new().name("mirror-out".into()).stack_size(128 * 1024).spawn(move || {
+            let error = writer.run(&from_writer, &used).err();
+            let _ = writer.stream.shutdown(if error.is_some() { Shutdown::Both } else { Shutdown::Write });
+        })?;
+        let (to_reader, from_link) = sync_channel::<io::Result<Vec<u8>>>(WAITING);
+        let (back, again) = sync_channel::<Vec<u8>>(WAITING + 1);
+        let input = stream.try_clone()?;
+        let reader = Reading { stream: input, noise, generation: Arc::clone(&shared), counters: Arc::clone(&counters) };
+        thread::Builder::new().name("mirror-in".into()).stack_size(256 * 1024).spawn(move || {
+            if let Err(e) = reader.run(&to_reader, &again) {
+                let _ = to_reader.send(Err(e));
+            }
+        })?;
+        let outgoing =
+            Outgoing { batch: Vec::with_capacity(BATCH), to_link, recycled, counters: Arc::clone(&counters) };
+        let incoming = Incoming { stream, from_link, back, bytes: Vec::new(), at: 0, generation: shared, counters };
+        Ok((outgoing, incoming))
+    }
+}
+
+/// The generation both threads hold each frame against; not known until the first frame on the receiver's side.
+#[derive(Debug, Default)]
+struct SharedGeneration {
+    term: AtomicU64,
+    boot: AtomicU64,
+}
+
+impl SharedGeneration {
+    fn set(&self, generation: Generation) {
+        self.boot.store(generation.boot, Ordering::SeqCst);
+        self.term.store(generation.term, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> Generation {
+        Generation { term: self.term.load(Ordering::SeqCst), boot: self.boot.load(Ordering::SeqCst) }
+    }
+}
+
+/// Bytes on the link, both ways, frames' lengths and tags included.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sent.
+    pub sent: AtomicU64,
+    /// Received.
+    pub received: AtomicU64,
+}
+
+/// A bandwidth limit: so many bytes a second, and as much as a tenth of a second brings at once. Pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    rate: u64,
+    full_at: Instant,
+}
+
+impl Bucket {
+    const BURST: Duration = Duration::from_millis(100);
+
+    /// A full one.
+    #[must_use]
+    pub fn new(rate: u64, now: Instant) -> Self {
+        Bucket { rate: rate.max(1), full_at: now }
+    }
+
+    /// Takes so many bytes; how long to wait until they may go out.
+    pub fn take(&mut self, bytes: u64, now: Instant) -> Duration {
+        let begin = self.full_at.max(now);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        self.full_at = begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.full_at.until(now).saturating_sub(Self::BURST)
+    }
+}
+
+struct Writing {
+    stream: TcpStream,
+    noise: Arc<StatelessTransportState>,
+    generation: Arc<SharedGeneration>,
+    counters: Arc<Counters>,
+    bucket: Option<Bucket>,
+}
+
+impl Writing {
+    fn run(&self, batches: &Receiver<Vec<u8>>, used: &SyncSender<Vec<u8>>) -> io::Result<()> {
+        let mut bucket = self.bucket;
+        let mut nonce = 0;
+        let mut plain = Vec::with_capacity(HEADER + BODY);
+        let mut out = vec![0; (2 + FRAME) * (BATCH / BODY + 1)];
+        let mut stream = &self.stream;
+        loop {
+            let mut batch = match batches.recv_timeout(QUIET) {
+                Ok(batch) => batch,
+                Err(RecvTimeoutError::Timeout) => Vec::new(), // an empty frame: we are still here
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            let mut filled = 0;
+            let mut rest = &batch[..];
+            loop {
+                let (body, tail) = rest.split_at(rest.len().min(BODY));
+                let generation = self.generation.get();
+                plain.clear();
+                plain.extend_from_slice(&generation.term.to_le_bytes());
+                plain.extend_from_slice(&generation.boot.to_le_bytes());
+                plain.extend_from_slice(body);
+                let n = self.noise.write_message(nonce, &plain, &mut out[filled + 2..]).map_err(refused)?;
+                nonce += 1;
+                out[filled..filled + 2].copy_from_slice(&u16::try_from(n).map_err(refused)?.to_be_bytes());
+                filled += 2 + n;
+                rest = tail;
+                if rest.is_empty() || out.len() - filled < 2 + FRAME {
+                    if let Some(bucket) = &mut bucket {
+                        thread::sleep(bucket.take(filled as u64, clock::now()));
+                    }
+                    stream.write_all(&out[..filled])?;
+                    self.counters.sent.fetch_add(filled as u64, Ordering::Relaxed);
+                    filled = 0;
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            batch.clear();
+            let _ = used.try_send(batch); // full: one too many, it is freed
+        }
+    }
+}
+
+struct Reading {
+    stream: TcpStream,
+    noise: Arc<StatelessTransportState>,
+    generation: Arc<SharedGeneration>,
+    counters: Arc<Counters>,
+}
+
+impl Reading {
+    fn run(&self, batches: &SyncSender<io::Result<Vec<u8>>>, again: &Receiver<Vec<u8>>) -> io::Result<()> {
+        let mut stream = io::BufReader::with_capacity(2 * FRAME, &self.stream);
+        let mut frame = Box::new([0; FRAME]);
+        let mut plain = vec![0; FRAME];
+        let mut nonce = 0;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let bytes = read_frame(&mut stream, &mut frame)?;
+            self.counters.received.fetch_add(2 + bytes.len() as u64, Ordering::Relaxed);
+            let n = self.noise.read_message(nonce, bytes, &mut plain).map_err(refused)?;
+            nonce += 1;
+            let (header, body) = plain[..n].split_at_checked(HEADER).ok_or_else(|| refused("short frame"))?;
+            self.check(header)?;
+            batch.extend_from_slice(body);
+            // Whole batches while more is there, at once when nothing follows: neither late nor in crumbs.
+            if !batch.is_empty() && (batch.len() + BODY > BATCH || stream.buffer().len() < 2) {
+                if batches.send(Ok(batch)).is_err() {
+                    return Ok(());
+                }
+                batch = match again.try_recv() {
+                    Ok(batch) => batch,
+                    Err(TryRecvError::Empty) => Vec::with_capacity(BATCH),
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                };
+            }
+        }
+    }
+
+    fn check(&self, header: &[u8]) -> io::Result<()> {
+        let number = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
+        let theirs = Generation { term: number(0), boot: number(8) };
+        let ours = self.generation.get();
+        if ours == Generation::default() {
+            self.generation.set(theirs);
+        } else if ours != theirs {
+            return Err(refused(format!("a frame of generation {}:{:x}", theirs.term, theirs.boot)));
+        }
+        Ok(())
+    }
+}
+
+/// The end that records are put into.
+#[derive(Debug)]
+pub struct Outgoing {
+    batch: Vec<u8>,
+    to_link: SyncSender<Vec<u8>>,
+    recycled: Receiver<Vec<u8>>,
+    counters: Arc<Counters>,
+}
+
+impl Outgoing {
+    /// Puts a record; `write` appends its payload. It goes out with the batch, see [`Outgoing::flush`].
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` when the connection is gone.
+    pub fn put(&mut self, kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let at = self.batch.len();
+        self.batch.extend_from_slice(&[kind, 0, 0, 0, 0]);
+        write(&mut self.batch);
+        let len = self.batch.len() - at - 5;
+        if len > RECORD {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "mirror link: a record is too long"));
+        }
+        self.batch[at + 1..at + 5].copy_from_slice(&(len as u32).to_le_bytes());
+        if self.batch.len() >= BATCH - BODY { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what has been put. Waits while the link is behind.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` when the connection is gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let next = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.to_link.send(batch).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    /// What went over the link so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// The end that records are taken from.
+#[derive(Debug)]
+pub struct Incoming {
+    stream: TcpStream,
+    from_link: Receiver<io::Result<Vec<u8>>>,
+    back: SyncSender<Vec<u8>>,
+    bytes: Vec<u8>,
+    at: usize,
+    generation: Arc<SharedGeneration>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both); // wakes both threads
+    }
+}
+
+impl Incoming {
+    /// The next record. Waits for it; `WouldBlock` after `patience`.
+    ///
+    /// # Errors
+    ///
+    /// What the link says; `InvalidData` for a record that is too long.
+    pub fn next(&mut self, patience: Duration) -> io::Result<(u8, &[u8])> {
+        while self.whole()?.is_none() {
+            let batch = match self.from_link.recv_timeout(patience) {
+                Ok(batch) => batch?,
+                Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+            if self.at == self.bytes.len() {
+                let mut used = std::mem::replace(&mut self.bytes, batch);
+                used.clear();
+                let _ = self.back.try_send(used);
+            } else {
+                self.bytes.drain(..self.at);
+                self.bytes.extend_from_slice(&batch);
+            }
+            self.at = 0;
+        }
+        let len = self.whole()?.unwrap_or(0);
+        let kind = self.bytes[self.at];
+        let payload = self.at + 5..self.at + 5 + len;
+        self.at = payload.end;
+        Ok((kind, &self.bytes[payload]))
+    }
+
+    /// Length of the payload of the record in front, if it is all there.
+    fn whole(&self) -> io::Result<Option<usize>> {
+        let Some(head) = self.bytes.get(self.at + 1..self.at + 5) else { return Ok(None) };
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        if len > RECORD {
+            return Err(refused("a record is too long"));
+        }
+        Ok((self.bytes.len() - self.at - 5 >= len).then_some(len))
+    }
+
+    /// The generation that the frames carry; zero until the first has come.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation.get()
+    }
+
+    /// What went over the link so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_lets_a_burst_through_and_then_the_rate() {
+        let mut bucket = Bucket::new(1_000_000, Instant::BOOT);
+        assert_eq!(bucket.take(100_000, Instant::BOOT), Duration::ZERO);
+        assert_eq!(bucket.take(500_000, Instant::BOOT), Duration::from_millis(500));
+        let later = Instant::BOOT + Duration::from_secs(5);
+        assert_eq!(bucket.take(100_000, later), Duration::ZERO);
+    }
+}

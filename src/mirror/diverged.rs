@@ -1,0 +1,215 @@
+//! Changes that only this box has: set aside when the peer's cut replaces them, listed, shown, put back or dropped by
+//! the operator, and never by themselves.
+//!
+//! ```text
+//! .twobox/diverged/TERM-BOOT-TREE/tree      path of the tree
+//! .twobox/diverged/TERM-BOOT-TREE/files/    what was set aside, under its path in the tree
+//! ```
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::renameat;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::fault;
+use super::index::Lookup;
+use super::name;
+use super::side::Side;
+use super::tree::{self, Tree};
+
+/// Where what this box alone has goes. Made when the first file needs it.
+#[derive(Debug)]
+pub struct SetAside {
+    directory: PathBuf,
+    tree: PathBuf,
+    files: Option<Tree>,
+}
+
+impl SetAside {
+    /// The place for changes since the side's last cut: it bears that cut's generation.
+    ///
+    /// # Errors
+    ///
+    /// What the index says.
+    pub fn new(side: &Side) -> io::Result<Self> {
+        let generation = side.index.reader()?.cut()?.generation;
+        let id = side.store.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let directory =
+            side.store.home.join("diverged").join(format!("{}-{:x}-{id}", generation.term, generation.boot));
+        Ok(SetAside { directory, tree: side.settings.tree.clone(), files: None })
+    }
+
+    fn files(&mut self) -> io::Result<&mut Tree> {
+        if self.files.is_none() {
+            let files = self.directory.join("files");
+            DirBuilder::new().recursive(true).mode(0o700).create(&files)?;
+            File::create(self.directory.join("tree"))?.write_all(self.tree.as_os_str().as_bytes())?;
+            self.files = Some(Tree::open(&files)?);
+        }
+        self.files.as_mut().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    /// Moves what `key` names out of the tree. A name that was set aside before keeps its place, the newer one gets a
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn take(&mut self, from: &mut Tree, key: &[u8]) -> io::Result<()> {
+        let files = self.files()?;
+        make_parents(files, key)?;
+        let mut target = key.to_vec();
+        for number in 1.. {
+            if files.stat(&target)?.is_none() {
+                break;
+            }
+            target.truncate(key.len());
+            target.extend_from_slice(format!(".{number}").as_bytes());
+        }
+        let (old_parent, old) = from.parent(key)?;
+        let (new_parent, new) = files.parent(&target)?;
+        fault::step();
+        renameat(old_parent, old.as_c_str(), new_parent, new.as_c_str())?;
+        from.forget();
+        Ok(())
+    }
+}
+
+fn make_parents(files: &mut Tree, key: &[u8]) -> io::Result<()> {
+    for (at, _) in key.iter().enumerate().filter(|(_, b)| **b == 0) {
+        let (parent, name) = files.parent(&key[..at])?;
+        match mkdirat(parent, name.as_c_str(), Mode::S_IRWXU) {
+            Ok(()) | Err(nix::Error::EEXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A set of changes that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name for commands.
+    pub name: String,
+    /// The tree that it is from.
+    pub tree: PathBuf,
+    /// Files in it.
+    pub files: u64,
+    /// Their sizes, in bytes.
+    pub bytes: u64,
+}
+
+fn walk_files(directory: &Path, each: &mut impl FnMut(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(directory)?.collect::<io::Result<_>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let metadata = fs::symlink_metadata(entry.path())?;
+        if metadata.is_dir() {
+            walk_files(&entry.path(), each)?;
+        } else {
+            each(&entry.path(), &metadata)?;
+        }
+    }
+    Ok(())
+}
+
+/// The sets below a `.twobox`.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn list(home: &Path) -> io::Result<Vec<Set>> {
+    let directory = home.join("diverged");
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let mut sets = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(tree) = fs::read(entry.path().join("tree")) else { continue };
+        let mut set = Set {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            tree: tree::path_of(&tree).to_path_buf(),
+            files: 0,
+            bytes: 0,
+        };
+        walk_files(&entry.path().join("files"), &mut |_, metadata| {
+            set.files += 1;
+            set.bytes += metadata.len();
+            Ok(())
+        })?;
+        sets.push(set);
+    }
+    sets.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(sets)
+}
+
+/// The set of this name, nothing else: a name with a `/` in it is none.
+fn find(home: &Path, name: &str) -> io::Result<PathBuf> {
+    let known = list(home)?.into_iter().any(|set| set.name == name);
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("nothing was set aside under the name {name}"));
+    if known { Ok(home.join("diverged").join(name)) } else { Err(missing()) }
+}
+
+/// Every file of a set: its path below the tree and its size.
+///
+/// # Errors
+///
+/// `NotFound` for a name that is no set; what the file system says.
+pub fn show(home: &Path, name: &str, mut each: impl FnMut(&Path, u64)) -> io::Result<()> {
+    let files = find(home, name)?.join("files");
+    walk_files(&files, &mut |path, metadata| {
+        if let Ok(path) = path.strip_prefix(&files) {
+            each(path, metadata.len());
+        }
+        Ok(())
+    })
+}
+
+/// Puts files of a set back into `root`, all or those at or below `only`. What stands there now is set aside in turn
+/// under its name with `.replaced` at the end, in the same set.
+///
+/// # Errors
+///
+/// As [`show`].
+pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io::Result<u64> {
+    let files = find(home, name)?.join("files");
+    let mut chosen = Vec::new();
+    walk_files(&files, &mut |path, _| {
+        if let Ok(path) = path.strip_prefix(&files)
+            && only.is_none_or(|only| path.starts_with(only))
+            && !path.as_os_str().as_bytes().ends_with(b".replaced")
+        {
+            chosen.push(path.to_path_buf());
+        }
+        Ok(())
+    })?;
+    let (mut from, mut to) = (Tree::open(&files)?, Tree::open(root)?);
+    for path in &chosen {
+        let Some(key) = name::from_path(path) else { continue };
+        make_parents(&mut to, &key)?;
+        if to.stat(&key)?.is_some() {
+            let (parent, now) = to.parent(&key)?;
+            let kept = [key.as_slice(), b".replaced"].concat();
+            let (aside, target) = from.parent(&kept)?;
+            renameat(parent, now.as_c_str(), aside, target.as_c_str())?;
+        }
+        let (source, file) = from.parent(&key)?;
+        let (target, name) = to.parent(&key)?;
+        renameat(source, file.as_c_str(), target, name.as_c_str())?;
+    }
+    Ok(chosen.len() as u64)
+}
+
+/// Deletes a set.
+///
+/// # Errors
+///
+/// As [`show`].
+pub fn drop_set(home: &Path, name: &str) -> io::Result<()> {
+    fs::remove_dir_all(find(home, name)?)
+}

@@ -1,0 +1,346 @@
+//! Turning the tree from cut N into cut N+1 by the redo log. Every step may be taken twice: after a crash the log is
+//! simply followed again from its start.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{AtFlags, renameat};
+use nix::sys::stat::{FileStat, Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, linkat, syncfs, unlinkat};
+
+use super::control::Generation;
+use super::diverged::SetAside;
+use super::entry::{Entry, Kind, Local};
+use super::fault;
+use super::index::{Cut, CutId, Index, Lookup, Reader, Writer};
+use super::message::stage_name;
+use super::name;
+use super::read::copy_list;
+use super::redo::{self, Source, Step};
+use super::side::{Side, identity};
+use super::stage;
+use super::tree::{self, Tree};
+
+/// Publishes what the log of this side holds, if there is a whole one. Staged files are left as they are without one.
+///
+/// # Errors
+///
+/// What the file system says. Then nothing is lost: the log is followed again at the next call.
+pub fn replay(side: &Side, unix_s: u64) -> io::Result<Option<CutId>> {
+    let path = side.store.path("redo");
+    if !path.exists() {
+        return Ok(None);
+    }
+    if !redo::is_whole(&path)? {
+        // It was renamed only after it had been synced: the disk has lost what it had promised to hold.
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display())));
+    }
+    let stage = side.store.subdirectory("stage")?;
+    let mut publishing =
+        Publishing { tree: side.tree()?, base: side.index.reader()?, stage, side, aside: SetAside::new(side)? };
+    publishing.move_out(&path)?;
+    publishing.clear(&path)?;
+    publishing.place(&path)?;
+    let cut = publishing.record(&path, unix_s)?;
+    fault::step();
+    syncfs(side.store.descriptor())?; // the renames are on disk before the log goes
+    fault::step();
+    fs::remove_file(&path)?;
+    Ok(Some(cut))
+}
+
+struct Publishing<'a> {
+    tree: Tree,
+    base: Reader,
+    stage: OwnedFd,
+    side: &'a Side,
+    aside: SetAside,
+}
+
+fn is_directory(stat: &FileStat) -> bool {
+    tree::format(stat) == libc::S_IFDIR
+}
+
+fn moved_name(key: &[u8]) -> CString {
+    stage::file_name("m", stage_name(key))
+}
+
+impl Publishing<'_> {
+    /// Files that get another name leave the tree first: so names are free that others want.
+    fn move_out(&mut self, path: &std::path::Path) -> io::Result<()> {
+        redo::each(path, |step| {
+            let Step::Put { key, source: Source::Move { from, inode }, .. } = step else { return Ok(()) };
+            if self.tree.stat(&from)?.is_some_and(|stat| stat.st_ino == inode) {
+                let (parent, old) = self.tree.parent(&from)?;
+                fault::step();
+                renameat(parent, old.as_c_str(), self.stage.as_fd(), moved_name(&key).as_c_str())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What is at `key` was not there at the last cut, or not so, or the peer never got it.
+    fn is_ours_alone(&self, key: &[u8], stat: &FileStat) -> io::Result<bool> {
+        let Some(row) = self.base.row(key)? else { return Ok(true) };
+        if self.base.is_unsent(key)? {
+            return Ok(true);
+        }
+        Ok(match row.entry.kind {
+            Kind::Link { .. } => row.local.inode != stat.st_ino,
+            // Linking and unlinking of other names moves the ctime of a group's inode.
+            _ if row.local.linked => row.local.inode != stat.st_ino || tree::mtime(stat) != row.entry.mtime,
+            _ => !tree::is_unchanged(stat, &row.entry, row.local),
+        })
+    }
+
+    /// Takes what is at `key`, no directory, out of the way.
+    fn remove(&mut self, key: &[u8], stat: &FileStat) -> io::Result<()> {
+        fault::step();
+        if self.is_ours_alone(key, stat)? {
+            return self.aside.take(&mut self.tree, key);
+        }
+        let (parent, name) = self.tree.parent(key)?;
+        Ok(unlinkat(parent, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    fn remove_directory(&mut self, key: &[u8]) -> io::Result<()> {
+        fault::step();
+        let (parent, name) = self.tree.parent(key)?;
+        let removed = unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir);
+        self.tree.forget();
+        match removed {
+            Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+            Err(nix::Error::ENOTEMPTY | nix::Error::EEXIST) => self.aside.take(&mut self.tree, key),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes what is gone, and what is in the way of another type. A directory goes when everything below it has.
+    fn clear(&mut self, path: &std::path::Path) -> io::Result<()> {
+        let mut emptied: Vec<Vec<u8>> = Vec::new();
+        // Names that are gone come first and in order; names that are put follow, in order again.
+        redo::each(path, |step| {
+            let (key, becomes) = match step {
+                Step::Gone { key } => (key, None),
+                Step::Put { key, entry, .. } => (key, Some(entry)),
+                Step::Head { .. } | Step::Block { .. } => return Ok(()),
+            };
+            while emptied.last().is_some_and(|top| !name::is_below(&key, top)) {
+                if let Some(top) = emptied.pop() {
+                    self.remove_directory(&top)?;
+                }
+            }
+            let Some(stat) = self.tree.stat(&key)? else { return Ok(()) };
+            match becomes {
+                Some(entry) if entry.is_directory() == is_directory(&stat) => Ok(()),
+                _ if key.is_empty() => Ok(()),
+                _ if is_directory(&stat) => {
+                    emptied.push(key);
+                    Ok(())
+                }
+                _ => self.remove(&key, &stat),
+            }
+        })?;
+        while let Some(top) = emptied.pop() {
+            self.remove_directory(&top)?;
+        }
+        Ok(())
+    }
+
+    /// Puts every name in its place.
+    fn place(&mut self, path: &std::path::Path) -> io::Result<()> {
+        redo::each(path, |step| {
+            let Step::Put { key, entry, source, .. } = step else { return Ok(()) };
+            match source {
+                Source::Keep => Ok(()),
+                Source::Directory => self.make_directory(&key),
+                Source::Staged => self.rename(&stage::file_name("", stage_name(&key)), &key, &entry),
+                Source::Move { .. } => self.rename(&moved_name(&key), &key, &entry),
+                Source::Link => self.link(&key, &entry),
+            }
+        })
+    }
+
+    fn make_directory(&mut self, key: &[u8]) -> io::Result<()> {
+        if key.is_empty() || self.tree.stat(key)?.is_some() {
+            return Ok(());
+        }
+        self.make_parents(key)?;
+        let (parent, name) = self.tree.parent(key)?;
+        fault::step();
+        Ok(mkdirat(parent, name.as_c_str(), Mode::S_IRWXU)?)
+    }
+
+    /// A directory that the cut does not name but has names below: it vanished on the source between two looks.
+    fn make_parents(&mut self, key: &[u8]) -> io::Result<()> {
+        let Some((above, _)) = name::split(key) else { return Ok(()) };
+        match self.tree.parent(key) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => self.make_directory(above),
+            Err(e) => Err(e),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn rename(&mut self, staged: &CString, key: &[u8], entry: &Entry) -> io::Result<()> {
+        let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already
+        self.make_parents(key)?;
+        if let Some(stat) = self.tree.stat(key)? {
+            let same = self.base.row(key)?.is_some_and(|row| row.entry.kind == entry.kind);
+            if stat.st_ino != ready.st_ino && !same && self.is_ours_alone(key, &stat)? {
+                fault::step();
+                self.aside.take(&mut self.tree, key)?;
+            }
+        }
+        let (parent, name) = self.tree.parent(key)?;
+        fault::step();
+        Ok(renameat(self.stage.as_fd(), staged.as_c_str(), parent, name.as_c_str())?)
+    }
+
+    fn link(&mut self, key: &[u8], entry: &Entry) -> io::Result<()> {
+        let Kind::Link { first } = &entry.kind else { return Ok(()) };
+        let present = self.tree.stat(key)?;
+        let Some(wanted) = self.tree.stat(first)? else {
+            return Err(io::Error::other(format!("{}: its group's first name is missing", name::shown(key))));
+        };
+        if present.is_some_and(|stat| stat.st_ino == wanted.st_ino) {
+            return Ok(());
+        }
+        let staged = stage::file_name("l", stage_name(key));
+        stage::remove(self.stage.as_fd(), &staged)?;
+        let (parent, name) = self.tree.parent(first)?;
+        fault::step();
+        linkat(parent, name.as_c_str(), self.stage.as_fd(), staged.as_c_str(), AtFlags::empty())?;
+        self.rename(&staged, key, entry)
+    }
+
+    /// Brings the index to the new cut, and directories to their metadata.
+    fn record(&mut self, path: &std::path::Path, unix_s: u64) -> io::Result<CutId> {
+        let tx = self.side.index.begin(true)?;
+        let mut writer = Writer::new(&tx)?;
+        let (mut cut, mut generation) = (CutId::default(), Generation::default());
+        redo::each(path, |step| {
+            if let Step::Head { cut: id, generation: of } = step {
+                (cut, generation) = (id, of);
+            }
+            Ok(())
+        })?;
+        if writer.cut()?.id != cut {
+            self.record_rows(path, &mut writer)?;
+        }
+        self.finish_directories(path, &mut writer)?;
+        let root = identity(&self.tree)?;
+        writer.set_cut(&Cut { id: cut, generation, root, unix_s })?;
+        writer.forget_unsent()?;
+        drop(writer);
+        fault::step();
+        Index::commit(tx)?;
+        Ok(cut)
+    }
+
+    fn record_rows(&mut self, path: &std::path::Path, writer: &mut Writer<'_>) -> io::Result<()> {
+        let mut blocks_of: (Vec<u8>, u32, u64) = Default::default();
+        redo::each(path, |step| {
+            match step {
+                Step::Head { .. } => {}
+                Step::Gone { key } => {
+                    writer.remove(&key)?;
+                }
+                Step::Block { chunks } => {
+                    let (key, number, offset) = &mut blocks_of;
+                    writer.put_block(key, *number, *offset, &chunks)?;
+                    *number += 1;
+                    *offset += chunks.iter().map(|chunk| chunk.len).sum::<u64>();
+                }
+                Step::Put { key, entry, source, list_of, list } => {
+                    writer.remove(&key)?;
+                    let is_file = matches!(entry.kind, Kind::File { .. });
+                    let mut list = if is_file { list } else { Some(Vec::new()) };
+                    if let Some(from) = &list_of {
+                        let row = self.base.row(from)?;
+                        let row = row.ok_or_else(|| io::Error::other("the redo log names a list that is not there"))?;
+                        list = copy_list(&self.base, from, &row, writer, &key)?;
+                    }
+                    let local = match source {
+                        Source::Directory => Local::default(),
+                        _ => self.tree.stat(&key)?.map(|stat| tree::local(&stat)).unwrap_or_default(),
+                    };
+                    writer.put(&key, &entry, local, list.as_deref())?;
+                    blocks_of = (key, 0, 0);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Metadata of directories comes last: what happened in them has moved their time.
+    fn finish_directories(&mut self, path: &std::path::Path, writer: &mut Writer<'_>) -> io::Result<()> {
+        let mut last: Option<Vec<u8>> = None;
+        redo::each(path, |step| {
+            let (key, from, entry) = match step {
+                Step::Gone { key } => (key, None, None),
+                Step::Put { key, source: Source::Move { from, .. }, .. } => (key, Some(from), None),
+                Step::Put { key, source: Source::Keep, .. } => (key, None, None),
+                Step::Put { key, entry, .. } => (key, None, Some(entry)),
+                Step::Head { .. } | Step::Block { .. } => return Ok(()),
+            };
+            if let Some(entry) = entry.filter(Entry::is_directory) {
+                self.finish_directory(&key, &entry, true, writer)?;
+            }
+            for key in [Some(key), from].into_iter().flatten() {
+                let Some((above, _)) = name::split(&key) else { continue };
+                if last.as_deref() == Some(above) {
+                    continue;
+                }
+                last = Some(above.to_vec());
+                if let Some(row) = writer.row(above)? {
+                    self.finish_directory(above, &row.entry, false, writer)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn finish_directory(&mut self, key: &[u8], entry: &Entry, all: bool, writer: &mut Writer<'_>) -> io::Result<()> {
+        if !self.tree.stat(key)?.is_some_and(|stat| is_directory(&stat)) {
+            return Ok(());
+        }
+        let own = self.tree.directory(key)?;
+        if all {
+            stage::set_metadata(self.tree.root(), &CString::default(), entry, Some(own.as_fd()), false)?;
+        } else {
+            fault::step();
+            stage::set_time(self.tree.root(), &CString::default(), entry, Some(own.as_fd()))?;
+        }
+        let stat = nix::sys::stat::fstat(own.as_fd())?;
+        let Some(mut row) = writer.row(key)? else { return Ok(()) };
+        row.local = tree::local(&stat);
+        writer.put_again(key, &row)
+    }
+}
+
+/// Empties a directory of the store.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn empty(directory: BorrowedFd<'_>) -> io::Result<()> {
+    let mut names = Vec::new();
+    loop {
+        names.clear();
+        tree::list(directory, |name| {
+            if names.len() < 4096 {
+                names.push(tree::c_name(name)?);
+            }
+            Ok(())
+        })?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in &names {
+            stage::remove(directory, name)?;
+        }
+        nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?;
+    }
+}

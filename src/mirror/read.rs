@@ -1,0 +1,229 @@
+//! Reading a name as it is at one moment: what changes while it is read is no state of it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::stat::{FileStat, fstat};
+use nix::time::{ClockId, clock_gettime};
+
+use super::chunk::Former;
+use super::entry::{Chunk, Entry, Hash, Kind, Local};
+use super::index::{BLOCK, Lookup, Row, Writer, is_short};
+use super::tree::{self, Tree};
+
+/// Before Linux 6.13 a file's time stamps move with the timer tick, 10 ms at most: a change within the same tick as the
+/// one before leaves no trace.
+const TICK_NS: i128 = 20_000_000;
+
+/// What a reading found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It held still.
+    Settled(Entry, Local),
+    /// It changed meanwhile.
+    Unsettled,
+    /// It is not there.
+    Nothing,
+}
+
+/// Is the inode's last change so fresh that another one could hide behind it?
+fn is_fresh(local: Local) -> bool {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_REALTIME) else { return true };
+    let now = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
+    let then = i128::from(local.ctime.seconds) * 1_000_000_000 + i128::from(local.ctime.nanos);
+    (now - then).abs() < TICK_NS
+}
+
+fn same_state(a: &FileStat, b: &FileStat) -> bool {
+    tree::local(a) == tree::local(b) && tree::mtime(a) == tree::mtime(b) && a.st_size == b.st_size
+}
+
+/// Reads what `key` names. `content` is called for a regular file, with its entry and what it looks like, and returns
+/// the hash of its chunk list.
+///
+/// # Errors
+///
+/// What the kernel says but for absence, what `content` returns.
+pub fn read(
+    tree: &mut Tree,
+    key: &[u8],
+    mut content: impl FnMut(BorrowedFd<'_>, &Entry, &FileStat) -> io::Result<Hash>,
+) -> io::Result<Found> {
+    match attempt(tree, key, &mut content) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(Found::Nothing),
+        Err(e) if e.raw_os_error() == Some(libc::ESTALE) => Ok(Found::Unsettled),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Found::Unsettled),
+        other => other,
+    }
+}
+
+fn attempt(
+    tree: &mut Tree,
+    key: &[u8],
+    content: &mut impl FnMut(BorrowedFd<'_>, &Entry, &FileStat) -> io::Result<Hash>,
+) -> io::Result<Found> {
+    let (parent, name) = tree.parent(key)?;
+    let stat = tree::stat_at(parent, &name)?;
+    if tree::format(&stat) == libc::S_IFREG {
+        let file = tree.file(key)?;
+        let begin = fstat(&file)?;
+        if tree::format(&begin) != libc::S_IFREG {
+            return Ok(Found::Unsettled);
+        }
+        let (parent, name) = tree.parent(key)?;
+        let mut entry = tree::entry(parent, &name, &begin, Some(file.as_fd()))?;
+        let hash = content(file.as_fd(), &entry, &begin)?;
+        if let Kind::File { content, .. } = &mut entry.kind {
+            *content = hash;
+        }
+        let end = fstat(&file)?;
+        return Ok(if same_state(&begin, &end) { Found::Settled(entry, seen(&begin)) } else { Found::Unsettled });
+    }
+    let entry = tree::entry(parent, &name, &stat, None)?;
+    let end = tree::stat_at(parent, &name)?;
+    Ok(if same_state(&stat, &end) { Found::Settled(entry, seen(&stat)) } else { Found::Unsettled })
+}
+
+/// What is remembered of an inode that was read: nothing, if a change could hide behind the last one.
+fn seen(stat: &FileStat) -> Local {
+    let local = tree::local(stat);
+    if is_fresh(local) { Local { inode: 0, ..local } } else { local }
+}
+
+/// The file has fewer blocks than its size needs: there may be holes.
+#[must_use]
+pub fn is_sparse(stat: &FileStat) -> bool {
+    (stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64
+}
+
+/// A chunk list on its way into the index: in blocks, of which one is in memory.
+#[derive(Debug)]
+pub struct Listing {
+    block: Vec<Chunk>,
+    number: u32,
+    offset: u64,
+    begin: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Listing { block: Vec::new(), number: 0, offset: 0, begin: 0, hasher: blake3::Hasher::new() }
+    }
+}
+
+impl Listing {
+    /// Adds the next chunk. A full block is handed to `full`: its number, where it begins, its chunks.
+    ///
+    /// # Errors
+    ///
+    /// What `full` returns.
+    pub fn add(&mut self, chunk: Chunk, full: impl FnOnce(u32, u64, &[Chunk]) -> io::Result<()>) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(40);
+        chunk.encode(&mut bytes);
+        self.hasher.update(&bytes);
+        self.block.push(chunk);
+        self.offset += chunk.len;
+        if self.block.len() == BLOCK {
+            full(self.number, self.begin, &self.block)?;
+            self.block.clear();
+            self.number += 1;
+            self.begin = self.offset;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.offset
+    }
+
+    /// The hash of the list, and the list itself if it is short; else the last block is handed to `last`.
+    ///
+    /// # Errors
+    ///
+    /// What `last` returns.
+    pub fn finish(
+        self,
+        last: impl FnOnce(u32, u64, &[Chunk]) -> io::Result<()>,
+    ) -> io::Result<(Hash, Option<Vec<Chunk>>)> {
+        let hash = *self.hasher.finalize().as_bytes();
+        if self.number == 0 && is_short(self.block.len()) {
+            return Ok((hash, Some(self.block)));
+        }
+        if !self.block.is_empty() {
+            last(self.number, self.begin, &self.block)?;
+        }
+        Ok((hash, None))
+    }
+}
+
+/// The former content of a name, along which its new content is cut.
+pub struct FormerList<'a, L> {
+    index: &'a L,
+    key: &'a [u8],
+    row: &'a Row,
+    block: (u32, Vec<Chunk>),
+}
+
+impl<'a, L: Lookup> FormerList<'a, L> {
+    /// Of a row of the index.
+    ///
+    /// # Errors
+    ///
+    /// What the index says.
+    pub fn new(index: &'a L, key: &'a [u8], row: &'a Row) -> io::Result<Self> {
+        let first = match &row.short {
+            Some(list) => list.clone(),
+            None => index.block(key, 0)?,
+        };
+        Ok(FormerList { index, key, row, block: (0, first) })
+    }
+}
+
+impl<L: Lookup> Former for FormerList<'_, L> {
+    fn chunk(&mut self, number: u64) -> io::Result<Option<Chunk>> {
+        let block = u32::try_from(number / BLOCK as u64).unwrap_or(u32::MAX);
+        if block != self.block.0 {
+            let chunks = if self.row.short.is_some() { Vec::new() } else { self.index.block(self.key, block)? };
+            self.block = (block, chunks);
+        }
+        Ok(self.block.1.get((number % BLOCK as u64) as usize).copied())
+    }
+
+    fn number(&mut self, hash: &Hash) -> io::Result<Option<u64>> {
+        let place = self.index.place(hash)?;
+        Ok(place.filter(|place| place.key == self.key).map(|place| place.number))
+    }
+}
+
+/// Copies the chunk list of `from`'s row in one state of the index to `to` in another that is being written. Returns
+/// the list if it is short.
+///
+/// # Errors
+///
+/// What the index says.
+pub fn copy_list(
+    index: &impl Lookup,
+    from: &[u8],
+    row: &Row,
+    writer: &mut Writer<'_>,
+    to: &[u8],
+) -> io::Result<Option<Vec<Chunk>>> {
+    if let Some(list) = &row.short {
+        return Ok(Some(list.clone()));
+    }
+    let mut offset = 0;
+    for number in 0.. {
+        let block = index.block(from, number)?;
+        if !block.is_empty() {
+            writer.put_block(to, number, offset, &block)?;
+            offset += block.iter().map(|chunk| chunk.len).sum::<u64>();
+        }
+        if block.len() < BLOCK {
+            break;
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,123 @@
+//! Bringing a side's index to what its tree really holds. The receiver does it before its first cycle in a generation:
+//! what changed here after the last cut is known to nobody else, and is set aside when the peer's cut replaces it.
+
+use std::io;
+
+use super::chunk::{Chunker, NoFormer};
+use super::entry::{Entry, Kind, Local};
+use super::index::{Cut, Index, Lookup, Reader, Writer};
+use super::read::{Found, Listing, is_sparse, read};
+use super::scan::{Change, Changes, scan};
+use super::side::{Side, identity};
+use super::tree::Tree;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Names that are new or different.
+    pub changed: u64,
+    /// Names that are missing.
+    pub missing: u64,
+}
+
+/// Reads what has changed since the last cut into the index and marks it as unsent.
+///
+/// # Errors
+///
+/// What the file system says. Then the index stays as it was.
+pub fn refresh(side: &Side) -> io::Result<Refreshed> {
+    let base = side.index.reader()?;
+    let tx = side.index.begin(true)?;
+    let mut writer = Writer::new(&tx)?;
+    let mut tree = side.tree()?;
+    let mut changes = Changes::create(&side.store.path("changes"))?;
+    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes)?;
+    let mut refreshed = Refreshed::default();
+    let mut chunker = Chunker::default();
+    changes.each(|change, key| match change {
+        Change::Gone => {
+            writer.remove(key)?;
+            refreshed.missing += 1;
+            Ok(())
+        }
+        Change::Look => {
+            refreshed.changed += u64::from(look(&mut tree, key, &base, &mut writer, &mut chunker)?);
+            Ok(())
+        }
+    })?;
+    if refreshed != Refreshed::default() {
+        let mut id = [0; 16];
+        random(&mut id)?;
+        let former = base.cut()?;
+        writer.set_cut(&Cut { id, root: identity(&tree)?, ..former })?;
+    }
+    drop(writer);
+    Index::commit(tx)?;
+    Ok(refreshed)
+}
+
+/// Fills a name with random bytes.
+///
+/// # Errors
+///
+/// What getrandom(2) says.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+}
+
+/// Reads one name into the index. True: it is another than at the last cut.
+fn look(
+    tree: &mut Tree,
+    key: &[u8],
+    base: &Reader,
+    writer: &mut Writer<'_>,
+    chunker: &mut Chunker,
+) -> io::Result<bool> {
+    let former = base.row(key)?;
+    let stat = tree.stat(key)?;
+    let first = match &stat {
+        Some(stat) if super::tree::is_linked(stat) => writer.first_of(stat.st_ino)?.filter(|first| first != key),
+        _ => None,
+    };
+    writer.remove(key)?;
+    let (entry, local, list) = match (first, stat) {
+        (Some(first), Some(stat)) => (Entry::link(first), super::tree::local(&stat), Some(Vec::new())),
+        _ => {
+            let mut list = Some(Vec::new());
+            let found = read(tree, key, |file, entry, stat| {
+                writer.remove(key)?;
+                let mut listing = Listing::default();
+                chunker.cut(file, entry.size(), is_sparse(stat), &mut NoFormer, &mut |piece| {
+                    listing.add(piece.chunk, |n, at, chunks| writer.put_block(key, n, at, chunks))
+                })?;
+                let (hash, short) = listing.finish(|n, at, chunks| writer.put_block(key, n, at, chunks))?;
+                list = short;
+                Ok(hash)
+            })?;
+            match found {
+                Found::Settled(entry, local) => (entry, local, list),
+                Found::Nothing => return Ok(former.is_some()),
+                // Somebody writes to the copy right now: whatever it is, the peer does not know it.
+                Found::Unsettled => (unknown(), Local::default(), Some(Vec::new())),
+            }
+        }
+    };
+    let same = former.is_some_and(|row| row.entry == entry);
+    writer.put(key, &entry, local, list.as_deref())?;
+    if !same {
+        writer.set_unsent(key)?;
+    }
+    Ok(!same)
+}
+
+/// A file of which nothing is known; no real one has this list.
+fn unknown() -> Entry {
+    Entry {
+        kind: Kind::File { size: 0, content: [0xff; 32] },
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: super::entry::Stamp::default(),
+        xattrs: Vec::new(),
+    }
+}

@@ -1,0 +1,89 @@
+//! One box's side of a tree: where it is, what belongs to it, what the last cut was.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::control::TreeSettings;
+use super::filter::Filter;
+use super::index::{Index, Lookup};
+use super::name;
+use super::store::Store;
+use super::tree::Tree;
+
+/// A tree on this box.
+#[derive(Debug)]
+pub struct Side {
+    /// As configured.
+    pub settings: TreeSettings,
+    /// The directory that keys start from: the tree, or the directory of the one file.
+    pub root: PathBuf,
+    /// What belongs to it.
+    pub filter: Filter,
+    /// The mirror's own files.
+    pub store: Store,
+    /// What the last cut was.
+    pub index: Index,
+}
+
+/// The keys of other entries' trees and of the store, as seen from `root`.
+fn others(root: &Path, own: &Path, all: &[TreeSettings], home: &Path) -> Vec<Vec<u8>> {
+    let trees = all.iter().map(|other| other.tree.as_path()).filter(|other| *other != own);
+    trees.chain([home]).filter_map(|path| name::from_path(path.strip_prefix(root).ok()?)).collect()
+}
+
+impl Side {
+    /// Opens a tree's side. `single`: what the peer says it is, when there is nothing here yet.
+    ///
+    /// # Errors
+    ///
+    /// When the tree is not there and `single` is not known, or its store cannot be opened.
+    pub fn open(settings: &TreeSettings, all: &[TreeSettings], single: Option<bool>) -> io::Result<Self> {
+        let path = &settings.tree;
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let anchor = if path.is_dir() { path.as_path() } else { above };
+        let store = Store::open_for(path, anchor, settings.store.as_deref())?;
+        let index = Index::open(&store.path("index"))?;
+        let reader = index.reader()?;
+        let known = if reader.count()? == 0 { None } else { Some(reader.row(b"")?.is_none()) };
+        let single = match fs::symlink_metadata(path) {
+            Ok(metadata) => Some(!metadata.is_dir()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => single.or(known),
+            Err(e) => return Err(e),
+        };
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", path.display()));
+        let single = single.ok_or_else(missing)?;
+        let root = if single { above.to_path_buf() } else { path.clone() };
+        let only = single.then(|| path.file_name().unwrap_or(OsStr::new("")).as_bytes().to_vec());
+        let filter = Filter::new(&settings.exclude, only, others(&root, path, all, &store.home));
+        Ok(Side { settings: settings.clone(), root, filter, store, index })
+    }
+
+    /// The tree is one file.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.filter.only.is_some()
+    }
+
+    /// Opens the tree's directory as it is now.
+    ///
+    /// # Errors
+    ///
+    /// What open(2) says.
+    pub fn tree(&self) -> io::Result<Tree> {
+        Tree::open(&self.root)
+    }
+}
+
+/// What tells one root from another: its inode, and the id of its file system, which outlives a reboot where the
+/// device's number may not.
+///
+/// # Errors
+///
+/// What statvfs(3) says.
+pub fn identity(tree: &Tree) -> io::Result<(u64, u64)> {
+    let fs = nix::sys::statvfs::fstatvfs(tree.root())?;
+    Ok((tree.identity().1, fs.filesystem_id() as u64))
+}

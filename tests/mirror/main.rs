@@ -1,0 +1,7 @@
+//! The mirror, end to end: two sides on one machine, a comparer that shares no code with what it judges.
+#![allow(clippy::disallowed_methods)] // tests start threads and processes and wait
+#![allow(missing_docs)]
+
+mod basic;
+mod compare;
+mod rig;
