@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn names_come_from_the_status() {
-        let mut status: Status = serde_json::from_str(include_str!("../../tests/snapshots/status.json")).unwrap();
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/operator/snapshots/status.json")).unwrap();
         assert_eq!(complete("mirror sync /data/m", Some(&status)).insert, "ail ");
         status.mirror[1].tree = "/data/m\u{e4}r".into();
         assert_eq!(complete("mirror sync /da", Some(&status)).insert, "ta/m");

@@ -281,6 +281,10 @@ impl Editor {
     /// Bytes for the terminal since the last call: plain echo, or the whole line again.
     pub fn echo(&mut self, prompt: &str, width: usize) -> Vec<u8> {
         let echo = std::mem::take(&mut self.echo);
+        if self.hidden {
+            // Not even the number of characters.
+            return Vec::new();
+        }
         let fits = prompt.chars().count() + self.line.len() < width;
         if self.stale || (!fits && !echo.is_empty()) {
             let mut bytes: Vec<u8> = echo.iter().copied().filter(|byte| *byte == 7).collect();

@@ -191,19 +191,20 @@ impl Face for Desk<'_> {
 
     fn wait(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> Wake {
         const CTRL_C: u8 = 3;
-        let Ok((typed, ready)) = self.terminal.wait(Some(fd), limit) else { return Wake::Interrupted };
-        if typed {
-            self.read();
+        let end = clock::now() + limit;
+        loop {
+            // It may have come together with the command.
             if self.gone || self.typed.contains(&CTRL_C) {
                 self.typed.clear();
                 return Wake::Interrupted;
             }
-        }
-        match (typed, ready) {
-            // The conversation reads one chunk, so it must not be told to without need.
-            (true, false) => self.wait(fd, limit),
-            (_, true) => Wake::Ready,
-            (false, false) => Wake::TimedOut,
+            match self.terminal.wait(Some(fd), end.until(clock::now())) {
+                Ok((true, _)) => self.read(),
+                Ok((false, true)) => return Wake::Ready,
+                Ok((false, false)) if clock::now() >= end => return Wake::TimedOut,
+                Ok((false, false)) => {}
+                Err(_) => return Wake::Interrupted,
+            }
         }
     }
 
@@ -531,7 +532,8 @@ impl<'t> Session<'t> {
                 said.push_str(&wrap(&format!("ALARM {}", alarm.text), self.desk.width - 1).join("\n"));
                 said.push('\n');
                 if let Some(entry) = alarm::find(&alarm.name) {
-                    said.push_str(&wrap(&format!("   -> {}", entry.remedy), self.desk.width - 1).join("\n"));
+                    let remedy = wrap(entry.remedy, self.desk.width.saturating_sub(7)).join("\n      ");
+                    said.push_str(&format!("   -> {remedy}"));
                     said.push('\n');
                 }
             }

@@ -1,11 +1,9 @@
 //! The command line as a script sees it: output, standard error, exit code.
 
-mod daemon;
-mod states;
-
 use std::process::{Command, Output};
 
-use daemon::{Daemon, program};
+use super::daemon::{Daemon, program};
+use super::states;
 
 #[allow(clippy::disallowed_methods)] // the program under test
 fn twobox(daemon: Option<&Daemon>, arguments: &[&str], input: &str) -> Output {

@@ -1,7 +1,6 @@
 //! The status as text and as JSON: six states of a pair on 80 columns.
 
-mod states;
-
+use super::states;
 use twobox::console::report::{self, Style};
 use twobox::console::status::Status;
 

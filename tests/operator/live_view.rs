@@ -1,7 +1,6 @@
 //! The live view: six states of a pair on two sizes of screen, and what a change costs on a slow line.
 
-mod states;
-
+use super::states;
 use twobox::console::live;
 use twobox::console::screen::Screen;
 

@@ -233,9 +233,9 @@ pub fn all() -> [(&'static str, Status); 6] {
     ]
 }
 
-/// Compares with the snapshot in tests/snapshots; with UPDATE_SNAPSHOTS set, writes it instead.
+/// Compares with the snapshot in tests/operator/snapshots; with UPDATE_SNAPSHOTS set, writes it instead.
 pub fn assert_snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operator/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("make the directory");
         std::fs::write(&path, text).expect("write the snapshot");

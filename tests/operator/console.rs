@@ -1,0 +1,460 @@
+//! The console over a pseudo-terminal, as a person, as a hung terminal and as a line full of noise.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use twobox::clock;
+use twobox::console::control::Request;
+
+use super::daemon::{Daemon, program};
+use super::states;
+
+/// Both ends of a pseudo-terminal. Not inherited by the programs of other tests: one that held the master would keep
+/// the terminal alive.
+struct Pty {
+    master: File,
+    slave: File,
+    name: String,
+}
+
+impl Pty {
+    fn new() -> Self {
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname_r(&master).unwrap();
+        let slave = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(&name).unwrap();
+        Self { master: std::os::fd::OwnedFd::from(master).into(), slave, name }
+    }
+}
+
+fn resize(master: &File, (ws_col, ws_row): (u16, u16)) {
+    let size = rustix::termios::Winsize { ws_col, ws_row, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(master, size).unwrap();
+}
+
+/// The program on a pseudo-terminal.
+struct Desk {
+    master: File,
+    child: Child,
+    /// All that was shown and not yet expected, without what clears a line.
+    seen: String,
+}
+
+impl Desk {
+    /// `twobox ARGUMENTS` with its terminal as standard input and output.
+    #[allow(clippy::disallowed_methods)] // the program under test
+    fn start(daemon: &Daemon, arguments: &[&str], size: (u16, u16)) -> Self {
+        let pty = Pty::new();
+        resize(&pty.master, size);
+        let end = |file: &File| Stdio::from(file.try_clone().unwrap());
+        let child = Command::new(program())
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .args(arguments)
+            .stdin(end(&pty.slave))
+            .stdout(end(&pty.slave))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(pty.slave);
+        Self { master: pty.master, child, seen: String::new() }
+    }
+
+    fn console(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let mut desk = Self::start(daemon, &[&["console"], arguments].concat(), (80, 24));
+        if arguments.is_empty() {
+            desk.expect("a active> ");
+        }
+        desk
+    }
+
+    fn send(&mut self, text: impl AsRef<[u8]>) {
+        self.master.write_all(text.as_ref()).unwrap();
+    }
+
+    /// Reads what comes within the time; false when nothing does.
+    fn read(&mut self, limit: Duration) -> bool {
+        let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::try_from(limit).unwrap()) != Ok(1) {
+            return false;
+        }
+        let mut chunk = [0; 4096];
+        match self.master.read(&mut chunk) {
+            Ok(count) if count > 0 => {
+                self.seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+                self.seen = self.seen.replace("\x1b[K", "").replace('\r', "");
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits until the text is shown, forgets all up to its end and returns that.
+    fn expect(&mut self, text: &str) -> String {
+        let end = clock::now() + Duration::from_secs(20);
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let rest = self.seen.split_off(at + text.len());
+                return std::mem::replace(&mut self.seen, rest);
+            }
+            assert!(clock::now() < end, "\"{text}\" was not shown, but\n{}", self.seen.escape_debug());
+            self.read(Duration::from_millis(200));
+        }
+    }
+
+    /// Types a line and returns what is shown until the next prompt.
+    fn ask(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r"));
+        self.expect("\n");
+        self.expect("a active> ")
+    }
+
+    /// Reads until nothing comes any more, and forgets it.
+    fn calm_down(&mut self) {
+        while self.read(Duration::from_millis(400)) {}
+        self.seen.clear();
+    }
+
+    /// Waits until the program ends.
+    fn end(&mut self) -> i32 {
+        let end = clock::now() + Duration::from_secs(10);
+        while clock::now() < end {
+            self.read(Duration::from_millis(20));
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+        }
+        panic!("it does not end; shown: {}", self.seen.escape_debug());
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_prompt_names_node_and_role_and_follows_them() {
+    let daemon = Daemon::start("c-prompt", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    *daemon.status.lock().unwrap() = states::standby();
+    desk.expect("b standby> ");
+    desk.send("\x04");
+    assert_eq!(desk.end(), 0);
+}
+
+#[test]
+fn every_command_of_the_command_line_works_without_the_program_s_name() {
+    let daemon = Daemon::start("c-words", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    assert!(desk.ask("status").contains("a serves. b would take over at once."));
+    let shown = desk.ask("switchover");
+    assert!(shown.contains("   4.2 ms  b serves\nb serves; outage 3.4 ms\n"), "{shown}");
+    assert!(desk.ask("drill").contains("not current; wait for the mirror"));
+    assert!(desk.ask("hold 'disk swap'").contains("did Hold { reason: Some(\"disk swap\") }"));
+    for (line, shown) in [
+        ("release", "did Release"),
+        ("history", "failover to b"),
+        ("log -n 3", "standby -> active ?[2J"),
+        ("mirror status", "/data/mail"),
+        ("mirror sync /data", "the standby is equal"),
+        ("mirror verify", "did Mirror(Verify"),
+        ("mirror diverged", "did Mirror(DivergedList)"),
+        ("peer status", "a serves"),
+        ("peer hold", "did Peer(Hold"),
+        ("peer log", "standby -> active"),
+        ("peer reboot", "did Peer(Reboot)"),
+        ("reboot", "did Reboot"),
+        ("version", "twobox 0."),
+        ("update /nonexistent", "No such file"),
+        ("activate", "without proof that the peer is off"),
+    ] {
+        if line == "history" {
+            *daemon.status.lock().unwrap() =
+                twobox::console::status::Status { last_handover: states::alone().last_handover, ..states::peace() };
+        }
+        let answer = desk.ask(line);
+        assert!(answer.contains(shown), "{line}: {answer}");
+    }
+    assert!(desk.ask("run --node a").contains("is not for this prompt"));
+    assert!(desk.ask("staus").contains("see `help`"));
+    assert!(desk.ask("hold \"x").contains("a quote is not closed"));
+}
+
+#[test]
+fn force_asks_back_at_the_prompt_too() {
+    let daemon = Daemon::start("c-force", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    desk.send("activate --force\r");
+    desk.expect("\n> ");
+    desk.send("activate b\r");
+    desk.expect("nothing was done");
+    desk.expect("a active> ");
+    desk.send("activate --force\r");
+    desk.expect("\n> ");
+    desk.send("activate a\r");
+    desk.expect("did Activate");
+    assert_eq!(*daemon.asked.lock().unwrap(), [Request::Activate { node: "a".into() }]);
+}
+
+#[test]
+fn help_fits_the_smallest_screen() {
+    let daemon = Daemon::start("c-help", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    let words =
+        ["", "status", "hold", "peer", "mirror", "mirror sync", "log", "update", "activate", "check", "key new"];
+    for word in words {
+        let shown = desk.ask(&format!("help {word}"));
+        assert!(shown.lines().count() <= 23, "{word}:\n{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() < 80), "{word}:\n{shown}");
+        assert!(shown.lines().count() >= 3, "{word}:\n{shown}");
+    }
+}
+
+#[test]
+fn lines_are_edited_completed_and_remembered() {
+    let daemon = Daemon::start("c-edit", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    desk.send("xhol\x01\x04\x05d\t");
+    desk.expect("hold");
+    desk.send("why\r");
+    desk.expect("did Hold { reason: Some(\"why\") }");
+    desk.expect("a active> ");
+    desk.send("\x1b[A\r");
+    desk.expect("did Hold");
+    desk.expect("a active> ");
+    desk.send("re\t");
+    desk.expect("reboot  release");
+    desk.expect("a active> re");
+    desk.send("l\t\n");
+    desk.expect("did Release");
+    desk.expect("a active> ");
+    desk.send("mirror sync /data/\t\r\n");
+    desk.expect("equal");
+    desk.expect("a active> ");
+    let asked = daemon.asked.lock().unwrap();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert!(format!("{:?}", asked[3]).contains("/data/mail"));
+}
+
+#[test]
+fn an_alarm_appears_above_the_line_being_typed() {
+    let daemon = Daemon::start("c-alarm", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    desk.send("hold for the cab");
+    desk.expect("for the cab");
+    daemon.status.lock().unwrap().alarms = states::alone().alarms;
+    let shown = desk.expect("a active> hold for the cab");
+    assert!(shown.contains("ALARM the peer is not heard on any link\n"), "{shown}");
+    assert!(shown.contains("   -> look at its power"), "{shown}");
+    desk.send("le\r");
+    desk.expect("Some(\"for the cable\")");
+    // Told once, not with every status.
+    std::thread::yield_now();
+    desk.expect("a active> ");
+    while desk.read(Duration::from_millis(1500)) {
+        assert!(!desk.seen.contains("ALARM"), "{}", desk.seen);
+        if desk.seen.len() > 200 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_whatever_runs_and_the_line() {
+    let daemon = Daemon::start("c-interrupt", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    desk.send("log -f\r");
+    desk.expect("a line of the log");
+    desk.send("\x03");
+    desk.expect("interrupted");
+    desk.expect("a active> ");
+    desk.send("poweroff\r\x03");
+    desk.expect("interrupted");
+    desk.expect("a active> ");
+    desk.send("half a line\x03");
+    desk.expect("^C\n");
+    assert!(desk.ask("version").contains("twobox 0."));
+}
+
+#[test]
+fn watch_shows_the_live_view_and_gives_the_prompt_back() {
+    let daemon = Daemon::start("c-watch", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    desk.send("watch\r");
+    desk.expect("+-- a (here)");
+    *daemon.status.lock().unwrap() = states::trouble();
+    desk.expect("5 ALARMS");
+    desk.send("q");
+    desk.expect("\x1b[2J\x1b[H");
+    desk.expect("a active> ");
+}
+
+#[test]
+fn noise_breaks_and_half_sequences_do_not_kill_it() {
+    let daemon = Daemon::start("c-noise", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    // A flood of what a wrong baud rate makes of text, in pieces that a pty takes.
+    let mut state = 1_u32;
+    for _ in 0..400 {
+        let noise: Vec<u8> = (0..250)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            // ctrl-D would end it and tab and CR are what they are; the rest is anything.
+            .filter(|byte| *byte != 4)
+            .collect();
+        desk.send(noise);
+        while desk.read(Duration::ZERO) {}
+        desk.seen.clear();
+    }
+    desk.send("\x1b[");
+    desk.send("\x03\0\0\0");
+    while desk.read(Duration::from_millis(3500)) {}
+    desk.seen.clear();
+    desk.send("\x03version\r");
+    desk.expect("twobox 0.");
+    desk.expect("a active> ");
+    assert!(daemon.asked.lock().unwrap().is_empty(), "noise gave an order");
+}
+
+#[test]
+fn answers_to_answers_end_by_themselves() {
+    // Another machine's login prompt at the other end: whatever it is told, it asks again.
+    let daemon = Daemon::start("c-echo", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    for _ in 0..100 {
+        desk.send("login incorrect\r\n");
+        desk.read(Duration::from_millis(2));
+    }
+    while desk.read(Duration::from_millis(300)) {}
+    let answers = desk.seen.matches("see `help`").count();
+    assert!((1..=5).contains(&answers), "{answers} answers");
+    // After a pause it is a person again.
+    while desk.read(Duration::from_millis(3300)) {}
+    desk.send("\r");
+    desk.expect("95 wrong lines in a row were not answered");
+    desk.calm_down();
+    assert!(desk.ask("nonsense").contains("see `help`"));
+}
+
+#[test]
+fn a_password_lets_in_and_silence_lets_out() {
+    let daemon = Daemon::start("c-password", states::peace());
+    let file = std::env::temp_dir().join(format!("twobox-console-password-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    twobox::console::password::create(&file, "open sesame").unwrap();
+    let mut desk = Desk::console(&daemon, &["--password-file", file.to_str().unwrap(), "--idle", "2"]);
+    desk.expect("password: ");
+    desk.send("wrong one\r");
+    desk.expect("\nwrong\n");
+    let began = clock::now();
+    desk.expect("password: ");
+    assert!(clock::now().since(began) >= Duration::from_millis(900), "guessing is slow");
+    desk.send("open sesame\r");
+    let shown = desk.expect("a active> ");
+    assert!(!shown.contains("sesame"), "{shown}");
+    desk.expect("logged out");
+    desk.expect("password: ");
+    std::fs::remove_file(&file).unwrap();
+    // A hash that has gone opens no door.
+    desk.send("open sesame\r");
+    desk.expect("No such file");
+}
+
+#[test]
+fn a_daemon_that_comes_and_goes_is_told_by_the_prompt() {
+    let daemon = Daemon::start("c-gone", states::peace());
+    let socket = daemon.socket.clone();
+    let hidden = socket.with_extension("away");
+    std::fs::rename(&socket, &hidden).unwrap();
+    let mut desk = Desk::start(&daemon, &["console"], (80, 24));
+    desk.expect("no daemon> ");
+    desk.send("status\r");
+    desk.expect("start it with");
+    std::fs::rename(&hidden, &socket).unwrap();
+    desk.expect("a active> ");
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_it_on_a_terminal() {
+    let daemon = Daemon::start("c-hup", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    // The master is closed, as when a terminal program is killed.
+    desk.master = std::fs::File::open("/dev/null").unwrap();
+    let end = clock::now() + Duration::from_secs(10);
+    while desk.child.try_wait().unwrap().is_none() {
+        assert!(clock::now() < end, "it lives on without a terminal");
+        let _ = poll(&mut [], PollTimeout::from(50_u8));
+    }
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_is_left_alone_and_served_again() {
+    let daemon = Daemon::start("c-hung", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    // Nobody reads: a pty holds some kilobytes, then writes stand still.
+    for _ in 0..80 {
+        desk.send("help\r");
+    }
+    let _ = poll(&mut [], PollTimeout::from(5_000_u16));
+    desk.calm_down();
+    desk.send("\r\x03");
+    desk.expect("a active> ");
+    desk.calm_down();
+    assert!(desk.ask("version").contains("twobox 0."));
+}
+
+#[test]
+fn the_live_view_restores_the_terminal_and_follows_its_size() {
+    let daemon = Daemon::start("c-live", states::peace());
+    let mut desk = Desk::start(&daemon, &["status", "--watch"], (80, 24));
+    let picture = desk.expect("q leaves");
+    assert!(picture.starts_with("\x1b[0m\x1b[2J"), "{}", picture.escape_debug());
+    let raw = nix::sys::termios::tcgetattr(&desk.master).unwrap();
+    assert!(!raw.local_flags.contains(nix::sys::termios::LocalFlags::ICANON));
+    desk.expect("= b");
+    resize(&desk.master, (132, 43));
+    // The title now ends at the right edge of the wider screen, and the whole is drawn anew.
+    desk.expect("\x1b[2J");
+    desk.expect("\x1b[4;109H+-- b");
+    desk.send("\x03");
+    assert_eq!(desk.end(), 0);
+    let restored = nix::sys::termios::tcgetattr(&desk.master).unwrap();
+    assert!(restored.local_flags.contains(nix::sys::termios::LocalFlags::ICANON));
+}
+
+#[test]
+fn a_port_is_opened_again_after_it_was_pulled_out() {
+    let daemon = Daemon::start("c-port", states::peace());
+    let first = Pty::new();
+    let link = std::env::temp_dir().join(format!("twobox-console-port-{}", std::process::id()));
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&first.name, &link).unwrap();
+    let mut desk = Desk::start(&daemon, &["console", "--device", link.to_str().unwrap(), "--baud", "9600"], (80, 24));
+    desk.master = first.master;
+    drop(first.slave);
+    desk.expect("a active> ");
+    // ctrl-D: there is no login to go back to, and the console stays.
+    desk.send("\x04");
+    desk.expect("no login");
+    let second = Pty::new();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&second.name, &link).unwrap();
+    desk.master = second.master;
+    desk.seen.clear();
+    desk.expect("a active> ");
+    assert!(desk.child.try_wait().unwrap().is_none());
+    std::fs::remove_file(&link).unwrap();
+}

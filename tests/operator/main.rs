@@ -1,0 +1,10 @@
+//! What an operator meets: command line, control socket, status, live view, console, manual.
+
+mod commands;
+mod console;
+mod control;
+mod daemon;
+mod live_view;
+mod manual;
+mod states;
+mod status;
