@@ -1,0 +1,237 @@
+//! The pair on real packets: two daemons in network namespaces, faults made from outside, judged by a client and by every
+//! frame on the wire. Needs root.
+
+#![allow(clippy::disallowed_methods)] // a test starts programs, sleeps and reads the clock
+
+mod client;
+mod null_modem;
+mod rig;
+mod wire;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+
+use nix::sys::signal::Signal;
+use rig::{PORT, Rig, SERVICE, other, wait};
+use twobox::clock;
+use twobox::console::control::Request;
+use twobox::console::status::{RightKind, Role};
+use twobox::time::Duration;
+
+/// The default profile's lease.
+const LEASE: Duration = Duration::from_millis(500);
+const DEFAULT: &str = "profile = \"default\"";
+
+fn fence_bound(rig: &Rig, node: &str) -> Duration {
+    Duration::from_millis(rig.status(node).unwrap().fence.bound_ms.expect("a fence bound"))
+}
+
+#[test]
+fn a_killed_program_leaves_no_address_and_the_peer_serves() {
+    let mut rig = Rig::new("kill", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    assert_eq!(rig.status(active).unwrap().right.kind, RightKind::Lease);
+    rig.kill(active);
+    rig.client.await_answer_from(standby);
+    // The kernel takes the address of the killed program away by itself.
+    wait("the address is gone", || !rig.has_service_address(active));
+    assert!(rig.has_service_address(standby));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+#[test]
+fn power_loss_is_followed_by_the_peer_after_the_claim_wait() {
+    let mut rig = Rig::new("power", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let off = rig.power_off(active);
+    rig.client.await_answer_from(standby);
+    let took = rig.client.longest_outage(off);
+    assert!(took >= LEASE, "{took:?} is less than the lease: the former holder could still have served");
+    let status = rig.status(standby).unwrap();
+    assert_eq!(status.right.kind, RightKind::Quorum);
+    assert_eq!(rig.capture.owners(), [active, standby]);
+    println!("outage {:.1} ms, {:?}", wire::ms(took), status.last_handover);
+}
+
+#[test]
+fn a_switchover_moves_the_service_and_is_told_step_by_step() {
+    let mut rig = Rig::new("switch", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let (name, began) = (rig.name.clone(), clock::now());
+    let mut connection = connect(&name);
+    assert_eq!(talk(&mut connection), Ok(active.as_bytes()[0]));
+    let done = rig.order(active, &Request::Switchover).unwrap();
+    assert!(done.contains(&format!("{standby} serves")), "{done}");
+    rig.client.await_answer_from(standby);
+    println!("{done}; outage {:.1} ms", wire::ms(rig.client.longest_outage(began)));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+    // A connection to the former holder does not hang: it is reset by the new one, and a new connection works.
+    assert!(talk(&mut connection).is_err());
+    assert_eq!(talk(&mut connect(&name)), Ok(standby.as_bytes()[0]));
+    assert_eq!(rig.role(active), Some(Role::Standby));
+    rig.await_touch();
+}
+
+/// A TCP connection of the client.
+fn connect(name: &str) -> TcpStream {
+    let name = name.to_owned();
+    let connecting = std::thread::spawn(move || {
+        wire::enter(&name, "client");
+        let stream = TcpStream::connect(SocketAddrV4::new(SERVICE.parse().unwrap(), PORT)).unwrap();
+        stream.set_read_timeout(Some(rig::PATIENCE)).unwrap();
+        stream
+    });
+    connecting.join().unwrap()
+}
+
+/// Who answers on a connection.
+fn talk(connection: &mut TcpStream) -> Result<u8, std::io::ErrorKind> {
+    connection.write_all(b"?").map_err(|e| e.kind())?;
+    let mut answer = [0; 2];
+    connection.read_exact(&mut answer).map_err(|e| e.kind())?;
+    Ok(answer[0])
+}
+
+#[test]
+fn leaving_in_order_hands_over_and_ends_with_zero() {
+    let mut rig = Rig::new("leave", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    rig.signal(active, Signal::SIGTERM);
+    let status = rig.end_of(active);
+    assert_eq!(status.code(), Some(0), "{status}");
+    rig.client.await_answer_from(standby);
+    assert!(!rig.has_service_address(active));
+    wait("the farewell's right", || {
+        rig.status(standby).is_some_and(|s| matches!(s.right.kind, RightKind::Farewell | RightKind::Quorum))
+    });
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+#[test]
+fn a_stopped_program_sends_nothing_as_holder_after_its_right_and_the_bound() {
+    for share in [1, 2, 10] {
+        // Half a lease, a lease, five of them.
+        let pause = LEASE * share / 2;
+        let mut rig = Rig::new(&format!("stop{share}"), DEFAULT);
+        let active = rig.start_both();
+        let standby = other(active);
+        let bound = fence_bound(&rig, active);
+        let stopped = clock::now();
+        rig.signal(active, Signal::SIGSTOP);
+        std::thread::sleep(pause);
+        rig.signal(active, Signal::SIGCONT);
+        if share == 10 {
+            rig.client.await_answer_from(standby);
+            let last = rig.capture.last_of(active).unwrap();
+            // The right that it had when it was stopped lasts for a lease at most; capture may be late a little.
+            let latest = stopped + LEASE + bound + Duration::from_millis(100);
+            assert!(last <= latest, "sent as holder {:?} after the bound", last.since(latest));
+            wait("the former holder is down", || !rig.has_service_address(active));
+        } else {
+            wait("one active", || rig.active().is_some());
+        }
+        let owners = rig.capture.owners();
+        assert!(owners == [active] || owners == [active, standby], "{owners:?}");
+    }
+}
+
+#[test]
+fn every_single_cable_may_fail() {
+    let mut rig = Rig::new("cables", DEFAULT);
+    let active = rig.start_both();
+    let term = rig.status(active).unwrap().term;
+    rig.null_modem.cut(true);
+    wait("the null modem down", || rig.status(active).is_some_and(|s| !s.links[0].up));
+    rig.null_modem.cut(false);
+    wait("the null modem up", || rig.status(active).is_some_and(|s| s.links[0].up));
+    rig.ip("a", "link set cross down");
+    wait("the crossover down", || rig.status(active).is_some_and(|s| !s.links[1].up));
+    rig.ip("a", "link set cross up");
+    wait("the crossover up", || rig.status(active).is_some_and(|s| s.links[1].up));
+    // The standby's LAN: it hears through the other two.
+    rig.ip("lan", &format!("link set dev {} down", other(active)));
+    wait("the LAN down", || rig.status(active).is_some_and(|s| !s.links[2].up && s.links[1].up));
+    rig.ip("lan", &format!("link set dev {} up", other(active)));
+    wait("the LAN up", || rig.status(active).is_some_and(|s| s.links[2].up));
+    let status = rig.status(active).unwrap();
+    assert_eq!((status.role, status.term), (Role::Active, term));
+    assert_eq!(rig.capture.owners(), [active]);
+}
+
+#[test]
+fn reflection_alone_keeps_the_pair_together_and_a_takeover_possible() {
+    let mut rig = Rig::new("reflect", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    for node in ["a", "b"] {
+        rig::must(&format!("nsenter --net=/run/netns/{}-lan bridge link set dev {node} isolated on", rig.name));
+    }
+    rig.ip("a", "link set cross down");
+    rig.null_modem.cut(true);
+    let alone = clock::now();
+    wait("only reflection is left", || {
+        rig.status(active).is_some_and(|s| s.links.iter().all(|l| l.up == l.name.starts_with("reflected")))
+    });
+    std::thread::sleep(LEASE * 4);
+    for node in ["a", "b"] {
+        let status = rig.status(node).unwrap();
+        assert!(status.peer.heard_ms_ago.is_some_and(|ms| ms < 500), "{node} does not hear its peer");
+    }
+    assert_eq!(rig.role(active), Some(Role::Active));
+    assert!(rig.client.longest_outage(alone) < LEASE);
+    rig.kill(active);
+    rig.client.await_answer_from(standby);
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+#[test]
+fn both_started_at_once_and_one_in_a_dirty_namespace_give_one_holder() {
+    let mut rig = Rig::new("dirty", DEFAULT);
+    rig.ip("b", &format!("addr add {SERVICE}/24 dev lan"));
+    let active = rig.start_both();
+    assert!(!rig.has_service_address(other(active)));
+    std::thread::sleep(LEASE * 2);
+    // What the leftover sent before the daemons started may stand in front.
+    let owners = rig.capture.owners();
+    assert!(owners.len() <= 2 && owners.last() == Some(&active), "{owners:?}");
+    assert_eq!(rig.status(active).unwrap().alarms, []);
+}
+
+#[test]
+fn different_configurations_are_told_and_stay_safe() {
+    let mut rig = Rig::new("drift", DEFAULT);
+    std::fs::write(rig.dir.join("site-b.toml"), rig::site(&rig.dir, "profile = \"default\"\nlease = \"600ms\""))
+        .unwrap();
+    rig.launch("a");
+    rig.launch("b");
+    wait("one of two active", || rig.active().is_some());
+    let active = rig.active().unwrap();
+    rig.await_touch();
+    for node in ["a", "b"] {
+        wait(&format!("{node} tells the difference"), || {
+            rig.status(node).is_some_and(|s| {
+                s.peer.config_matches == Some(false) && s.alarms.iter().any(|alarm| alarm.name == "config-differs")
+            })
+        });
+    }
+    rig.kill(active);
+    rig.client.await_answer_from(other(active));
+    assert_eq!(rig.capture.owners(), [active, other(active)]);
+}
+
+#[test]
+fn what_runs_at_the_other_end_of_the_line_is_named() {
+    let mut rig = Rig::new("line", DEFAULT);
+    let active = rig.start_both();
+    rig.null_modem.garble(true);
+    wait("the wrong baud rate is named", || {
+        rig.status(active).is_some_and(|s| s.links[0].finding.as_deref().is_some_and(|f| f.contains("baud")))
+    });
+    rig.null_modem.garble(false);
+    wait("the line is well again", || rig.status(active).is_some_and(|s| s.links[0].finding.is_none()));
+    assert_eq!(rig.capture.owners(), [active]);
+}
