@@ -1,6 +1,10 @@
 //! Site and board files: the examples of the manual parse, and whatever is wrong is said with its line, all at once.
 
-use twobox::config::{self, Parsed, site::Schedule, timing::Belt};
+use twobox::config::{
+    self, Parsed,
+    site::{MaxDelete, Schedule},
+    timing::Belt,
+};
 
 const BOARD: &str = r#"
 name = "qemu-q35"
@@ -80,7 +84,7 @@ fn a_good_pair_of_files_gives_its_values() {
     assert_eq!(parsed.site.nodes[1].len(), 2);
     assert!(parsed.site.addresses[0].virtual_mac);
     assert_eq!(parsed.site.trees[0].schedule, Schedule::OnChange(std::time::Duration::from_secs(2)));
-    assert_eq!(parsed.site.trees[1].max_delete_percent, 25);
+    assert_eq!(parsed.site.trees[1].max_delete, MaxDelete::Percent(25));
     assert_eq!(parsed.board.null_modem.unwrap().baud, 115_200);
     // W = 2 s fires at 110 %, twice, and 100 ms until the box is silent
     assert_eq!(parsed.plan.fence_bound(Belt::Watchdog), Some(std::time::Duration::from_millis(4500)));
@@ -203,6 +207,10 @@ fn contradictions_of_the_mirror_are_refused() {
     assert!(site_with("on-change = true", "")[0].contains("no meaning without on-change"));
     assert!(site_with("tree = \"/data\"", "tree = \"/data/mail/\"")[0].contains("is listed twice"));
     assert!(site_with("every = \"1h\"", "max-delete = \"101%\"")[0].contains("out of range"));
+    assert!(site_with("every = \"1h\"", "max-delete = -1")[0].contains("out of range"));
+    let (parsed, problems) = parse(&SITE.replace("every = \"1h\"", "max-delete = 1000"), BOARD);
+    assert_eq!((parsed.site.trees[1].max_delete, problems.len()), (MaxDelete::Entries(1000), 0));
+    assert!(site_with("[[witness]]", "[mirror-link]\nport = 65536\n[[witness]]")[0].contains("65536 is no port"));
 }
 
 #[test]

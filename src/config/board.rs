@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
-use super::reader::{Section, Source};
+use super::reader::{Section, Source, integer};
 use super::value;
 
 /// The board file as values, every default filled in.
@@ -183,9 +183,9 @@ fn interfaces(top: &Section) -> Vec<Interface> {
 fn port(serial: &Section, name: &str) -> Option<Port> {
     let section = serial.child(name, keys::SERIAL.keys)?;
     let baud = section.value("baud", |value| {
-        let number = value.as_integer().ok_or_else(|| format!("is of the wrong kind ({})", value.type_str()))?;
-        let known = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| BAUD_RATES.contains(n));
-        known.ok_or_else(|| format!("{} is no speed of a serial port", number.as_str()))
+        let number = integer(value)?;
+        let known = u32::try_from(number).ok().filter(|baud| BAUD_RATES.contains(baud));
+        known.ok_or_else(|| format!("{number} is no speed of a serial port"))
     });
     Some(Port { device: section.required("device", value::path)?, baud: baud.unwrap_or(115_200) })
 }

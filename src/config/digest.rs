@@ -3,7 +3,7 @@
 //! Only what both boxes must agree on goes in, and of that only what differs from its default: a newer version with a
 //! new key still has the same digest, so that a pair can be updated box by box.
 
-use super::site::{Schedule, Site};
+use super::site::{MaxDelete, Schedule, Site};
 use super::timing::{Profile, Timing};
 
 /// Digest of everything that both boxes must share, the timings included. Travels in every heartbeat.
@@ -41,8 +41,10 @@ pub fn of_site(site: &Site) -> u64 {
             Schedule::OnChange(settle) => put(&mut hash, "mirror.settle", &format!("{}", settle.as_nanos())),
         }
         unless(&mut hash, "mirror.exclude", &tree.exclude, &Vec::new());
-        unless(&mut hash, "mirror.max-delete", &tree.max_delete_percent, &25);
+        unless(&mut hash, "mirror.max-delete", &tree.max_delete, &MaxDelete::Percent(25));
     }
+    unless(&mut hash, "mirror-link.port", &site.mirror_link.port, &7420);
+    unless(&mut hash, "mirror-link.over-lan", &site.mirror_link.over_lan, &false);
     put_timing(&mut hash, &site.timing);
     short(&hash)
 }

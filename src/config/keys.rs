@@ -199,8 +199,14 @@ pub const MIRROR: Section = Section {
         key(
             "max-delete",
             "25%",
-            "a percentage from 0% to 100%",
+            "a percentage from 0% to 100%, or a whole number of entries",
             "A cycle that would delete more waits for `twobox mirror sync --confirm-delete`.",
+        ),
+        key(
+            "store",
+            "root of its file system",
+            "an absolute path",
+            "The directory that holds `.twobox`, the mirror's own state. On the same mount as the tree.",
         ),
     ],
 };
@@ -210,6 +216,7 @@ pub const MIRROR_LINK: Section = Section {
     header: "[mirror-link]",
     meaning: "The way that mirrored data take.",
     keys: &[
+        key("port", "7420", "a port from 1 to 65535", "TCP port of the mirror on both boxes."),
         key("over-lan", "false", "true or false", "Use the LAN while the crossover is down."),
         key("crossover-limit", "none", "a rate from 10kB/s to 10GB/s, or \"none\"", "Bytes a second on the crossover."),
         key("lan-limit", "10MB/s", "a rate from 10kB/s to 10GB/s, or \"none\"", "Bytes a second on the LAN."),

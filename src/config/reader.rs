@@ -278,6 +278,12 @@ fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| unexpected(value))
 }
 
+/// A whole number, not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Result<u64, String> {
+    let number = value.as_integer().ok_or_else(|| unexpected(value))?;
+    u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| format!("{} is out of range", number.as_str()))
+}
+
 fn unexpected(value: &DeValue<'_>) -> String {
     format!("is of the wrong kind ({})", value.type_str())
 }

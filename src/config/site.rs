@@ -126,13 +126,26 @@ pub struct Tree {
     pub schedule: Schedule,
     /// Patterns of names that are not copied.
     pub exclude: Vec<String>,
-    /// A cycle that would delete more than this many percent waits for the operator.
-    pub max_delete_percent: u16,
+    /// A cycle that would delete more waits for the operator.
+    pub max_delete: MaxDelete,
+    /// The directory that holds `.twobox`; absent: the root of the tree's file system.
+    pub store: Option<PathBuf>,
+}
+
+/// How much of a tree one cycle may delete without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// So many percent of the entries of the last cut, at most 100.
+    Percent(u8),
+    /// So many entries.
+    Entries(u64),
 }
 
 /// `[mirror-link]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorLink {
+    /// TCP port on both boxes.
+    pub port: u16,
     /// Use the LAN while the crossover is down.
     pub over_lan: bool,
     /// Bytes a second on the crossover.

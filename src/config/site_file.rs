@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::keys;
-use super::reader::{Section, Source};
+use super::reader::{Section, Source, integer};
 use super::site::{
-    ADDRESS_LIMIT, Console, MirrorLink, Observe, OwnAddress, Pair, SERVICE_LIMIT, Schedule, Service, ServiceAddress,
-    Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
+    ADDRESS_LIMIT, Console, MaxDelete, MirrorLink, Observe, OwnAddress, Pair, SERVICE_LIMIT, Schedule, Service,
+    ServiceAddress, Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
 };
 use super::timing::{Profile, Timing};
 use super::value;
@@ -232,8 +232,13 @@ fn trees(top: &Section) -> Vec<Tree> {
             _ if text.contains('\0') || text.len() > 255 => Err("a pattern that no name can match".to_owned()),
             _ => Ok(text.to_owned()),
         };
-        let delete = section.text("max-delete", |text| {
-            value::percent(text).and_then(|p| if p <= 100 { Ok(p) } else { Err(format!("\"{text}\" is out of range")) })
+        let delete = section.value("max-delete", |value| match value.as_integer() {
+            Some(_) => integer(value).map(MaxDelete::Entries),
+            None => {
+                let text = value.as_str().unwrap_or_default();
+                let percent = u8::try_from(value::percent(text)?).ok().filter(|percent| *percent <= 100);
+                percent.map(MaxDelete::Percent).ok_or_else(|| format!("\"{text}\" is out of range"))
+            }
         });
         trees.push(Tree {
             path,
@@ -243,7 +248,8 @@ fn trees(top: &Section) -> Vec<Tree> {
                 Schedule::Every(every.unwrap_or(MINUTE))
             },
             exclude: section.list("exclude", 64, pattern).unwrap_or_default(),
-            max_delete_percent: delete.unwrap_or(25),
+            max_delete: delete.unwrap_or(MaxDelete::Percent(25)),
+            store: section.text("store", value::path),
         });
     }
     trees
@@ -261,7 +267,14 @@ fn mirror_link(section: Option<&Section>) -> MirrorLink {
             })
         })
     };
+    let port = section.and_then(|s| {
+        s.value("port", |value| {
+            let port = integer(value)?;
+            u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| format!("{port} is no port"))
+        })
+    });
     MirrorLink {
+        port: port.unwrap_or(7420),
         over_lan: section.and_then(|s| s.flag("over-lan")).unwrap_or(false),
         crossover_limit: limit("crossover-limit").unwrap_or(None),
         lan_limit: limit("lan-limit").unwrap_or(Some(10_000_000)),

@@ -191,8 +191,9 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         return Ok(PathBuf::from(text));
     }
     let plain = text.strip_suffix('/').unwrap_or(text);
-    if text.contains('\0') || plain[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!("\"{}\" has empty parts, \".\" or \"..\"", text.escape_default()));
+    // Paths are shown on terminals and in JSON, where a control character does harm or takes six bytes.
+    if text.chars().any(char::is_control) || plain[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(format!("\"{}\" has empty parts, \".\", \"..\" or control characters", text.escape_default()));
     }
     if text.len() >= 4096 {
         return Err("it is longer than 4095 bytes".into());
@@ -288,7 +289,7 @@ mod tests {
     fn paths_are_absolute_and_plain() {
         assert_eq!(path("/data/mail/"), Ok(PathBuf::from("/data/mail")));
         assert_eq!(path("/"), Ok(PathBuf::from("/")));
-        for wrong in ["data", "", "/data/../etc", "/data//x", "/./x", "//"] {
+        for wrong in ["data", "", "/data/../etc", "/data//x", "/./x", "//", "/a\n", "/\0"] {
             assert!(path(wrong).is_err(), "{wrong}");
         }
     }

@@ -164,7 +164,7 @@ fn measure(config: &Config, time: Duration, face: &mut dyn Face) -> Exit {
     };
     let worst = lateness.last().copied().unwrap_or_default();
     let at = |part: usize| lateness.get(lateness.len() * part / 1000).copied().unwrap_or_default();
-    let priority = if real_time() { "with" } else { "WITHOUT" };
+    let priority = if real_time() { "with" } else { "WITHOUT (see chrt(1))" };
     face.say(&format!(
         "{} wake-ups {priority} real-time priority: late by {} (median), {} (99.9 %), {} (worst)",
         lateness.len(),

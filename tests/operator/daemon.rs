@@ -53,7 +53,8 @@ impl Drop for Daemon {
 }
 
 async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Request>>>) {
-    let send = |reply| call.replies.try_send(reply);
+    // A client that has gone is all that an error can mean here.
+    let send = |reply| call.replies.try_send(reply).map_err(|_| ());
     let done = |text: &str| send(Reply::Done { text: text.into() });
     let line = |text: &str| send(Reply::Line { text: text.into() });
     if !matches!(call.request, Request::Status { .. }) {
