@@ -28,11 +28,11 @@ pub enum Thread {
 ///
 /// `PermissionDenied` without CAP_SYS_NICE; the loop then runs as late as the machine is busy.
 pub fn prioritize(thread: Thread) -> io::Result<()> {
-    let sched_priority = match thread {
+    // The kernel's struct sched_param is this one int; musl's has more fields, of an option that Linux lacks.
+    let parameter: libc::c_int = match thread {
         Thread::Loop => LOOP_PRIORITY,
         Thread::Disk => DISK_PRIORITY,
     };
-    let parameter = libc::sched_param { sched_priority };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // The raw call: musl's sched_setscheduler always fails with ENOSYS.
     // SAFETY: `parameter` lives until the call returns.
