@@ -342,6 +342,12 @@ impl Node {
         &self.s
     }
 
+    /// The peer's present life, if it is known.
+    #[must_use]
+    pub fn peer_boot(&self) -> Option<crate::wire::pair::BootId> {
+        self.peer.boot()
+    }
+
     /// What came by which path, with counters.
     #[must_use]
     pub fn paths(&self) -> &[peer::Path; PATHS] {

@@ -13,6 +13,7 @@ use super::belts::Belts;
 use super::disk::ToDisk;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
+use super::side::{Letter, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
 use super::{Order, ToHelper, ToLoop};
 use crate::clock;
@@ -59,6 +60,11 @@ pub(super) struct Parts {
     pub to_helper: Arc<Mailbox<ToHelper>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
     pub snapshot: Arc<Shared>,
+    pub side: Side,
+    /// The helper's words for the peer.
+    pub to_peer: Arc<Mailbox<Letter>>,
+    /// The peer's words for the helper.
+    pub from_peer: Arc<Mailbox<Letter>>,
 }
 
 /// The loop's state besides the node's.
@@ -76,6 +82,7 @@ pub(super) struct Cluster {
     bound: (Option<Duration>, BoundBy),
     look_at: Instant,
     learn_at: Instant,
+    speak_at: Option<Instant>,
     pub(super) left: bool,
     turns: u64,
     worst_lateness: Duration,
@@ -90,6 +97,7 @@ impl Cluster {
         let event = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
         epoll.add(&timer, event())?;
         epoll.add(parts.to_loop.as_fd(), event())?;
+        epoll.add(parts.to_peer.as_fd(), event())?;
         for descriptor in parts.takeover.descriptors() {
             epoll.add(descriptor, event())?;
         }
@@ -110,6 +118,7 @@ impl Cluster {
             bound,
             look_at: now,
             learn_at: now,
+            speak_at: None,
             left: false,
             turns: 0,
             worst_lateness: Duration::ZERO,
@@ -145,6 +154,7 @@ impl Cluster {
         self.look_around(now);
         self.decide(now);
         self.parts.takeover.announce(now);
+        self.speak(now);
         if !self.said_ready && self.confirmed_down {
             self.said_ready = true;
             let _ = self.parts.to_helper.send(ToHelper::Ready); // only a hanging helper takes none
@@ -163,6 +173,15 @@ impl Cluster {
         }
     }
 
+    /// The side channel, after everything that matters more.
+    fn speak(&mut self, now: Instant) {
+        let Parts { node, links, side, to_helper, .. } = &mut self.parts;
+        side.channel.set_peer(node.peer_boot());
+        self.speak_at = side.speak(now, node, links, |kind| {
+            let _ = to_helper.send(ToHelper::Told(kind)); // a hanging helper is not waited for
+        });
+    }
+
     fn act(&mut self, now: Instant) {
         while let Some(action) = self.parts.node.next_action() {
             self.carry_out(now, action);
@@ -172,6 +191,12 @@ impl Cluster {
     /// Every input that has come so far.
     fn drain(&mut self, now: Instant) {
         self.drain_links(now);
+        self.parts.to_peer.hush();
+        while let Some(Letter { kind, bytes }) = self.parts.to_peer.receive() {
+            if self.parts.side.channel.offer(now, kind, &bytes).is_err() {
+                log::debug!("no peer to be told"); // whoever asked gives up after a while
+            }
+        }
         while let Some(heard) = self.parts.takeover.receive(now, self.peer_mac) {
             match heard.finding {
                 Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
@@ -192,12 +217,13 @@ impl Cluster {
     }
 
     fn drain_links(&mut self, now: Instant) {
-        let Parts { links, node, seal, .. } = &mut self.parts;
+        let Parts { links, node, seal, side, takeover, from_peer, .. } = &mut self.parts;
         // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
         // has expired acts at once, and that is a fence.
         links.drain(now, seal, |received| match received {
             Received::Heartbeat { path, heartbeat } => node.handle(now, Input::Heartbeat { path, heartbeat }),
             Received::Pong { witness, round } => node.handle(now, Input::Pong { witness, round }),
+            Received::Fragment(bytes) => side.receive(now, bytes, takeover, from_peer),
             Received::PanicText { began } => node.handle(now, Input::PanicText { began }),
         });
         self.act(now);
@@ -256,6 +282,7 @@ impl Cluster {
             if let Err(error) = self.parts.takeover.learn_clients() {
                 log::debug!("the neighbour tables cannot be read: {error}");
             }
+            self.parts.side.offer_clients(now, &self.parts.takeover);
         }
         self.act(now);
     }
@@ -286,6 +313,9 @@ impl Cluster {
         let mut deadline = self.parts.node.next_deadline().min(self.look_at);
         if let Some(announcement) = self.parts.takeover.next_deadline() {
             deadline = deadline.min(announcement);
+        }
+        if let Some(fragment) = self.speak_at {
+            deadline = deadline.min(fragment);
         }
         if self.surrender.is_some_and(|s| s.services_ended) {
             deadline = deadline.min(clock::now() + Duration::from_millis(1));

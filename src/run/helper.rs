@@ -15,6 +15,8 @@ use smol::{Async, LocalExecutor, future};
 
 use super::mailbox::Mailbox;
 use super::operator;
+use super::peer::{self, Peer};
+use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::{Options, Order, ToHelper, ToLoop, settings};
 use crate::clock;
@@ -39,6 +41,8 @@ pub(super) struct Start {
     pub letters: Arc<Mailbox<ToHelper>>,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub snapshot: Arc<Shared>,
+    pub to_peer: Arc<Mailbox<Letter>>,
+    pub from_peer: Arc<Mailbox<Letter>>,
 }
 
 /// Starts the thread.
@@ -57,7 +61,7 @@ pub(super) fn start(start: Start) -> io::Result<std::thread::JoinHandle<()>> {
 }
 
 /// A bell of a mailbox or of the snapshots, to wait on.
-struct Bell<T>(Arc<T>);
+pub(super) struct Bell<T>(pub Arc<T>);
 
 impl<T: AsFd> AsFd for Bell<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -82,10 +86,12 @@ pub(super) struct Helper {
     /// A surrender that waits for services to end.
     surrender: RefCell<Option<u32>>,
     told_healthy: RefCell<Option<bool>>,
+    /// The side channel to the other box.
+    pub peer: Peer,
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot } = start;
+    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -101,6 +107,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         alarms: RefCell::default(),
         surrender: RefCell::default(),
         told_healthy: RefCell::default(),
+        peer: Peer::new(to_peer),
     });
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
@@ -109,6 +116,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();
     let leaving = helper.clone();
     executor.spawn(async move { leaving.leave_on_signal().await }).detach();
+    executor.spawn(peer::listen(helper.clone(), executor.clone(), from_peer)).detach();
     let (calls, called) = smol::channel::bounded(16);
     executor.spawn(server::serve(executor.clone(), Async::new(listener)?, calls)).detach();
     let (answering, runner) = (helper.clone(), executor.clone());
@@ -150,6 +158,7 @@ impl Helper {
                     }
                     ToHelper::Answer(order, answer) => self.answered(order, answer),
                     ToHelper::Note(note) => self.noted(note),
+                    ToHelper::Told(kind) => self.peer.told(kind),
                     ToHelper::Ready => say_ready(),
                     ToHelper::End => {
                         self.end_services(supervisor).await;
@@ -265,7 +274,7 @@ impl Helper {
 }
 
 /// The result of `work`, or `None` when it takes longer than `limit`.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let late = async {
         smol::Timer::after(limit).await;
         None

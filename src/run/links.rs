@@ -15,6 +15,7 @@ use crate::wire::line::{Finding, Observer};
 use crate::wire::pair::{BootId, Side};
 use crate::wire::panic_text::Matcher;
 use crate::wire::serial::{self as framing, Decoder, Piece};
+use crate::wire::side;
 
 /// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
 /// the turn began is taken, and a flood cannot hold the loop for ever.
@@ -30,6 +31,8 @@ pub(super) enum Received<'a> {
     Heartbeat { path: u8, heartbeat: &'a Heartbeat },
     /// A witness's answer.
     Pong { witness: u8, round: u32 },
+    /// A fragment of the side channel, not yet looked at.
+    Fragment(&'a [u8]),
     /// The peer's kernel has panicked, and its other processors are stopped.
     PanicText { began: Instant },
 }
@@ -61,6 +64,7 @@ pub(super) struct Links {
     lan: Option<Ethernet>,
     witnesses: Option<Reflected>,
     rejected: [[u32; Reject::ALL.len()]; PATHS],
+    last_serial_beat: Instant,
 }
 
 impl Links {
@@ -99,6 +103,7 @@ impl Links {
             lan: ethernet("lan")?,
             witnesses: witnesses(config, side, boot, interface)?,
             rejected: [[0; Reject::ALL.len()]; PATHS],
+            last_serial_beat: Instant::BOOT,
         })
     }
 
@@ -111,10 +116,22 @@ impl Links {
     }
 
     /// Sends a heartbeat on its path. What does not fit is dropped and counted by the port.
-    pub(super) fn send(&mut self, seal: &Seal, heartbeat: &Heartbeat) {
+    pub(super) fn send(&mut self, now: Instant, seal: &Seal, heartbeat: &Heartbeat) {
+        if heartbeat.path == NULL_MODEM {
+            self.last_serial_beat = now;
+        }
         let mut bytes = [0; heartbeat::SIZE];
-        let payload = seal.encode(heartbeat, &mut bytes);
-        let sent = match heartbeat.path {
+        self.send_bytes(heartbeat.path, seal.encode(heartbeat, &mut bytes));
+    }
+
+    /// When the last heartbeat went out on the null modem: between two of them is room for a fragment.
+    pub(super) fn last_serial_beat(&self) -> Instant {
+        self.last_serial_beat
+    }
+
+    /// Sends a frame of ours on a path.
+    pub(super) fn send_bytes(&mut self, path: u8, payload: &[u8]) {
+        let sent = match path {
             NULL_MODEM => self.null_modem.as_mut().map(|line| {
                 let mut frame = [0; framing::FRAME_MAX];
                 match framing::encode(payload, &mut frame) {
@@ -127,7 +144,7 @@ impl Links {
             path => self.witnesses.as_mut().map(|port| port.reflect(path - FIRST_REFLECTED, payload)),
         };
         if let Some(Err(error)) = sent {
-            log::debug!("path {}: {error}", heartbeat.path);
+            log::debug!("path {path}: {error}");
         }
     }
 
@@ -142,6 +159,10 @@ impl Links {
     pub(super) fn drain(&mut self, now: Instant, seal: &Seal, mut take: impl FnMut(Received<'_>)) {
         let rejected = &mut self.rejected;
         let mut judge = |path: u8, payload: &[u8], take: &mut dyn FnMut(Received<'_>)| match seal.decode(payload) {
+            Err(Reject::NotOurs) if payload.starts_with(&side::MAGIC) => {
+                take(Received::Fragment(payload));
+                None
+            }
             Ok(heartbeat) => {
                 take(Received::Heartbeat { path, heartbeat: &heartbeat });
                 None

@@ -22,11 +22,13 @@ mod interface;
 mod links;
 mod mailbox;
 mod operator;
+mod peer;
 mod realtime;
 pub mod record;
 mod report;
 mod route;
 pub mod settings;
+mod side;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ use crate::state::{Directory, Found};
 use crate::takeover::Takeover;
 use crate::wire::heartbeat::Seal;
 use crate::wire::pair::{BootId, Data, Side};
+use crate::wire::side::{Channel, Kind};
 use belts::{Belts, Way};
 use cluster::Cluster;
 use mailbox::Mailbox;
@@ -129,6 +132,8 @@ pub enum ToHelper {
     Answer(node::Order, node::Answer),
     /// Something happened that belongs into the history.
     Note(node::Note),
+    /// The peer has a message of the side channel whole.
+    Told(Kind),
     /// The first turn is over, the addresses are confirmed down.
     Ready,
     /// The loop has ended.
@@ -173,6 +178,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let to_loop = mailbox()?;
     let to_helper = mailbox()?;
     let to_disk = mailbox()?;
+    let letters = || Mailbox::new(side::LETTERS).map(Arc::new).map_err(|e| format!("no eventfd: {e}"));
+    let (to_peer, from_peer) = (letters()?, letters()?);
     let boot =
         BootId::new(getrandom::u64().map_err(|e| format!("no random boot id: {e}"))? | 1).expect("an odd number");
 
@@ -205,6 +212,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let (fence, _) = belts.bound();
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
+    let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
     let links = links::Links::open(&config, options.node, boot, &name)?;
     let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
     let node = Node::new(node_settings, now, memory, unclean);
@@ -217,6 +225,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         letters: to_helper.clone(),
         to_loop: to_loop.clone(),
         snapshot: snapshot.clone(),
+        to_peer: to_peer.clone(),
+        from_peer: from_peer.clone(),
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
@@ -235,6 +245,9 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
         snapshot,
+        side: side::Side::new(channel),
+        to_peer,
+        from_peer,
     })
     .map_err(|e| format!("the loop: {e}"))?;
     drop(config);

@@ -9,7 +9,7 @@ use super::helper::Helper;
 use super::snapshot::Snapshot;
 use super::{Order, report};
 use crate::clock;
-use crate::console::control::{Call, Progress, Reply, Request};
+use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
 use crate::journal;
 use crate::node::Answer;
 use crate::time::{Duration, Instant};
@@ -25,12 +25,12 @@ const FOLLOW: Duration = Duration::from_millis(100);
 const VIEW_SHORTEST: Duration = Duration::from_millis(100);
 
 /// Why a request ends without being done.
-struct Refusal {
-    reason: String,
-    remedy: String,
+pub(super) struct Refusal {
+    pub reason: String,
+    pub remedy: String,
 }
 
-type Outcome = Result<String, Refusal>;
+pub(super) type Outcome = Result<String, Refusal>;
 
 fn refuse(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
     Refusal { reason: reason.into(), remedy: remedy.into() }
@@ -68,7 +68,7 @@ impl Helper {
             Request::History { .. } => Err(refuse("there is no history yet", "see `log`")),
             Request::Log { lines, follow } => Self::show_log(lines, follow, replies).await,
             Request::Mirror(_) => Err(refuse("nothing is mirrored", "add a [[mirror]] section to the site file")),
-            Request::Peer(_) => Err(refuse("the peer cannot be asked from here", "log in there")),
+            Request::Peer(peer) => self.ask_peer(&of_peer(peer), replies).await,
             Request::Update { .. } => Err(refuse("this box is no appliance", "update its packages")),
             Request::Reboot | Request::Poweroff => {
                 Err(refuse("this box is no appliance", "stop the daemon, then use the host's own command"))
@@ -170,8 +170,8 @@ impl Helper {
     /// Step by step, each with the time since the order.
     async fn switch_over(&self, replies: &Sender<Reply>) -> Outcome {
         let before = self.snapshot().await.ok_or_else(hangs)?;
-        if before.node.role != Role::Active {
-            return Err(self.refused(Answer::NotActive).await);
+        if before.node.role != Role::Active && before.node.peer_role == Some(Role::Active) {
+            return self.ask_peer(&Request::Switchover, replies).await;
         }
         let began = clock::now();
         let answer = self.order(Order::Switchover).await.ok_or_else(hangs)?;
@@ -199,6 +199,17 @@ impl Helper {
 
     fn config_peer(&self) -> &'static str {
         self.options.node.peer().name()
+    }
+}
+
+/// The request as it would be given on the peer itself.
+fn of_peer(request: PeerRequest) -> Request {
+    match request {
+        PeerRequest::Status => Request::Status { every_ms: None },
+        PeerRequest::Hold { reason } => Request::Hold { reason },
+        PeerRequest::Release => Request::Release,
+        PeerRequest::Log { lines } => Request::Log { lines, follow: false },
+        PeerRequest::Reboot => Request::Reboot,
     }
 }
 

@@ -14,7 +14,7 @@ impl Cluster {
         match action {
             Action::Send(heartbeat) => {
                 let parts = &mut self.parts;
-                parts.links.send(&parts.seal, &heartbeat);
+                parts.links.send(now, &parts.seal, &heartbeat);
             }
             Action::Ping { witness, round } => self.parts.links.ping(now, witness, round),
             Action::Persist { ticket, record } => {

@@ -14,7 +14,7 @@ use std::net::{SocketAddrV4, TcpStream};
 use nix::sys::signal::Signal;
 use rig::{PORT, Rig, SERVICE, other, wait};
 use twobox::clock;
-use twobox::console::control::Request;
+use twobox::console::control::{PeerRequest, Reply, Request};
 use twobox::console::status::{RightKind, Role};
 use twobox::time::Duration;
 
@@ -234,4 +234,33 @@ fn what_runs_at_the_other_end_of_the_line_is_named() {
     rig.null_modem.garble(false);
     wait("the line is well again", || rig.status(active).is_some_and(|s| s.links[0].finding.is_none()));
     assert_eq!(rig.capture.owners(), [active]);
+}
+
+#[test]
+fn either_box_may_be_told_from_the_other_also_over_the_null_modem_alone() {
+    let mut rig = Rig::new("words", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let status_of_peer = |rig: &Rig, node: &str| {
+        rig.ask(node, &Request::Peer(PeerRequest::Status)).into_iter().find_map(|reply| match reply {
+            Reply::Status { status } => Some(*status),
+            _ => None,
+        })
+    };
+    assert_eq!(status_of_peer(&rig, standby).unwrap().node, active);
+    // A hand-over asked for on the standby is made by the active one.
+    let done = rig.order(standby, &Request::Switchover).unwrap();
+    assert!(done.contains(&format!("{standby} serves")), "{done}");
+    rig.client.await_answer_from(standby);
+    rig.await_touch();
+    rig.ip("a", "link set cross down");
+    rig.ip("lan", "link set dev a down");
+    wait("only the null modem is left", || {
+        rig.status("a").is_some_and(|s| s.links.iter().all(|link| link.up == (link.name == "null-modem")))
+    });
+    // The box that lost its LAN may be held by now, and perhaps the service has moved: both answer all the same.
+    assert_eq!(status_of_peer(&rig, "a").unwrap().node, "b");
+    assert_eq!(status_of_peer(&rig, "b").unwrap().node, "a");
+    rig.order("b", &Request::Peer(PeerRequest::Hold { reason: Some("disk swap".into()) })).unwrap();
+    wait("a is held", || rig.role("a") == Some(Role::Held));
 }

@@ -128,13 +128,6 @@ impl Rig {
         Rig { name, dir, null_modem, capture, client, daemons: [None, None], _one: one }
     }
 
-    /// Starts one daemon and waits until it is ready.
-    pub fn start(&mut self, node: &str) {
-        self.launch(node);
-        let log = self.path(node, "log");
-        wait(&format!("{node} ready"), || fs::read_to_string(&log).unwrap_or_default().contains("ready\n"));
-    }
-
     /// Starts one daemon.
     pub fn launch(&mut self, node: &str) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
@@ -274,11 +267,6 @@ impl Rig {
             ["a", "b"].into_iter().filter(|node| self.role(node) == Some(Role::Active)).collect();
         assert!(active.len() < 2, "both are active");
         active.first().copied()
-    }
-
-    /// Waits until this box is active.
-    pub fn await_active(&self, node: &str) {
-        wait(&format!("{node} active"), || self.role(node) == Some(Role::Active));
     }
 
     /// The box's addresses as `ip` shows them.
