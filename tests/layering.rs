@@ -1,0 +1,151 @@
+//! Who may import whom, as the table in `src/lib.rs` says: what decides is pure, and knows nothing of what touches the system.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Rooms that use only these others. Rooms that are not named here know several sides by their nature (`run`, `console`,
+/// `init`, `config`, `main`).
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("time", &[]),
+    ("wire", &["time"]),
+    ("node", &["time", "wire"]),
+    ("clock", &["time"]),
+    ("netlink", &["time", "wire"]),
+    ("link", &["time", "wire", "clock", "netlink"]),
+    ("fence", &["time", "wire", "clock", "netlink"]),
+    ("takeover", &["time", "wire", "clock", "netlink"]),
+    ("service", &["time", "wire", "clock"]),
+    ("state", &["time", "wire"]),
+    ("journal", &["time", "clock"]),
+    ("mirror", &["time", "wire", "clock"]),
+];
+
+/// What the pure rooms may not touch: clocks, threads, files, sockets, the heap where it is named.
+const PURE: &[(&str, &[&str])] = &[
+    ("time", &["std::", "libc::", "nix::"]),
+    (
+        "wire",
+        &[
+            "std::fs",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "std::time",
+            "std::thread",
+            "libc::",
+            "nix::",
+            "vec!",
+            "String",
+            "Box<",
+        ],
+    ),
+    ("node", &["std::", "libc::", "nix::", "vec!", "String", "Box<", "unsafe"]),
+];
+
+fn sources(room: &str) -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let file = src.join(format!("{room}.rs"));
+    let mut found = vec![];
+    if file.is_file() {
+        found.push(file);
+    }
+    let mut folders = vec![src.join(room)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "the room {room} has no files: the table above is out of date");
+    found
+}
+
+/// The code of a file, without comments and without its tests, which may use anything.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("a readable source file");
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// First path segments after every `crate::`, also inside `use crate::{a::b, c}`.
+fn imported_rooms(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut rooms = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            rooms.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut start = true;
+        for (i, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => start = true,
+                c if start && c.is_alphanumeric() => {
+                    rooms.insert(word(&list[i..]));
+                    start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    rooms.remove("");
+    rooms
+}
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    let mut wrong = vec![];
+    for (room, allowed) in MAY_USE {
+        for path in sources(room) {
+            for used in imported_rooms(&code(&path)) {
+                if used != *room && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{}: uses {used}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn pure_rooms_touch_nothing() {
+    let mut wrong = vec![];
+    for (room, forbidden) in PURE {
+        for path in sources(room) {
+            if path.ends_with("node/canonical.rs") {
+                continue; // compiled for the model checker only
+            }
+            let code = code(&path);
+            wrong.extend(
+                forbidden.iter().filter(|word| code.contains(**word)).map(|word| format!("{}: {word}", path.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nobody_imports_the_loop() {
+    let rooms = MAY_USE.iter().map(|(room, _)| *room).chain(["config", "console"]);
+    for room in rooms {
+        for path in sources(room) {
+            assert!(!imported_rooms(&code(&path)).contains("run"), "{} imports the loop", path.display());
+        }
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let found =
+        imported_rooms("use crate::time::Instant; use crate::{wire::{pair, arp}, node};\nlet x = crate::link::open();");
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["link", "node", "time", "wire"]);
+}
