@@ -203,16 +203,17 @@ impl Peer {
         }
     }
 
-    /// C with the bounds that the peer told last; `Some(margin + L + own F)` as a stand-in while it was never heard.
+    /// C with the bounds that the peer told last. While it was never heard in this life they are not known, and ours say
+    /// nothing about them: the boot wait, which covers the worst ones, stands in.
     #[must_use]
     pub fn claim_wait(&self, s: &Settings) -> Option<Duration> {
         let newest = match (self.echo, self.hello) {
             (Some(e), Some(h)) => Some(if h.received > e.received { h } else { e }),
             (e, h) => e.or(h),
         };
-        let (lease, fence) = newest.map_or((s.lease, s.fence), |h| (h.lease, h.fence));
-        let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { fence };
-        timing::claim_wait(lease, fence, s.drift_ppm, s.margin)
+        let Some(newest) = newest else { return Some(s.boot_wait) };
+        let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { newest.fence };
+        timing::claim_wait(newest.lease, fence, s.drift_ppm, s.margin)
     }
 
     /// What the next heartbeat echoes. `turn` alternates from frame to frame of a path: every second one on every path

@@ -1,0 +1,277 @@
+//! What the drivers of a box do when its node tells them.
+
+use super::clock::{MS, SECOND, Time};
+use super::machine::{Holding, Power, Waiting};
+use super::{Event, RECORDED, Told, World};
+use twobox::node::settings::FIRST_REFLECTED;
+use twobox::node::settings::StaleData;
+use twobox::node::{Action, Memory, Note, Record};
+use twobox::time::{Duration, Instant};
+use twobox::wire::heartbeat::{Heartbeat, SIZE};
+
+impl World {
+    pub(super) fn act(&mut self, i: usize, action: Action) {
+        let life = self.boxes[i].life;
+        match action {
+            Action::Send(h) => self.send(i, h),
+            Action::Ping { witness, round } => self.round[i] = Some((witness, round)),
+            Action::Persist { ticket, record } => self.persist(i, ticket, record),
+            Action::Activate { term, until } => self.activate(i, term, until),
+            Action::Renew { until } => self.renew(i, until),
+            Action::Yield { order } => {
+                let (by, slow_until) = self.boxes[i].stops_slowly;
+                let m = &mut self.boxes[i];
+                m.order = order;
+                m.holding = Holding::Stopping;
+                let slow = if self.now < slow_until { by } else { 100 * MS };
+                let wait = self.random.between(2 * MS, slow.max(2 * MS));
+                self.after(wait, Event::Tell { to: i, life, what: Told::ServicesStopped(order) });
+            }
+            Action::Fence { order } => {
+                self.boxes[i].order = order;
+                self.boxes[i].holding = Holding::Stopping;
+                self.take_down(i, order);
+            }
+            Action::Feed => self.boxes[i].feed(self.now),
+            Action::Probe => self.probe(i),
+            Action::Reset => self.reboot(i, "resets itself"),
+            Action::Leave => {
+                self.say(|_| format!("{} has left and is switched off", Self::name(i)));
+                let length = self.boxes[i].leave_length;
+                self.lose_power(i);
+                let epoch = self.boxes[i].epoch;
+                self.after(length, Event::PowerOn { side: i, epoch });
+            }
+            Action::Note(note) => self.note(i, note),
+            Action::Answer(..) => {}
+        }
+    }
+
+    fn note(&mut self, i: usize, note: Note) {
+        if self.trace.is_none() {
+            return;
+        }
+        let name = Self::name(i);
+        match note {
+            Note::Role { from, to, why, term } => {
+                self.say(|_| format!("{name} {} -> {} (term {term}): {why}", from.name(), to.name()));
+            }
+            Note::Rejected { .. } => {}
+            other => self.say(|_| format!("{name} {other:?}")),
+        }
+    }
+
+    fn send(&mut self, i: usize, h: Heartbeat) {
+        let h = if self.setup.through_wire { self.through_wire(i, h) } else { h };
+        if self.recorded.len() < RECORDED {
+            self.recorded.push(h);
+        } else if self.random.chance(60) {
+            let n = self.random.below(RECORDED as u64) as usize;
+            self.recorded[n] = h;
+        }
+        if h.path >= FIRST_REFLECTED {
+            let witness = h.path - FIRST_REFLECTED;
+            let round = self.round[i].take().filter(|r| r.0 == witness).map(|r| r.1);
+            let dwell = self.network.dwell;
+            let latency = self.network.witnesses[witness as usize].latency;
+            let leg = &mut self.network.witnesses[witness as usize].legs[i][0];
+            if let Some(late) = leg.pass(self.now, dwell, &mut self.random) {
+                let jitter = self.random.between(MS / 20, MS / 2);
+                let life = self.boxes[i].life;
+                let frame = self.keep(h);
+                self.after(latency + jitter + late, Event::AtWitness { witness, from: i, round, frame, life });
+            }
+            return;
+        }
+        let passage = self.network.lines[h.path as usize][i].pass(self.now, &mut self.random);
+        if passage.corrupt {
+            self.corrupt(i, h);
+            return;
+        }
+        for at in passage.arrive.into_iter().flatten() {
+            let frame = self.keep(h);
+            self.after(at - self.now, Event::Frame { to: 1 - i, path: h.path, frame });
+        }
+    }
+
+    fn through_wire(&mut self, i: usize, h: Heartbeat) -> Heartbeat {
+        let mut bytes = [0; SIZE];
+        let (ours, theirs) = (&self.boxes[i].seal, &self.boxes[1 - i].seal);
+        match theirs.decode(ours.encode(&h, &mut bytes)) {
+            Ok(back) => back,
+            Err(reason) => {
+                self.judge.found(self.now, format!("a good frame is refused: {}", reason.name()));
+                h
+            }
+        }
+    }
+
+    /// A flipped bit anywhere must not get through.
+    fn corrupt(&mut self, i: usize, h: Heartbeat) {
+        let mut bytes = [0; SIZE];
+        self.boxes[i].seal.encode(&h, &mut bytes);
+        let bit = self.random.below(SIZE as u64 * 8) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = self.boxes[1 - i].seal.decode(&bytes) {
+            self.judge.found(self.now, format!("bit {bit} was flipped, and read as {read:?}"));
+        }
+    }
+
+    fn persist(&mut self, i: usize, ticket: u32, record: Record) {
+        let m = &mut self.boxes[i];
+        let slow = if self.now < m.disk_slow.1 { m.disk_slow.0 } else { 20 * MS };
+        m.writing = Some((ticket, record));
+        let (life, hangs) = (m.life, m.disk_hangs_until.saturating_sub(self.now));
+        let wait = hangs + self.random.between(MS / 2, slow.max(MS));
+        self.after(wait, Event::Written { to: i, life, ticket });
+    }
+
+    pub(super) fn written(&mut self, i: usize, life: u32, ticket: u32) {
+        let half = self.random.chance(500);
+        let m = &mut self.boxes[i];
+        let Some((_, record)) = m.writing.take_if(|w| w.0 == ticket && m.life == life) else { return };
+        let durable = self.now >= m.disk_fails_until;
+        if durable || half {
+            m.memory = Memory::Known(record);
+        }
+        if !durable {
+            self.say(|_| format!("{}'s write fails", Self::name(i)));
+        }
+        self.wait(i, Waiting::Written { ticket, durable });
+    }
+
+    /// Nobody waits for the write any more. `torn`: the power went with it.
+    pub(super) fn abandon_write(&mut self, i: usize, torn: bool) {
+        let luck = self.random.below(if torn { 5 } else { 2 });
+        let m = &mut self.boxes[i];
+        let Some((_, record)) = m.writing.take() else { return };
+        match luck {
+            0 | 2 => {}
+            1 | 3 => m.memory = Memory::Known(record),
+            _ => {
+                m.memory = Memory::Damaged;
+                m.damaged_ever = true;
+                self.say(|_| format!("{}'s record is torn", Self::name(i)));
+            }
+        }
+    }
+
+    fn activate(&mut self, i: usize, term: u64, until: Instant) {
+        let lateness = self.expiry_lateness();
+        let m = &mut self.boxes[i];
+        m.gate_until = until;
+        m.holding = Holding::Up;
+        m.renew_address(self.now, lateness);
+        let boot = m.seal.boot.get();
+        let before = m.copy;
+        m.copy = twobox::wire::pair::Generation { term, boot };
+        m.synced = self.now;
+        let (stale_matters, heard) = (m.template.mirrored && m.template.stale_data == StaleData::Hold, m.heard_of);
+        let lost = m.damaged_ever;
+        let status = m.program.as_ref().map(|node| node.status(m.clock.local(self.now)));
+        let why = status.and_then(|s| s.handover).map_or("?", |h| h.why);
+        self.say(|_| format!("{} brings its addresses up in term {term}", Self::name(i)));
+        self.judge.activated(self.now, Self::name(i), term, why, lost);
+        if stale_matters && before.term < heard.term && why != "forced by the operator" {
+            let text = format!("{} serves data of term {} and knows of {}", Self::name(i), before.term, heard.term);
+            self.judge.found(self.now, text);
+        }
+        self.look();
+    }
+
+    /// How much later than its lifetime the kernel takes an address away.
+    fn expiry_lateness(&mut self) -> Time {
+        self.random.between(4 * MS, 400 * MS)
+    }
+
+    /// The gate's end is absolute; the address' lifetime counts from now, and a renewal that comes too late adds it again.
+    fn renew(&mut self, i: usize, until: Instant) {
+        if self.boxes[i].holding == Holding::Down {
+            return;
+        }
+        let lateness = self.expiry_lateness();
+        let m = &mut self.boxes[i];
+        m.gate_until = until;
+        m.renew_address(self.now, lateness);
+        self.look();
+    }
+
+    /// Closes the gate, takes the addresses down and reads back.
+    pub(super) fn take_down(&mut self, i: usize, order: u32) {
+        let m = &mut self.boxes[i];
+        if m.order != order || m.holding == Holding::Up {
+            return;
+        }
+        m.gate_until = Instant::BOOT;
+        m.holding = Holding::Down;
+        let life = m.life;
+        if self.now < m.stuck_until {
+            m.holding = Holding::Stopping;
+            self.after(2 * MS, Event::Tell { to: i, life, what: Told::NotDown });
+            self.after(200 * MS, Event::Tell { to: i, life, what: Told::ServicesStopped(order) });
+            return;
+        }
+        m.address_up = false;
+        let wait = self.random.between(MS / 2, 4 * MS);
+        self.after(wait, Event::Tell { to: i, life, what: Told::Down(order) });
+    }
+
+    /// A conflict probe: whoever emits and is reached answers, the program has no part in it.
+    fn probe(&mut self, i: usize) {
+        let lan = twobox::node::settings::LAN as usize;
+        let (there, back) = (self.network.lines[lan][i], self.network.lines[lan][1 - i]);
+        if there.up(self.now) && back.up(self.now) && self.boxes[1 - i].emits(self.now) {
+            let life = self.boxes[i].life;
+            self.after(MS, Event::Tell { to: i, life, what: Told::Conflict });
+        }
+    }
+
+    pub(super) fn refresh_belts(&mut self, i: usize) -> Option<Duration> {
+        let m = &mut self.boxes[i];
+        let belts = if self.now < m.belt_lost_until { m.full_belts.weakened() } else { m.full_belts };
+        if belts.gate && !m.belts.gate {
+            m.gate_until = Instant::BOOT;
+        }
+        match (belts.watchdog, m.belts.watchdog) {
+            (Some((fire, _)), None) => m.dog_fires = self.now + fire,
+            (None, Some(_)) => m.dog_fires = super::clock::NEVER,
+            _ => {}
+        }
+        if belts.lifetime.is_some() && m.belts.lifetime.is_none() && m.address_up {
+            m.address_until = self.now + belts.lifetime.unwrap_or(0);
+        }
+        m.belts = belts;
+        self.arm_dog(i);
+        belts.bound().map(Duration::from_nanos)
+    }
+
+    /// What the mirror of a box says.
+    pub(super) fn data(&self, i: usize) -> twobox::wire::pair::Data {
+        let m = &self.boxes[i];
+        let lag = (self.now - m.synced) / SECOND;
+        let source = self.boxes[1 - i].holding != Holding::Down && self.boxes[1 - i].power == Power::On;
+        twobox::wire::pair::Data {
+            generation: m.copy,
+            lag_s: u32::try_from(lag).unwrap_or(u32::MAX),
+            stale_trees: u8::from(source && lag > 10),
+        }
+    }
+
+    /// Once a second the boxes' mirrors catch up with whoever serves.
+    pub(super) fn mirror(&mut self) {
+        for i in 0..2 {
+            let source = &self.boxes[1 - i];
+            let serves = source.runs(self.now) && source.holding == Holding::Up;
+            let up = |path: usize| self.network.lines[path].iter().all(|line| line.up(self.now));
+            let generation = source.copy;
+            if serves && (up(1) || up(2)) && self.boxes[i].runs(self.now) && generation >= self.boxes[i].copy {
+                self.boxes[i].copy = generation;
+                self.boxes[i].synced = self.now;
+            }
+            if self.boxes[i].template.mirrored && self.boxes[i].runs(self.now) {
+                let life = self.boxes[i].life;
+                self.after(0, Event::Tell { to: i, life, what: Told::Data });
+            }
+        }
+    }
+}
