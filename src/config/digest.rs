@@ -1,7 +1,10 @@
 //! Fingerprints by which the boxes notice that they are configured differently.
 //!
+//! What they are made of is part of the format between versions: every value goes in as text of our own making.
 //! Only what both boxes must agree on goes in, and of that only what differs from its default: a newer version with a
 //! new key still has the same digest, so that a pair can be updated box by box.
+
+use std::time::Duration;
 
 use super::site::{MaxDelete, Schedule, Site};
 use super::timing::{Profile, Timing};
@@ -11,12 +14,12 @@ use super::timing::{Profile, Timing};
 pub fn of_site(site: &Site) -> u64 {
     let mut hash = blake3::Hasher::new_derive_key("twobox 2026 configuration digest v1");
     put(&mut hash, "pair.name", &site.pair.name);
-    put(&mut hash, "pair.prefer", &format!("{:?}", site.pair.prefer.map(|side| side.name())));
+    put(&mut hash, "pair.prefer", site.pair.prefer.map_or("", |side| side.name()));
     unless(&mut hash, "pair.stale-data", &site.pair.serve_stale_data, &true);
     unless(&mut hash, "pair.require-reflection", &site.pair.require_reflection, &true);
     unless(&mut hash, "pair.panic-text", &site.pair.panic_text, &true);
-    unless(&mut hash, "pair.boot-wait", &site.pair.boot_wait, &std::time::Duration::from_secs(60));
-    unless(&mut hash, "watchdog.timeout", &site.watchdog.timeout, &std::time::Duration::from_secs(2));
+    unless_time(&mut hash, "pair.boot-wait", site.pair.boot_wait, Duration::from_secs(60));
+    unless_time(&mut hash, "watchdog.timeout", site.watchdog.timeout, Duration::from_secs(2));
     for (node, own) in ["a", "b"].into_iter().zip(&site.nodes) {
         for address in own {
             put(&mut hash, "node", &format!("{node} {} {}", address.interface, address.prefix));
@@ -30,18 +33,23 @@ pub fn of_site(site: &Site) -> u64 {
     }
     for service in &site.services {
         put(&mut hash, "service", &service.name);
-        put(&mut hash, "service.start", &format!("{:?} {:?}", service.root, service.start));
-        unless(&mut hash, "service.check", &service.check, &None);
+        put(&mut hash, "service.root", &service.root.as_ref().map_or(String::new(), |root| root.display().to_string()));
+        put_list(&mut hash, "service.start", &service.start);
+        put_list(&mut hash, "service.check", service.check.as_deref().unwrap_or_default());
         unless(&mut hash, "service.run", &service.warm, &false);
     }
     for tree in &site.trees {
-        put(&mut hash, "mirror", &format!("{:?}", tree.path));
+        put(&mut hash, "mirror", &tree.path.display().to_string());
         match tree.schedule {
             Schedule::Every(period) => put(&mut hash, "mirror.every", &format!("{}", period.as_nanos())),
             Schedule::OnChange(settle) => put(&mut hash, "mirror.settle", &format!("{}", settle.as_nanos())),
         }
-        unless(&mut hash, "mirror.exclude", &tree.exclude, &Vec::new());
-        unless(&mut hash, "mirror.max-delete", &tree.max_delete, &MaxDelete::Percent(25));
+        put_list(&mut hash, "mirror.exclude", &tree.exclude);
+        match tree.max_delete {
+            MaxDelete::Percent(25) => {}
+            MaxDelete::Percent(percent) => put(&mut hash, "mirror.max-delete", &format!("{percent}%")),
+            MaxDelete::Entries(count) => put(&mut hash, "mirror.max-delete", &count.to_string()),
+        }
     }
     unless(&mut hash, "mirror-link.port", &site.mirror_link.port, &7420);
     unless(&mut hash, "mirror-link.over-lan", &site.mirror_link.over_lan, &false);
@@ -59,20 +67,30 @@ pub fn of_timing(timing: &Timing) -> u64 {
 
 fn put_timing(hash: &mut blake3::Hasher, timing: &Timing) {
     let default = Profile::Default.timing();
-    unless(hash, "timing.heartbeat", &timing.heartbeat, &default.heartbeat);
-    unless(hash, "timing.lease", &timing.lease, &default.lease);
-    unless(hash, "timing.witness", &timing.witness, &default.witness);
-    unless(hash, "timing.witness-idle", &timing.witness_idle, &default.witness_idle);
-    unless(hash, "timing.serial-heartbeat", &timing.serial_heartbeat, &default.serial_heartbeat);
-    unless(hash, "timing.margin", &timing.margin, &default.margin);
-    unless(hash, "timing.settle", &timing.settle, &default.settle);
-    unless(hash, "timing.hold-down", &timing.hold_down, &default.hold_down);
-    unless(hash, "timing.address-lifetime", &timing.address_lifetime, &default.address_lifetime);
+    unless_time(hash, "timing.heartbeat", timing.heartbeat, default.heartbeat);
+    unless_time(hash, "timing.lease", timing.lease, default.lease);
+    unless_time(hash, "timing.witness", timing.witness, default.witness);
+    unless_time(hash, "timing.witness-idle", timing.witness_idle, default.witness_idle);
+    unless_time(hash, "timing.serial-heartbeat", timing.serial_heartbeat, default.serial_heartbeat);
+    unless_time(hash, "timing.margin", timing.margin, default.margin);
+    unless_time(hash, "timing.settle", timing.settle, default.settle);
+    unless_time(hash, "timing.hold-down", timing.hold_down, default.hold_down);
+    unless_time(hash, "timing.address-lifetime", timing.address_lifetime, default.address_lifetime);
 }
 
-fn unless<T: PartialEq + std::fmt::Debug>(hash: &mut blake3::Hasher, key: &str, value: &T, default: &T) {
+fn unless<T: PartialEq + std::fmt::Display>(hash: &mut blake3::Hasher, key: &str, value: &T, default: &T) {
     if value != default {
-        put(hash, key, &format!("{value:?}"));
+        put(hash, key, &value.to_string());
+    }
+}
+
+fn unless_time(hash: &mut blake3::Hasher, key: &str, value: Duration, default: Duration) {
+    unless(hash, key, &value.as_nanos(), &default.as_nanos());
+}
+
+fn put_list(hash: &mut blake3::Hasher, key: &str, values: &[String]) {
+    for value in values {
+        put(hash, key, value);
     }
 }
 

@@ -113,7 +113,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     match (plan.line_time(), plan.null_modem_carries_lease()) {
         (None, _) => warn("no null modem: the boxes have no link that is independent of their network cards".into()),
         (Some(line), _) if line > plan.timing.serial_heartbeat => warn(format!(
-            "the null modem is too slow: a heartbeat takes {}, so [timing] serial-heartbeat must be longer than {}",
+            "the null modem is too slow: a heartbeat takes {}, so [timing] serial-heartbeat must be longer than that, not {}",
             show(line),
             show(plan.timing.serial_heartbeat)
         )),
