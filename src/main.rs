@@ -1,6 +1,8 @@
 //! Which face: PID 1, a daemon on a host, or a command. Parses and hands over.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use twobox::console::client::socket_path;
@@ -9,12 +11,12 @@ use twobox::console::execute::execute;
 use twobox::console::exit::Exit;
 use twobox::console::face::{Face, Standard};
 use twobox::console::prompt;
+use twobox::init::power::{End, leave};
+use twobox::init::wait::wait;
 
 fn main() -> Exit {
     if std::process::id() == 1 {
-        let boot = twobox::init::start();
-        let reason = boot.obstacle().unwrap_or("the daemon is not part of this program yet").to_owned();
-        twobox::init::wait::wait(boot, &reason);
+        appliance();
     }
     let mut face = Standard::default();
     let arguments: Vec<String> = match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
@@ -57,13 +59,51 @@ fn daemon(run: command::Run, socket: PathBuf, face: &mut Standard) -> Exit {
         state: run.state,
         socket,
         levels: None,
-        appliance: false,
+        appliance: None,
     };
     match twobox::run::run(&options) {
         Ok(()) => Exit::Done,
         Err(failure) => {
             face.complain(&failure.text);
             failure.exit
+        }
+    }
+}
+
+/// PID 1 on the appliance: boots, runs the pair, and ends the box when the pair has left. Never returns.
+fn appliance() -> ! {
+    let mut boot = twobox::init::start();
+    let options = match (boot.obstacle(), boot.side, &boot.site) {
+        (None, Some(node), Some(site)) => twobox::run::Options {
+            board: twobox::init::boot::BOARD.into(),
+            site: site.clone(),
+            node,
+            state: twobox::init::volume::STATE.into(),
+            socket: socket_path(None),
+            levels: None,
+            appliance: Some(twobox::run::Appliance {
+                report: std::mem::take(&mut boot.report),
+                hold: boot.hold_reason().map(str::to_owned),
+                panic: boot.last_reset.panic_text().map(str::to_owned),
+                power_off: Arc::default(),
+            }),
+        },
+        (obstacle, ..) => {
+            let reason = obstacle.unwrap_or("the boot did not find out what to run").to_owned();
+            wait(boot, &reason);
+        }
+    };
+    // The daemon opens both anew: the console with its own settings, the watchdog with the site's time-out. Nobody
+    // stops the watchdog by closing it.
+    drop((boot.terminal.take(), boot.watchdog.take()));
+    match twobox::run::run(&options) {
+        Ok(()) => {
+            let off = options.appliance.is_some_and(|appliance| appliance.power_off.load(Ordering::Relaxed));
+            leave(if off { End::PowerOff } else { End::Reboot });
+        }
+        Err(failure) => {
+            boot.reopen();
+            wait(boot, &failure.text);
         }
     }
 }

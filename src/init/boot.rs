@@ -1,18 +1,24 @@
 //! The boot as data: named steps in order, what a failure of each means, and what the box does then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::command_line::CommandLine;
 use super::terminal::Terminal;
 use super::{interface, kernel, last_reset, module, mounts, volume};
+use crate::clock;
 use crate::config::{self, Config, board::Board};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::Side;
-use crate::{clock, journal};
 
 /// Where the image keeps its own files.
 const IMAGE: &str = "/etc/twobox";
+
+/// The file on the state partition that says which box this is.
+const NODE: &str = "node-name";
+
+/// The board file in the image.
+pub const BOARD: &str = "/etc/twobox/board.toml";
 
 /// The watchdog's time-out while the box boots: the replay of a large journal fits in, and a boot that hangs ends. The
 /// pair sets the site's own when it starts.
@@ -65,8 +71,12 @@ pub struct Boot {
     pub last_reset: last_reset::Cause,
     /// Which box this is.
     pub side: Option<Side>,
+    /// The site file.
+    pub site: Option<PathBuf>,
     /// Site, board and key.
     pub config: Option<Config>,
+    /// One line for each step.
+    pub report: Vec<String>,
     /// The steps that failed.
     pub faults: Vec<Fault>,
 }
@@ -83,7 +93,6 @@ const fn step(
 /// All steps, in order.
 pub const STEPS: &[Step] = &[
     step("mounts", |_| shown(mounts::mount_all()), Then::Wait, "the kernel lacks a file system that everything needs"),
-    step("log", start_log, Then::GoOn, "nothing is written to the kernel's log"),
     step("command line", read_command_line, Then::GoOn, "a word of the boot loader's is not obeyed"),
     step("board", read_board, Then::Wait, "the hardware is not known: write a right board file into the image"),
     step("console", open_console, Then::GoOn, "nothing is seen on the console port"),
@@ -122,28 +131,23 @@ pub const STEPS: &[Step] = &[
 /// time that all took.
 pub fn run(boot: &mut Boot) -> Duration {
     let start: Instant = clock::now();
-    let mut unsaid: Vec<String> = Vec::new();
+    let mut told = 0;
     for step in STEPS {
         let before = clock::now();
         let result = (step.run)(boot);
         let took = clock::now().since(before).as_secs_f64() * 1e3;
-        let line = match result {
-            Ok(detail) => {
-                log::info!("boot: {} took {took:.1} ms {detail}", step.name);
-                format!("{took:8.1} ms  {:<15} {detail}", step.name)
-            }
+        boot.report.push(match result {
+            Ok(detail) => format!("{took:8.1} ms  {:<15} {detail}", step.name).trim_end().to_owned(),
             Err(why) => {
                 let text = format!("{}: {why}; {}", step.name, step.meaning);
-                log::error!("boot: {text}");
                 boot.faults.push(Fault { then: step.then, text: text.clone() });
-                format!("{took:8.1} ms  {text}")
+                format!("{took:8.1} ms  FAILED {text}")
             }
-        };
-        journal::drain();
-        unsaid.push(line);
+        });
         // The first steps are over before there is a port to tell them on.
         if let Some(terminal) = boot.terminal.as_mut() {
-            unsaid.drain(..).for_each(|line| terminal.say(line.trim_end()));
+            boot.report[told..].iter().for_each(|line| terminal.say(line));
+            told = boot.report.len();
         }
     }
     clock::now().since(start)
@@ -151,11 +155,6 @@ pub fn run(boot: &mut Boot) -> Duration {
 
 fn shown(result: std::io::Result<String>) -> Result<String, String> {
     result.map_err(|error| error.to_string())
-}
-
-fn start_log(_: &mut Boot) -> Result<String, String> {
-    let sink = journal::Sink::kmsg().map_err(|e| e.to_string())?;
-    journal::start(journal::Levels::default(), sink).map(|()| String::new()).map_err(|e| e.to_string())
 }
 
 fn read_command_line(boot: &mut Boot) -> Result<String, String> {
@@ -168,9 +167,8 @@ fn read_command_line(boot: &mut Boot) -> Result<String, String> {
 }
 
 fn read_board(boot: &mut Boot) -> Result<String, String> {
-    let path = Path::new(IMAGE).join("board.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let (board, problems) = config::parse_board(&path.display().to_string(), &text);
+    let text = std::fs::read_to_string(BOARD).map_err(|e| format!("{BOARD}: {e}"))?;
+    let (board, problems) = config::parse_board(BOARD, &text);
     if let Some(problem) = problems.first() {
         return Err(problem.to_string());
     }
@@ -195,11 +193,23 @@ fn arm_watchdog(boot: &mut Boot) -> Result<String, String> {
     let Some(dog) = &board(boot)?.watchdog else { return Err("the board names none".into()) };
     let device = dog.device.clone();
     module::load_until(&device).map_err(|e| e.to_string())?;
+    if !device.exists() {
+        // A board that is not known beforehand: whatever its hardware asks for, and the kernel's own timer as the last.
+        module::load_for_hardware().map_err(|e| e.to_string())?;
+    }
+    if !device.exists() {
+        let _ = module::load_by_name("softdog"); // not packed on a board that has a real one
+    }
     let settings = watchdog::Settings { device, timeout: BOOT_TIMEOUT, nowayout: true };
     let watchdog = Watchdog::arm(&settings, clock::now()).map_err(|e| e.to_string())?;
     let said = format!("{} for {} s while booting", settings.device.display(), BOOT_TIMEOUT.as_secs());
     boot.watchdog = Some(watchdog);
     Ok(said)
+}
+
+/// Opens console and watchdog again.
+pub(super) fn reopen(boot: &mut Boot) {
+    let _ = (open_console(boot), arm_watchdog(boot)); // the box waits for its operator, with or without
 }
 
 fn all_loaded(loaded: std::io::Result<module::Loaded>) -> Result<String, String> {
@@ -215,22 +225,14 @@ fn find_last_reset(boot: &mut Boot) -> Result<String, String> {
 
 fn bring_interfaces_up(boot: &mut Boot) -> Result<String, String> {
     let found = interface::list().map_err(|e| e.to_string())?;
-    let board = boot.board.as_mut().ok_or("there is no board")?;
+    let board = board(boot)?;
     let mut said = Vec::new();
     let mut missing = Vec::new();
-    for wanted in &mut board.interfaces {
+    for wanted in &board.interfaces {
         match interface::choose(wanted, &found) {
             Some(chosen) => {
                 interface::bring_up(&chosen.name).map_err(|e| format!("{}: {e}", chosen.name))?;
                 said.push(format!("{} is {} ({})", wanted.role, chosen.name, chosen.mac));
-                // From here on the kernel's name says it: it does not change while the box runs.
-                *wanted = config::board::Interface {
-                    role: wanted.role.clone(),
-                    path: None,
-                    mac: None,
-                    name: Some(chosen.name.clone()),
-                    position: None,
-                };
             }
             None => missing.push(wanted.role.clone()),
         }
@@ -250,14 +252,14 @@ fn mount_state(boot: &mut Boot) -> Result<String, String> {
 
 /// The boot loader's word, else the one that stands on the state partition.
 fn know_own_side(boot: &mut Boot) -> Result<String, String> {
-    let written = std::fs::read_to_string(Path::new(volume::STATE).join("node")).ok();
+    let written = std::fs::read_to_string(Path::new(volume::STATE).join(NODE)).ok();
     let (written, said) = (written.as_deref().map(str::trim), boot.command_line.node.as_deref());
     if let (Some(written), Some(said)) = (written, said)
         && written != said
     {
         return Err(format!("the boot loader says {said} and the state partition {written}: one is in the wrong box"));
     }
-    let name = said.or(written).ok_or("neither twobox.node= nor a file `node` on the state partition")?;
+    let name = said.or(written).ok_or("neither twobox.node= nor a file `node-name` on the state partition")?;
     let side = [Side::A, Side::B].into_iter().find(|side| side.name() == name);
     boot.side = Some(side.ok_or_else(|| format!("\"{name}\" is neither a nor b"))?);
     Ok(name.to_owned())
@@ -267,12 +269,11 @@ fn read_site(boot: &mut Boot) -> Result<String, String> {
     let on_state = Path::new(volume::STATE).join("site.toml");
     let site = if on_state.exists() { on_state } else { Path::new(IMAGE).join("site.toml") };
     volume::link_key(Path::new(IMAGE)).map_err(|e| e.to_string())?;
-    let mut config = config::load(&site, &Path::new(IMAGE).join("board.toml"))
+    let config = config::load(&site, Path::new(BOARD))
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))?;
-    // The interfaces as they were found.
-    config.board = board(boot)?.clone();
     let said = format!("{} from {}", config.site.pair.name, site.display());
     boot.config = Some(config);
+    boot.site = Some(site);
     Ok(said)
 }
 

@@ -5,6 +5,8 @@
 pub struct CommandLine {
     /// `twobox.node=`: which box of the pair this is.
     pub node: Option<String>,
+    /// `twobox.image=`: digest of the image that was booted, written by flash.sh.
+    pub image: Option<String>,
     /// Words that begin with `twobox.` and mean nothing.
     pub unknown: Vec<String>,
 }
@@ -18,6 +20,7 @@ impl CommandLine {
             let Some(own) = word.strip_prefix("twobox.") else { continue };
             match own.split_once('=') {
                 Some(("node", value)) => parsed.node = Some(value.to_owned()),
+                Some(("image", value)) => parsed.image = Some(value.to_owned()),
                 _ => parsed.unknown.push(word.to_owned()),
             }
         }
@@ -31,9 +34,11 @@ mod tests {
 
     #[test]
     fn own_words_are_taken_and_others_left() {
-        let parsed =
-            CommandLine::parse("console=ttyS1 twobox.node=a quiet twobox.node=b twobox.nod=a root=twobox.node=c\n");
+        let parsed = CommandLine::parse(
+            "console=ttyS1 twobox.node=a quiet twobox.image=12ab twobox.node=b twobox.nod=a root=twobox.node=c\n",
+        );
         assert_eq!(parsed.node.as_deref(), Some("b"));
+        assert_eq!(parsed.image.as_deref(), Some("12ab"));
         assert_eq!(parsed.unknown, ["twobox.nod=a"]);
         assert_eq!(CommandLine::parse(""), CommandLine::default());
     }

@@ -21,13 +21,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The word that `status` shows.
+    /// The kernel's text, if it was a panic.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn panic_text(&self) -> Option<&str> {
         match self {
-            Cause::Watchdog => "watchdog",
-            Cause::Panic(_) => "panic",
-            Cause::Unknown => "unknown",
+            Cause::Panic(text) => Some(text),
+            Cause::Watchdog | Cause::Unknown => None,
         }
     }
 }
@@ -35,8 +34,9 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Panic(text) => write!(out, "panic: {text}"),
-            other => out.write_str(other.word()),
+            Cause::Panic(text) => write!(out, "a panic: {text}"),
+            Cause::Watchdog => out.write_str("the watchdog"),
+            Cause::Unknown => out.write_str("unknown"),
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
         let record = "Panic#1 Part1\n<4>[  1.0] x\n<0>[    3.141592] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n<4>[ 3.2] CPU: 0\n";
         let found = of(true, panic_line(record));
         assert_eq!(found, Cause::Panic("Attempted to kill init! exitcode=0x0000000b".into()));
-        assert_eq!(found.word(), "panic");
+        assert!(found.panic_text().is_some_and(|text| text.starts_with("Attempted")));
         assert_eq!(of(true, panic_line("Oops#1 Part1\n<4> nothing\n")), Cause::Watchdog);
         assert_eq!(of(false, None), Cause::Unknown);
     }

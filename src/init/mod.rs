@@ -19,8 +19,6 @@ pub mod wait;
 
 use boot::{Boot, Then};
 
-use crate::journal;
-
 /// Boots the box: runs all steps and says on the console what came out.
 #[must_use]
 pub fn start() -> Boot {
@@ -28,8 +26,7 @@ pub fn start() -> Boot {
     let mut boot = Boot::default();
     let took = boot::run(&mut boot);
     let said = format!("twobox {} booted in {:.2} s", env!("CARGO_PKG_VERSION"), took.as_secs_f64());
-    log::info!("{said}");
-    journal::drain();
+    boot.report.push(said.clone());
     if let Some(terminal) = boot.terminal.as_mut() {
         terminal.say(&said);
         if let last_reset::Cause::Panic(_) | last_reset::Cause::Watchdog = boot.last_reset {
@@ -40,6 +37,11 @@ pub fn start() -> Boot {
 }
 
 impl Boot {
+    /// Takes console and watchdog back after the daemon has failed. What cannot be opened stays away.
+    pub fn reopen(&mut self) {
+        boot::reopen(self);
+    }
+
     /// Why the pair cannot run on this box at all, if so.
     #[must_use]
     pub fn obstacle(&self) -> Option<&str> {

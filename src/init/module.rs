@@ -1,6 +1,6 @@
 //! Kernel modules: the image lists them in loading order, this loads them (finit_module(2)).
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -45,41 +45,64 @@ pub fn load_until(device: &Path) -> io::Result<()> {
         }
         // A watchdog that cannot be stopped: whoever closes its file, a fault of ours included, leaves it running. A
         // module that has no such parameter ignores it. What is refused, the step that loads them all says.
-        let _ = load_one(name, c"nowayout=1");
+        let _ = load_one(name, "nowayout=1 ");
     }
     Ok(())
 }
 
-/// Loads the modules of the list whose aliases match a device that is plugged in, with what they depend on.
+/// Loads the modules whose aliases match a device that is plugged in, with what they depend on. A driver may bring new
+/// devices (a bus behind a controller), so this goes on until nothing new is wanted.
 ///
 /// # Errors
 ///
 /// When the image has no lists.
 pub fn load_for_hardware() -> io::Result<Loaded> {
     let aliases = fs::read_to_string(Path::new(DIRECTORY).join("aliases"))?;
-    if aliases.is_empty() {
-        return Ok(Loaded::default());
-    }
     let needs = fs::read_to_string(Path::new(DIRECTORY).join("needs"))?;
-    let devices = device_aliases()?;
-    let wanted: Vec<&str> = aliases
-        .lines()
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter(|(pattern, _)| devices.iter().any(|device| matches(pattern, device)))
-        .map(|(_, module)| module)
-        .collect();
-    let names = needs
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .filter(|(name, _)| wanted.contains(name))
-        .flat_map(|(_, chain)| chain.split_ascii_whitespace());
-    Ok(load(names))
+    let mut asked: Vec<&str> = Vec::new();
+    let mut loaded = Loaded::default();
+    loop {
+        let devices = if aliases.is_empty() { Vec::new() } else { device_aliases()? };
+        let wanted = wanted(&aliases, &devices);
+        let new: Vec<&str> = wanted.into_iter().filter(|name| !asked.contains(name)).collect();
+        if new.is_empty() {
+            return Ok(loaded);
+        }
+        let chains = needs.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| new.contains(name));
+        let more = load(chains.flat_map(|(_, chain)| chain.split_ascii_whitespace()));
+        asked.extend(new);
+        loaded.count += more.count;
+        loaded.refused.extend(more.refused);
+    }
+}
+
+/// Loads one module of the image, with what it depends on, whether or not a device asks for it.
+///
+/// # Errors
+///
+/// When the image does not have it, or the kernel refuses it.
+pub fn load_by_name(name: &str) -> io::Result<()> {
+    let needs = fs::read_to_string(Path::new(DIRECTORY).join("needs"))?;
+    let chain = needs.lines().filter_map(|line| line.split_once(':')).find(|(module, _)| *module == name);
+    let (_, chain) = chain.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    chain.split_ascii_whitespace().try_for_each(|name| load_one(name, "nowayout=1 "))
+}
+
+/// The modules of `aliases` ("PATTERN MODULE" a line) that drive one of the devices, in the order of the list.
+fn wanted<'a>(aliases: &'a str, devices: &[String]) -> Vec<&'a str> {
+    let mut wanted: Vec<&str> = Vec::new();
+    for (pattern, module) in aliases.lines().filter_map(|line| line.rsplit_once(' ')) {
+        if !wanted.contains(&module) && devices.iter().any(|device| matches(pattern, device)) {
+            wanted.push(module);
+        }
+    }
+    wanted
 }
 
 fn load<'a>(names: impl Iterator<Item = &'a str>) -> Loaded {
     let mut loaded = Loaded::default();
     for name in names {
-        match load_one(name, c"") {
+        match load_one(name, "") {
             Ok(()) => loaded.count += 1,
             Err(error) => loaded.refused.push(format!("{name}: {error}")),
         }
@@ -87,12 +110,24 @@ fn load<'a>(names: impl Iterator<Item = &'a str>) -> Loaded {
     loaded
 }
 
-fn load_one(name: &str, parameters: &CStr) -> io::Result<()> {
+fn load_one(name: &str, always: &str) -> io::Result<()> {
     let file = File::open(Path::new(DIRECTORY).join(format!("{name}.ko")))?;
-    match finit_module(&file, parameters, ModuleInitFlags::empty()) {
+    let command_line = fs::read_to_string("/proc/cmdline")?;
+    let parameters = CString::new(format!("{always}{}", parameters_of(name, &command_line)))?;
+    match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// What the kernel's command line says to a module as `NAME.PARAMETER=VALUE`: the kernel obeys that for what is built in
+/// and leaves the rest to whoever loads modules (kernel Documentation/admin-guide/kernel-parameters.rst).
+fn parameters_of(module: &str, command_line: &str) -> String {
+    let own = |word: &str| {
+        let (name, parameter) = word.split_once('.')?;
+        (name.replace('-', "_") == module).then(|| format!("{parameter} "))
+    };
+    command_line.split_ascii_whitespace().filter_map(own).collect()
 }
 
 /// `modalias` of every device in sysfs (kernel Documentation/ABI/testing/sysfs-bus-*).
@@ -138,6 +173,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parameters_come_from_the_command_line_as_for_what_is_built_in() {
+        let line = "console=ttyS1 ramoops.mem_size=0x1000 md-mod.start_ro=1 ramoops.ecc=1 xramoops.a=b ramoopsx.a=b";
+        assert_eq!(parameters_of("ramoops", line), "mem_size=0x1000 ecc=1 ");
+        assert_eq!(parameters_of("md_mod", line), "start_ro=1 ");
+        assert_eq!(parameters_of("ext4", line), "");
+    }
+
+    #[test]
     fn aliases_match_as_the_kernel_means_them() {
         let e1000 = "pci:v00008086d0000100Esv*sd*bc*sc*i*";
         assert!(matches(e1000, "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00"));
@@ -145,5 +188,7 @@ mod tests {
         assert!(matches("usb:v0BDAp815[23]d*", "usb:v0BDAp8153d3000"));
         assert!(matches("acpi*:QEMU000[0-3]:*", "acpi:QEMU0002:"));
         assert!(!matches("acpi*:QEMU000[0-3", "acpi:QEMU0002:"));
+        let list = "usb:v1* uas\npci:v8086d*sv* e1000e\npci:v8086d10D3* e1000e\n";
+        assert_eq!(wanted(list, &["pci:v8086d10D3sv1".into(), "acpi:X:".into()]), ["e1000e"]);
     }
 }

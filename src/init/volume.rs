@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 
+use super::module;
 use super::partition::{self, Condition};
 use crate::clock;
 use crate::config::board::Volume;
@@ -74,6 +75,8 @@ fn wait_for(volume: &Volume) -> Result<PathBuf, String> {
         if let Some(device) = partition::find(volume).map_err(|e| e.to_string())? {
             return Ok(device);
         }
+        // A disk behind a controller that has just been driven may want a driver of its own.
+        let _ = module::load_for_hardware();
         if clock::now() >= until {
             return Err(format!("{} has not shown up within {} s", partition::name(volume), DISK_WAIT.as_secs()));
         }

@@ -14,11 +14,11 @@ use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
 use super::mailbox::Mailbox;
-use super::operator;
 use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::{Options, Order, ToHelper, ToLoop, settings};
+use super::{child, operator};
 use crate::clock;
 use crate::config::Config;
 use crate::console::server;
@@ -112,6 +112,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
     executor.spawn(copy_log()).detach();
+    if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
+        executor.spawn(child::keep(reaper.clone(), words)).detach();
+    }
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();
     let leaving = helper.clone();

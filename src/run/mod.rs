@@ -15,6 +15,7 @@
 //! long.
 
 mod belts;
+mod child;
 mod cluster;
 mod disk;
 mod helper;
@@ -33,6 +34,7 @@ mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::clock;
 use crate::config::{self, Config};
@@ -71,8 +73,21 @@ pub struct Options {
     pub socket: PathBuf,
     /// Levels of the log; the site file's when absent.
     pub levels: Option<Levels>,
-    /// The machine is ours: log to the kernel, reset it when the addresses will not come down.
-    pub appliance: bool,
+    /// The machine is ours: log to the kernel, run the console, reset the box when the addresses will not come down.
+    pub appliance: Option<Appliance>,
+}
+
+/// What PID 1 tells the daemon about the machine, and the daemon tells PID 1.
+#[derive(Clone, Debug)]
+pub struct Appliance {
+    /// Lines about the boot, for the log.
+    pub report: Vec<String>,
+    /// Why this box must come up held.
+    pub hold: Option<String>,
+    /// The panic that ended the former boot.
+    pub panic: Option<String>,
+    /// Set when the box shall stay off after it has left; otherwise it is reset.
+    pub power_off: Arc<AtomicBool>,
 }
 
 /// What the loop hears from the other threads.
@@ -176,6 +191,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let memory = remember(&directory)?;
     let listener = server::bind(&options.socket).map_err(|e| format!("{}: {e}", options.socket.display()))?;
     let to_loop = mailbox()?;
+    let to_loop_first = to_loop.clone();
     let to_helper = mailbox()?;
     let to_disk = mailbox()?;
     let letters = || Mailbox::new(side::LETTERS).map(Arc::new).map_err(|e| format!("no eventfd: {e}"));
@@ -231,7 +247,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
         disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
-    let reset = if options.appliance { Reset::arm() } else { Reset::disabled() };
+    let reset = if options.appliance.is_some() { Reset::arm() } else { Reset::disabled() };
     let active_services = config.site.services.iter().any(|service| !service.warm);
     let mut cluster = Cluster::new(cluster::Parts {
         node,
@@ -250,6 +266,13 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         from_peer,
     })
     .map_err(|e| format!("the loop: {e}"))?;
+    if let Some(reason) = options.appliance.as_ref().and_then(|appliance| appliance.hold.as_ref()) {
+        log::error!("held: {reason}");
+        // In the mailbox before the first turn: the node is never anything else.
+        to_loop_first
+            .send(ToLoop::Order(Order::Hold))
+            .map_err(|_| "the mailbox is full before the start".to_owned())?;
+    }
     drop(config);
     prepare_thread();
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
@@ -268,9 +291,15 @@ fn mailbox<T>() -> Result<Arc<Mailbox<T>>, String> {
 }
 
 fn start_log(options: &Options, config: &Config) -> Result<(), String> {
-    let sink = if options.appliance { Sink::kmsg().unwrap_or_else(|_| Sink::stderr()) } else { Sink::stderr() };
+    let sink =
+        if options.appliance.is_some() { Sink::kmsg().unwrap_or_else(|_| Sink::stderr()) } else { Sink::stderr() };
     let levels = options.levels.clone().unwrap_or_else(|| Levels::of_modules(&config.site.log));
-    journal::start(levels, sink).map_err(|e| format!("the log: {e}"))
+    journal::start(levels, sink).map_err(|e| format!("the log: {e}"))?;
+    for line in options.appliance.iter().flat_map(|appliance| &appliance.report) {
+        log::info!("boot: {line}");
+        journal::drain();
+    }
+    Ok(())
 }
 
 fn remember(directory: &Directory) -> Result<Memory, String> {

@@ -1,6 +1,7 @@
 //! The operator's requests, each a small program: what it asks of the loop, and how it tells what came of it.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use smol::Timer;
 use smol::channel::Sender;
@@ -71,7 +72,11 @@ impl Helper {
             Request::Peer(peer) => self.ask_peer(&of_peer(peer), replies).await,
             Request::Update { .. } => Err(refuse("this box is no appliance", "update its packages")),
             Request::Reboot | Request::Poweroff => {
-                Err(refuse("this box is no appliance", "stop the daemon, then use the host's own command"))
+                let Some(appliance) = &self.options.appliance else {
+                    return Err(refuse("this box is no appliance", "stop the daemon, then use the host's own command"));
+                };
+                appliance.power_off.store(request == Request::Poweroff, Ordering::Relaxed);
+                self.obey(Order::Leave, "leaving in order").await
             }
         }
     }

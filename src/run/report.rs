@@ -76,13 +76,23 @@ fn right(s: &Snapshot) -> Right {
     Right { kind, remaining_ms: (right.until != Instant::NEVER).then(|| ms(right.until.until(s.at))) }
 }
 
+/// A panic's text says more than the watchdog that fired behind it.
+fn last_reset(helper: &Helper, by_watchdog: bool) -> ResetCause {
+    let panicked = helper.options.appliance.as_ref().is_some_and(|appliance| appliance.panic.is_some());
+    match (panicked, by_watchdog) {
+        (true, _) => ResetCause::Panic,
+        (false, true) => ResetCause::Watchdog,
+        (false, false) => ResetCause::Unknown,
+    }
+}
+
 fn fence(helper: &Helper, s: &Snapshot) -> Fence {
     let (bound, by) = s.bound;
     Fence {
         watchdog: s.watchdog.map(|dog| Watchdog {
             device: helper.config.board.watchdog.as_ref().map_or(String::new(), |w| w.device.display().to_string()),
             timeout_ms: ms(dog.timeout),
-            last_reset: if dog.reset_by_it { ResetCause::Watchdog } else { ResetCause::Unknown },
+            last_reset: last_reset(helper, dog.reset_by_it),
         }),
         egress_gate: match s.gate_expiry {
             None => Gate::Absent,
