@@ -1,0 +1,330 @@
+#!/bin/sh
+# Makes and writes the appliance's disks. Needs no root and no loop device, except to write a real disk.
+#
+#   ./flash.sh image --board NAME [--output FILE]            one disk without site, key and node
+#   ./flash.sh pair --board NAME --site FILE [--output DIR]  the disks of both boxes, with a fresh key
+#   ./flash.sh write IMAGE DEVICE                            write a disk, read it back, compare
+#   ./flash.sh verify IMAGE DEVICE                           compare a disk with its image
+#   ./flash.sh demo                                          both boxes on this machine, under QEMU: faults and what follows
+#   ./flash.sh kernel                                        fetch Debian's kernel, say where it is
+#
+# Options of image and pair: --kernel DIR (an unpacked kernel package: boot/vmlinuz-*, lib/modules/*), --program FILE (the
+# static twobox binary; built when absent), --data-size MiB (default 256), --data DIR (what the data partition holds).
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+target=x86_64-unknown-linux-musl
+cache=$here/target/appliance
+PATH=$PATH:/usr/sbin:/sbin
+umask 022
+
+# Sizes in MiB: the first and last MiB of the disk belong to the partition table.
+esp_size=64
+state_size=16
+
+die() {
+    echo "flash.sh: $*" >&2
+    exit 1
+}
+
+usage() {
+    sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+    exit 2
+}
+
+# "command package" pairs: all that are missing are named at once, before anything is made.
+need() {
+    missing=
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+    done
+    [ -z "$missing" ] || die "missing:$missing; as root: apt-get install$missing"
+}
+
+# Fetches a Debian package into the cache and unpacks it. Prints nothing.
+fetch_package() {
+    [ ! -e "$cache/$1/.complete" ] || return 0
+    need apt-get:apt dpkg:dpkg
+    rm -rf "${cache:?}/$1.new"
+    mkdir -p "$cache/$1.new"
+    echo "fetching Debian's package $1" >&2
+    (cd "$cache/$1.new" && apt-get download -qq "$1" >&2 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb) ||
+        die "cannot fetch $1: try apt-get update, or give --kernel DIR"
+    touch "$cache/$1.new/.complete"
+    rm -rf "${cache:?}/$1"
+    mv "$cache/$1.new" "$cache/$1"
+}
+
+# Sets kernel to the folder of an unpacked kernel, modules and vmlinuz to what is in it.
+find_kernel() {
+    if [ -z "${kernel:-}" ]; then
+        package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+        [ -n "$package" ] || die "no kernel package is known here: try apt-get update, or give --kernel DIR"
+        fetch_package "$package"
+        kernel=$cache/$package
+    fi
+    modules=
+    for modules in "$kernel"/lib/modules/*; do :; done
+    for vmlinuz in "$kernel"/boot/vmlinuz-*; do :; done
+    [ -d "$modules/kernel" ] || die "$kernel: no lib/modules/VERSION/kernel in it"
+    [ -f "$vmlinuz" ] || die "$kernel: no boot/vmlinuz-VERSION in it"
+}
+
+# Sets program and packer, building what was not given.
+find_program() {
+    packer=${TWOBOX_PACKER:-$here/target/$target/release/pack-initramfs}
+    if [ -z "${program:-}" ] || [ -z "${TWOBOX_PACKER:-}" ]; then
+        need cargo:cargo musl-gcc:musl-tools
+        (cd "$here" && cargo build --quiet --release --target "$target" --bins) || die "the program does not build"
+    fi
+    program=${program:-$here/target/$target/release/twobox}
+    [ -x "$program" ] || die "$program: no program"
+    if ! head -c 64 "$program" | LC_ALL=C grep -q ELF; then
+        die "$program: no ELF program"
+    fi
+}
+
+# A unified kernel image: EFI stub, kernel, initramfs and command line in one file (uapi-group.org, UKI).
+make_unified_kernel() {
+    [ "$(stat -c %s "$vmlinuz")" -lt 16000000 ] || die "$vmlinuz: larger than the 16 MB that have room in the image"
+    hash=$(cat "$vmlinuz" "$work/initramfs" "$work/command-line" | sha256sum | cut -c 1-16)
+    printf '%s twobox.image=%s' "$(cat "$work/command-line")" "$hash" >"$work/cmdline"
+    # The boot loader sorts by version first and by file name then. The version is the same for ever, so that the name's
+    # number decides: a step back is an update like any other.
+    printf 'ID=twobox\nNAME=Twobox\nPRETTY_NAME="Twobox"\nVERSION_ID=1\nIMAGE_HASH=%s\n' "$hash" >"$work/os-release"
+    objcopy \
+        --add-section .osrel="$work/os-release" --change-section-vma .osrel=0x20000 \
+        --add-section .cmdline="$work/cmdline" --change-section-vma .cmdline=0x30000 \
+        --add-section .linux="$vmlinuz" --change-section-vma .linux=0x2000000 \
+        --add-section .initrd="$work/initramfs" --change-section-vma .initrd=0x3000000 \
+        "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$work/twobox.efi" ||
+        die "objcopy cannot make the unified kernel image"
+}
+
+make_esp() {
+    rm -f "$work/esp"
+    truncate -s "${esp_size}M" "$work/esp"
+    mkfs.vfat -F 32 -n TWOBOX-ESP "$work/esp" >/dev/null
+    printf 'timeout 0\neditor no\n' >"$work/loader.conf"
+    mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/Linux ::/loader
+    mcopy -i "$work/esp" "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/systemd-bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
+    mcopy -i "$work/esp" "$work/loader.conf" ::/loader/loader.conf
+    mcopy -i "$work/esp" "$work/twobox.efi" ::/EFI/Linux/twobox-1.efi
+}
+
+# make_state FILE NODE: NODE is a, b or nothing. Owners are set by debugfs, because whoever runs this may not be root.
+make_state() {
+    rm -f "$1"
+    truncate -s "${state_size}M" "$1"
+    mkfs.ext4 -q -L twobox-state -E root_owner=0:0 -m 0 "$1"
+    [ -n "$2" ] || return 0
+    echo "$2" >"$work/node-name"
+    {
+        for file in node-name site.toml pair.key; do
+            printf 'write %s %s\nsif %s uid 0\nsif %s gid 0\n' "$work/$file" "$file" "$file" "$file"
+        done
+        printf 'sif site.toml mode 0100644\nsif node-name mode 0100644\nsif pair.key mode 0100600\n'
+    } >"$work/debugfs"
+    debugfs -w -f "$work/debugfs" "$1" >"$work/debugfs.log" 2>&1
+    debugfs -R 'stat pair.key' "$1" 2>/dev/null | grep -q 'Mode: *0600' || {
+        cat "$work/debugfs.log" >&2
+        die "the state partition could not be filled"
+    }
+}
+
+make_data() {
+    rm -f "$work/data"
+    truncate -s "${data_size}M" "$work/data"
+    if [ -n "${data:-}" ]; then
+        mkfs.ext4 -q -L twobox-data -E root_owner=0:0 -m 1 -d "$data" "$work/data"
+    else
+        mkfs.ext4 -q -L twobox-data -E root_owner=0:0 -m 1 "$work/data"
+    fi
+}
+
+# make_disk FILE STATE
+make_disk() {
+    rm -f "$1"
+    truncate -s "$((2 + esp_size + state_size + data_size))M" "$1"
+    sfdisk --quiet "$1" <<TABLE
+label: gpt
+start=1MiB, size=${esp_size}MiB, type=uefi, name=twobox-esp
+size=${state_size}MiB, type=linux, name=twobox-state
+size=${data_size}MiB, type=linux, name=twobox-data
+TABLE
+    at=1
+    for part in "$work/esp:$esp_size" "$2:$state_size" "$work/data:$data_size"; do
+        dd if="${part%:*}" of="$1" bs=1M seek="$at" conv=notrunc,sparse status=none
+        at=$((at + ${part##*:}))
+    done
+}
+
+# Everything that can be wrong is looked at here, before the first file is made.
+prepare() {
+    need sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools mkfs.ext4:e2fsprogs debugfs:e2fsprogs objcopy:binutils zstd:zstd \
+        sha256sum:coreutils
+    [ -n "${board:-}" ] || die "--board is missing; there is: $(cd "$here/board" && echo */ | tr -d /)"
+    case $board in
+        */*) ;;
+        *) board=$here/board/$board ;;
+    esac
+    [ -f "$board/board.toml" ] || die "$board: no board.toml; there is: $(cd "$here/board" && echo */ | tr -d /)"
+    case $data_size in
+        '' | *[!0-9]*) die "--data-size $data_size: a number of MiB, please" ;;
+    esac
+    [ "$data_size" -ge 8 ] || die "--data-size $data_size: at least 8"
+    [ -z "${data:-}" ] || [ -d "$data" ] || die "$data: no folder"
+    [ -d "$(dirname "$output")" ] || die "$(dirname "$output"): no folder"
+    room=$(df --output=avail -m "$(dirname "$output")" | tail -n 1)
+    wanted=$((3 * (data_size + esp_size + state_size)))
+    [ "$room" -ge "$wanted" ] || die "$(dirname "$output") has $room MiB free; $wanted are needed"
+    find_kernel
+    fetch_package systemd-boot-efi
+    find_program
+    work=$(mktemp -d "${TMPDIR:-/tmp}/twobox-flash.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
+}
+
+build() {
+    "$packer" --board "$board" --program "$program" --modules "$modules" --output "$work" >"$work/list" ||
+        die "the initramfs cannot be packed"
+    cat "$work/list"
+    make_unified_kernel
+    make_esp
+    make_data
+}
+
+command_image() {
+    output=${output:-$here/twobox.img}
+    prepare
+    build
+    make_state "$work/state" ""
+    make_disk "$work/disk" "$work/state"
+    mv "$work/disk" "$output"
+    echo "$output: give it site, key and node with: ./flash.sh pair"
+}
+
+command_pair() {
+    [ -n "${site:-}" ] || die "--site is missing"
+    [ -r "$site" ] || die "$site: cannot be read"
+    output=${output:-$here/out}
+    if [ -e "$output/a.img" ] || [ -e "$output/b.img" ]; then
+        die "$output holds the disks of a pair, with its key; give another --output, or remove them"
+    fi
+    prepare
+    cp "$site" "$work/site.toml"
+    (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$work/pair.key" && echo >>"$work/pair.key")
+    [ "$(stat -c %s "$work/pair.key")" = 65 ] || die "no key could be made"
+    # The key's place on the box does not exist here: check a copy of the site that names the new one.
+    sed "s|^\( *key-file *= *\).*|\1\"$work/pair.key\"|" "$site" >"$work/site-checked.toml"
+    "$program" check --board "$board/board.toml" --site "$work/site-checked.toml" >"$work/check" 2>&1 ||
+        die "$(sed "s|$work/site-checked.toml|$site|" "$work/check")"
+    build
+    mkdir -p "$output"
+    for node in a b; do
+        make_state "$work/state-$node" "$node"
+        make_disk "$work/disk" "$work/state-$node"
+        (umask 077 && cp --sparse=always "$work/disk" "$output/$node.img")
+        echo "$output/$node.img"
+    done
+    cp "$work/initramfs" "$work/command-line" "$output/"
+    cp "$work/twobox.efi" "$output/update.efi"
+}
+
+# Refuses what must not be overwritten: no disk, mounted, in use as swap or by a volume manager, or smaller than the image.
+look_at_device() {
+    [ -e "$device" ] || die "$device: no such device"
+    [ -f "$image" ] || die "$image: no such file"
+    if [ -f "$device" ]; then
+        size=$(stat -c %s "$device")
+        echo "$device: a file of $size bytes"
+    elif [ -b "$device" ]; then
+        need lsblk:util-linux blockdev:util-linux
+        [ "$(lsblk -dno TYPE "$device")" = disk ] || die "$device: not a whole disk"
+        used=$(lsblk -nro NAME,MOUNTPOINTS "$device" | awk 'NF > 1')
+        [ -z "$used" ] || die "$device is in use: $used"
+        held=$(lsblk -nro NAME,TYPE "$device" | awk '$2 != "disk" && $2 != "part"')
+        [ -z "$held" ] || die "$device is part of: $held"
+        size=$(blockdev --getsize64 "$device")
+        lsblk -o NAME,SIZE,MODEL,SERIAL,FSTYPE,LABEL,PARTLABEL "$device"
+    else
+        die "$device: neither a disk nor a file"
+    fi
+    length=$(stat -c %s "$image")
+    [ "$size" -ge "$length" ] || die "$device has $size bytes and $image $length"
+}
+
+compare() {
+    echo "reading back"
+    if [ -b "$device" ]; then
+        blockdev --flushbufs "$device"
+    fi
+    cmp --bytes="$length" "$image" "$device" || die "$device does not hold $image"
+    echo "$device holds $image"
+}
+
+command_write() {
+    [ $# = 2 ] || usage
+    image=$1 device=$2
+    look_at_device
+    printf 'All that is on it will be lost. Type %s to go on: ' "$device"
+    read -r answer || answer=
+    [ "$answer" = "$device" ] || die "nothing was written"
+    dd if="$image" of="$device" bs=4M conv=notrunc,fsync status=progress
+    if [ -b "$device" ]; then
+        # The second copy of the partition table belongs to the end of the disk.
+        [ "$size" -eq "$length" ] || echo "the disk is larger than the image; the rest stays unused"
+    fi
+    compare
+}
+
+command_verify() {
+    [ $# = 2 ] || usage
+    image=$1 device=$2
+    look_at_device
+    compare
+}
+
+command_demo() {
+    [ -e /etc/debian_version ] || die "the demo installs Debian packages; on other systems install what tests/run names"
+    "$here/tests/run" --install
+    cd "$here"
+    cargo build --quiet --release --target "$target" --bins
+    exec cargo test --quiet --test appliance -- demo
+}
+
+[ $# -gt 0 ] || usage
+command=$1
+shift
+kernel='' program='' board='' site='' output='' data='' data_size=256
+case $command in
+    image | pair | kernel)
+        while [ $# -gt 0 ]; do
+            [ $# -gt 1 ] || usage
+            case $1 in
+                --kernel) kernel=$2 ;;
+                --program) program=$2 ;;
+                --board) board=$2 ;;
+                --site) site=$2 ;;
+                --output) output=$2 ;;
+                --data) data=$2 ;;
+                --data-size) data_size=$2 ;;
+                *) usage ;;
+            esac
+            shift 2
+        done
+        ;;
+esac
+case $command in
+    kernel)
+        find_kernel
+        echo "$kernel"
+        ;;
+    image) command_image ;;
+    pair) command_pair ;;
+    write) command_write "$@" ;;
+    verify) command_verify "$@" ;;
+    demo) command_demo ;;
+    *) usage ;;
+esac
