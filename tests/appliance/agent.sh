@@ -1,0 +1,11 @@
+#!/data/bin/busybox sh
+# The rig's hand inside a box: a shell on the third serial port. Each line is a command; its end is told.
+exec </dev/ttyS2 >/dev/ttyS2 2>&1
+export PATH=/data/bin
+alias bb=/data/bin/busybox
+bb stty raw -echo
+echo agent ready
+while read -r line; do
+    eval "$line"
+    echo "done $?"
+done

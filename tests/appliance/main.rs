@@ -1,0 +1,77 @@
+//! The appliance under test: two boxes under QEMU, every cable in one hand, judged from outside.
+//!
+//! ```text
+//! cargo test --test appliance                    the short set (TWOBOX_FULL=1: all)
+//! cargo test --test appliance -- NAME...         those whose names contain a word
+//! cargo test --test appliance -- --list
+//! cargo test --test appliance -- demo           the demonstration of flash.sh: faults one after the other, told as they happen
+//! ```
+//!
+//! All scenarios of a board run one after the other on one pair, which each of them leaves healthy: a boot under
+//! emulation takes longer than most faults. After a failure the next one gets new boxes.
+
+mod rig;
+mod scenario;
+
+use std::process::ExitCode;
+
+use rig::{Rig, images, root};
+use scenario::{SCENARIOS, Scenario};
+
+/// What the demonstration shows.
+const DEMO: &[&str] = &["pair", "switchover", "power_cut/active", "panic", "hang", "cut/active_alone"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    let demo = words == ["demo"];
+    let full = std::env::var_os("TWOBOX_FULL").is_some();
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| match words.as_slice() {
+            [] => full || scenario.short,
+            ["demo"] => DEMO.contains(&scenario.name),
+            words => words.iter().any(|word| scenario.name == *word || scenario.name.starts_with(&format!("{word}/"))),
+        })
+        .collect();
+    if arguments.iter().any(|word| word == "--list") {
+        SCENARIOS.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    let failed = run(&chosen, demo || arguments.iter().any(|word| word == "--print"));
+    println!("\nappliance: {} passed, {} failed {}", chosen.len() - failed.len(), failed.len(), failed.join(" "));
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the scenarios in their order; returns the names of those that failed.
+fn run(chosen: &[&Scenario], print: bool) -> Vec<&'static str> {
+    let mut failed = Vec::new();
+    let mut pair: Option<Rig> = None;
+    let mut board = "";
+    for scenario in chosen {
+        if scenario.board != board {
+            board = scenario.board;
+            pair = None;
+        }
+        let rig = pair.get_or_insert_with(|| {
+            let images = images::make(root(), scenario.board, &root().join("tests/appliance/site.toml"));
+            Rig::new(scenario.board, &images, print)
+        });
+        let mark = rig.timeline.mark();
+        let start = rig.timeline.now();
+        let result = (scenario.run)(rig);
+        let took = (rig.timeline.now() - start).as_secs_f64();
+        match result {
+            Ok(figures) => println!("ok      {:<28} {took:6.1} s  {figures}", scenario.name),
+            Err(why) => {
+                println!("FAILED  {:<28} {took:6.1} s  {why}", scenario.name);
+                if !print {
+                    println!("{}", rig.timeline.text(mark));
+                }
+                failed.push(scenario.name);
+                pair = None;
+            }
+        }
+    }
+    failed
+}

@@ -1,0 +1,124 @@
+//! What the boxes boot: made by flash.sh once, and again when something it is made of has changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A pair's disks and what a machine needs that loads the kernel itself.
+pub struct Images {
+    /// Disks of a and b, never booted: each rig works on copies.
+    pub disks: [PathBuf; 2],
+    /// Uncompressed kernel.
+    pub vmlinux: PathBuf,
+    /// The image with /init.
+    pub initramfs: PathBuf,
+    /// The board's kernel command line.
+    pub command_line: String,
+}
+
+/// The program whose box is tested, and the packer, from TWOBOX_PROGRAM and TWOBOX_PACKER or from the usual place.
+fn programs(root: &Path) -> [(&'static str, PathBuf); 2] {
+    let built = root.join("target/x86_64-unknown-linux-musl/release");
+    [("TWOBOX_PROGRAM", "twobox"), ("TWOBOX_PACKER", "pack-initramfs")]
+        .map(|(variable, name)| (variable, std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from)))
+}
+
+/// Makes the images of `board`, or takes those that are there and still right.
+#[allow(clippy::disallowed_methods)] // runs flash.sh
+pub fn make(root: &Path, board: &str, site: &Path) -> Images {
+    let cache = root.join("target/appliance");
+    let output = cache.join(format!("pair-{board}"));
+    let [(_, program), (variable, packer)] = programs(root);
+    assert!(
+        program.exists() && packer.exists(),
+        "{} is missing: cargo build --release --target x86_64-unknown-linux-musl --bins",
+        program.display()
+    );
+    let data = furnish_data(root, &cache);
+    let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh"), data.join("bin/busybox")];
+    let inputs = inputs.into_iter().chain([root.join("board").join(board).join("board.toml")]);
+    let newest = inputs.map(|path| fs::metadata(&path).and_then(|m| m.modified()).expect("an input")).max().unwrap();
+    let is_fresh = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|made| made > newest);
+    if !is_fresh(&output.join("b.img")) {
+        let _ = fs::remove_dir_all(&output);
+        let made = Command::new(root.join("flash.sh"))
+            .args(["pair", "--board", board, "--data-size", "64", "--site"])
+            .arg(site)
+            .arg("--program")
+            .arg(&program)
+            .arg("--output")
+            .arg(&output)
+            .arg("--data")
+            .arg(&data)
+            .env(variable, &packer)
+            .output()
+            .expect("flash.sh runs");
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "flash.sh pair: {said}{}", String::from_utf8_lossy(&made.stdout));
+    }
+    let kernel = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
+    let kernel = PathBuf::from(String::from_utf8_lossy(&kernel.stdout).trim());
+    Images {
+        disks: ["a.img", "b.img"].map(|name| output.join(name)),
+        vmlinux: unpack_kernel(&kernel, &cache),
+        initramfs: output.join("initramfs"),
+        command_line: fs::read_to_string(output.join("command-line")).expect("the command line").trim().to_owned(),
+    }
+}
+
+/// The data partition of the tests: Debian's static busybox, as shell of the rig and as the service's program.
+#[allow(clippy::disallowed_methods)] // fetches a package
+fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
+    let data = cache.join("data");
+    let busybox = data.join("bin/busybox");
+    if !busybox.exists() {
+        let package = cache.join("busybox-static");
+        fs::create_dir_all(&package).expect("a folder");
+        let fetch = "apt-get download -qq busybox-static && dpkg -x ./*.deb .";
+        let fetched = Command::new("sh").args(["-c", fetch]).current_dir(&package).output().expect("a shell");
+        assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+        fs::create_dir_all(data.join("bin")).expect("a folder");
+        fs::create_dir_all(data.join("www")).expect("a folder");
+        fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
+    }
+    fs::write(data.join("bin/spin"), super::spinner::program()).expect("the spinner");
+    fs::copy(root.join("tests/appliance/agent.sh"), data.join("bin/agent.sh")).expect("the agent");
+    fs::write(data.join("www/index.html"), "served by twobox\n").expect("a page");
+    for program in ["spin", "agent.sh"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(data.join("bin").join(program), mode).expect("a mode");
+    }
+    data
+}
+
+/// The uncompressed kernel out of Debian's compressed one: QEMU boots it by PVH in half the time. The setup header tells
+/// where the payload lies (kernel Documentation/arch/x86/boot.rst, `payload_offset` and `payload_length`).
+#[allow(clippy::disallowed_methods)] // runs xz
+fn unpack_kernel(kernel: &Path, cache: &Path) -> PathBuf {
+    let boot = fs::read_dir(kernel.join("boot")).expect("the kernel's folder");
+    let packed = boot.flatten().map(|e| e.path()).find(|p| p.to_string_lossy().contains("vmlinuz-")).expect("a kernel");
+    let unpacked = cache.join(packed.file_name().unwrap().to_string_lossy().replace("vmlinuz", "vmlinux"));
+    if unpacked.exists() {
+        return unpacked;
+    }
+    let image = fs::read(&packed).expect("the kernel");
+    let number = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize;
+    let start = (usize::from(image[0x1f1]) + 1) * 512 + number(0x248);
+    let payload = &image[start..start + number(0x24c)];
+    let unpacker = match payload {
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz -dc --single-stream",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd -dc",
+        [0x1f, 0x8b, ..] => "gzip -dc",
+        _ => panic!("{}: packed in a way that is not known here", packed.display()),
+    };
+    // The last four bytes are the unpacked size, which is no part of the stream.
+    let raw = cache.join("payload");
+    fs::write(&raw, &payload[..payload.len() - 4]).expect("the payload");
+    let script = format!("{unpacker} <'{}' >'{}.new'", raw.display(), unpacked.display());
+    let done = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+    fs::rename(format!("{}.new", unpacked.display()), &unpacked).expect("the kernel");
+    fs::remove_file(raw).expect("the payload");
+    unpacked
+}

@@ -1,0 +1,205 @@
+//! One box: a QEMU process, its monitor (QMP), its ports and its disk.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::serial::{self, Port};
+use super::timeline::Timeline;
+
+/// What a machine is made of, besides its name and its cables.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// QEMU's options of the machine and how it boots.
+    pub options: Vec<String>,
+    /// QEMU's name for a network card of this board.
+    pub card: &'static str,
+    /// QEMU's name for the disk of this board.
+    pub disk: &'static str,
+    /// PCI slots of LAN and crossover.
+    pub slots: [u8; 2],
+    /// The kernel's command line, where QEMU loads the kernel itself.
+    pub command_line: Option<String>,
+    /// Folder of the UEFI firmware, where the box boots from its disk.
+    pub firmware: Option<&'static str>,
+    /// Time from power on to /init, at most.
+    pub kernel_time: Duration,
+}
+
+/// One box.
+pub struct Machine {
+    /// `a` or `b`.
+    pub name: &'static str,
+    model: Model,
+    directory: PathBuf,
+    /// Its disk.
+    pub disk: PathBuf,
+    timeline: Timeline,
+    process: Option<Child>,
+    monitor: Option<UnixStream>,
+    /// The console port.
+    pub console: Port,
+    /// A shell inside the box, for tests.
+    pub agent: Port,
+    sequence: u32,
+    answers: Arc<Mutex<Vec<serde_json::Value>>>,
+}
+
+/// The hardware address of a box's card: `lan` is 0, crossover 1.
+pub fn mac(node: usize, card: u8) -> [u8; 6] {
+    [0x52, 0x54, 0, 0, u8::try_from(node).unwrap() + 1, card + 1]
+}
+
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
+}
+
+/// The cables of a box.
+pub struct Cables {
+    /// `-netdev` options of LAN and crossover.
+    pub netdevs: [String; 2],
+    /// Where the null modem is.
+    pub null_modem: PathBuf,
+}
+
+impl Machine {
+    /// A box that is switched off.
+    pub fn new(index: usize, model: Model, directory: &Path, disk: PathBuf, timeline: &Timeline) -> Machine {
+        let name = ["a", "b"][index];
+        let port = |kind: &str, who: &str| {
+            Port::start(directory.join(format!("{kind}-{name}")), who.to_owned(), timeline.clone()).expect("a socket")
+        };
+        Machine {
+            name,
+            model,
+            directory: directory.to_owned(),
+            disk,
+            timeline: timeline.clone(),
+            process: None,
+            monitor: None,
+            console: port("console", name),
+            agent: port("agent", &format!("{name}$")),
+            sequence: 0,
+            answers: Arc::default(),
+        }
+    }
+
+    /// Switches the box on.
+    #[allow(clippy::disallowed_methods)] // starts QEMU
+    pub fn power_on(&mut self, index: usize, cables: &Cables, accelerator: &str) {
+        assert!(self.process.is_none(), "{} is on", self.name);
+        let monitor = self.directory.join(format!("monitor-{}", self.name));
+        let _ = fs::remove_file(&monitor);
+        let listener = UnixListener::bind(&monitor).expect("a socket");
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-accel", accelerator]);
+        command.args(&self.model.options);
+        command.args(["-name", self.name, "-uuid", &format!("00000000-0000-0000-0000-00000000000{}", index + 1)]);
+        command.args(["-chardev", &format!("socket,id=monitor,path={}", monitor.display())]);
+        command.args(["-mon", "chardev=monitor,mode=control"]);
+        if let Some(line) = &self.model.command_line {
+            command.args(["-append", &format!("{line} twobox.node={}", self.name)]);
+        }
+        if let Some(firmware) = self.model.firmware {
+            // The firmware's variables belong to the box, and outlive a power cut.
+            let variables = self.directory.join(format!("{}.vars", self.name));
+            if !variables.exists() {
+                fs::copy(format!("{firmware}/OVMF_VARS_4M.fd"), &variables).expect("OVMF is installed");
+            }
+            let code = format!("if=pflash,format=raw,unit=0,readonly=on,file={firmware}/OVMF_CODE_4M.fd");
+            let variables = format!("if=pflash,format=raw,unit=1,file={}", variables.display());
+            command.args(["-drive", &code, "-drive", &variables]);
+        }
+        let ports = [("console", &self.console.path), ("null-modem", &cables.null_modem), ("agent", &self.agent.path)];
+        for (id, path) in ports {
+            command.args(["-chardev", &serial::chardev(id, path), "-serial", &format!("chardev:{id}")]);
+        }
+        for (card, (netdev, slot)) in (0..).zip(cables.netdevs.iter().zip(self.model.slots)) {
+            command.args(["-netdev", netdev]);
+            let device = format!(
+                "{},id=card{card},netdev=net{card},mac={},addr={slot},romfile=",
+                self.model.card,
+                text(mac(index, card))
+            );
+            command.args(["-device", &device]);
+        }
+        // `writeback` is the host's cache: a power cut of the box loses nothing that reached QEMU.
+        let drive = format!("file={},format=raw,if=none,id=disk,cache=writeback", self.disk.display());
+        command.args(["-drive", &drive, "-device", self.model.disk, "-device", "i6300esb"]);
+        let errors = File::create(self.directory.join(format!("qemu-{}.log", self.name))).expect("a log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        self.process = Some(command.spawn().expect("qemu-system-x86_64 starts"));
+        self.timeline.add(self.name, "power on");
+        let (stream, _) = listener.accept().expect("QEMU's monitor");
+        self.watch(stream.try_clone().expect("a descriptor"));
+        self.monitor = Some(stream);
+        self.order("qmp_capabilities", &serde_json::json!({}));
+    }
+
+    /// Reads answers and events of the monitor until QEMU ends.
+    #[allow(clippy::disallowed_methods)] // the rig's own thread
+    fn watch(&self, stream: UnixStream) {
+        let (timeline, name, answers) = (self.timeline.clone(), self.name, self.answers.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+                match message["event"].as_str() {
+                    Some("RESET") => timeline.add(name, format!("RESET by {}", message["data"]["reason"])),
+                    Some(event @ ("WATCHDOG" | "SHUTDOWN" | "GUEST_PANICKED")) => timeline.add(name, event),
+                    Some(_) => {}
+                    None => answers.lock().unwrap().push(message),
+                }
+            }
+        });
+    }
+
+    /// Gives the monitor an order and does not wait for its answer.
+    pub fn order(&mut self, execute: &str, arguments: &serde_json::Value) {
+        self.sequence += 1;
+        let order = serde_json::json!({ "execute": execute, "arguments": arguments, "id": self.sequence });
+        if let Some(monitor) = self.monitor.as_mut() {
+            match writeln!(monitor, "{order}") {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{}'s monitor: {error}", self.name),
+                _ => {}
+            }
+        }
+    }
+
+    /// Pulls the plug: nothing is written any more, nothing is said.
+    pub fn power_cut(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+            self.monitor = None;
+            self.timeline.add(self.name, "POWER CUT");
+        }
+    }
+
+    /// Whether it is switched on.
+    pub fn is_on(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Carrier of a card: `lan` is 0, crossover 1.
+    pub fn set_carrier(&mut self, card: u8, up: bool) {
+        self.order("set_link", &serde_json::json!({ "name": format!("card{card}"), "up": up }));
+    }
+
+    /// What the box needs from power on to /init at most.
+    pub fn kernel_time(&self) -> Duration {
+        self.model.kernel_time
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}

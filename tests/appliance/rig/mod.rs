@@ -1,0 +1,266 @@
+//! The rig: one process that owns both boxes and every cable, and judges from outside.
+
+pub mod hub;
+pub mod images;
+pub mod machine;
+pub mod serial;
+mod spinner;
+pub mod station;
+pub mod timeline;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hub::{Fault, Hub};
+use images::Images;
+use machine::{Cables, Machine, Model};
+use serial::NullModem;
+use station::{Client, Judge, Reign, Seen, Witness};
+use timeline::Timeline;
+
+/// The service address of the tests' site file.
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Its witness.
+pub const WITNESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// A cable between the boxes, or between a box and the LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cable {
+    /// One box's cable to the LAN.
+    Lan(usize),
+    /// The Ethernet cable between the boxes.
+    Crossover,
+    /// The serial one.
+    NullModem,
+}
+
+/// Both boxes and all around them.
+pub struct Rig {
+    /// Everything seen.
+    pub timeline: Timeline,
+    /// The boxes.
+    pub machines: [Machine; 2],
+    lan: Hub,
+    crossover: Hub,
+    null_modem: NullModem,
+    witness_is_dead: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    reigns: Arc<Mutex<Vec<Reign>>>,
+    accelerator: String,
+    directory: PathBuf,
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The machine of a board.
+pub fn model(board: &'static str, images: &Images) -> Model {
+    let path = |path: &Path| path.display().to_string();
+    match board {
+        "qemu-pc" => Model {
+            options: ["-M", "pc", "-m", "192", "-kernel", &path(&images.vmlinux), "-initrd", &path(&images.initramfs)]
+                .map(str::to_owned)
+                .to_vec(),
+            card: "virtio-net-pci",
+            disk: "virtio-blk-pci,drive=disk",
+            slots: [4, 5],
+            command_line: Some(images.command_line.clone()),
+            firmware: None,
+            kernel_time: Duration::from_secs(60),
+        },
+        "qemu-q35-uefi" => Model {
+            options: [
+                "-M",
+                "q35",
+                "-drive",
+                "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            card: "e1000e",
+            disk: "ide-hd,bus=ide.0,drive=disk",
+            slots: [4, 5],
+            command_line: None,
+            firmware: Some("/usr/share/OVMF"),
+            kernel_time: Duration::from_secs(180),
+        },
+        _ => panic!("no machine for the board {board}"),
+    }
+}
+
+impl Rig {
+    /// Lays all cables; both boxes are off. The machines get copies of the images' disks.
+    pub fn new(board: &'static str, images: &Images, print: bool) -> Rig {
+        let timeline = Timeline::start(print);
+        let directory = std::env::temp_dir().join(format!("twobox-rig-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).expect("a folder for the rig");
+        let (seen, reigns) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(Vec::new())));
+        let witness_is_dead = Arc::new(AtomicBool::new(false));
+        let boxes = [machine::mac(0, 0), machine::mac(1, 0)];
+        let lan = Hub::start(
+            &directory,
+            "lan",
+            vec![
+                Box::new(Judge::new(SERVICE, timeline.clone(), reigns.clone())),
+                Box::new(Witness::new(WITNESS, witness_is_dead.clone())),
+                Box::new(Client::new(SERVICE, boxes, timeline.clone(), seen.clone())),
+            ],
+        )
+        .expect("the LAN");
+        let crossover = Hub::start(&directory, "crossover", Vec::new()).expect("the crossover");
+        let null_modem = NullModem::start(&directory, timeline.clone()).expect("the null modem");
+        let machines = [0, 1].map(|index| {
+            let disk = directory.join(format!("{}.img", ["a", "b"][index]));
+            copy_sparse(&images.disks[index], &disk);
+            Machine::new(index, model(board, images), &directory, disk, &timeline)
+        });
+        let accelerator = accelerator(&timeline);
+        Rig { timeline, machines, lan, crossover, null_modem, witness_is_dead, seen, reigns, accelerator, directory }
+    }
+
+    /// Switches a box on.
+    pub fn power_on(&mut self, index: usize) {
+        self.lan.forget_box(index);
+        self.crossover.forget_box(index);
+        let cables = Cables {
+            netdevs: [self.lan.netdev("net0", index), self.crossover.netdev("net1", index)],
+            null_modem: self.null_modem.paths[index].clone(),
+        };
+        self.machines[index].power_on(index, &cables, &self.accelerator);
+    }
+
+    /// Pulls a cable, or plugs it in again; the carrier goes with it.
+    pub fn set_cut(&mut self, cable: Cable, cut: bool) {
+        self.timeline.add("rig", format!("{} {cable:?}", if cut { "cuts" } else { "mends" }));
+        let fault = Fault { cut_from: cut, cut_to: cut, ..Fault::default() };
+        match cable {
+            Cable::Lan(index) => {
+                self.lan.set(index, fault);
+                self.machines[index].set_carrier(0, !cut);
+            }
+            Cable::Crossover => {
+                for index in [0, 1] {
+                    self.crossover.set(index, fault);
+                    self.machines[index].set_carrier(1, !cut);
+                }
+            }
+            Cable::NullModem => self.null_modem.set_cut(cut),
+        }
+    }
+
+    /// Makes the LAN port of a box lossy or slow.
+    pub fn disturb_lan(&mut self, index: usize, fault: Fault) {
+        self.timeline.add("rig", format!("LAN of {} is now {fault:?}", ["a", "b"][index]));
+        self.lan.set(index, fault);
+    }
+
+    /// Switches the witness off or on.
+    pub fn set_witness(&self, alive: bool) {
+        self.timeline.add("rig", format!("the witness is {}", if alive { "on" } else { "off" }));
+        self.witness_is_dead.store(!alive, Ordering::Relaxed);
+    }
+
+    /// What the client has seen so far.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Who has sent as holder of the service address so far.
+    pub fn reigns(&self) -> Vec<Reign> {
+        self.reigns.lock().unwrap().clone()
+    }
+
+    /// Waits until the client is answered by one of `boxes`, freshly; returns which one.
+    #[allow(clippy::disallowed_methods)] // the rig measures real machines
+    pub fn wait_served(&self, boxes: &[usize], limit: Duration) -> Option<usize> {
+        const FRESH: Duration = Duration::from_millis(200);
+        let start = self.timeline.now();
+        loop {
+            let (seen, now) = (self.seen(), self.timeline.now());
+            let served = seen.served_by.filter(|index| boxes.contains(index));
+            if served.is_some() && seen.last >= start && now.saturating_sub(seen.last) < FRESH {
+                return served;
+            }
+            if now - start > limit {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Lets time pass.
+    #[allow(clippy::disallowed_methods)] // the rig measures real machines
+    pub fn pass(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// The status of a box, asked inside it; `None` when it does not answer in time.
+    pub fn status(&self, index: usize, limit: Duration) -> Option<serde_json::Value> {
+        let machine = &self.machines[index];
+        let mark = self.timeline.mark();
+        machine.agent.send("/init status --json");
+        let who = format!("{}$", machine.name);
+        let event = self.timeline.wait(mark, limit, |event| event.who == who && event.text.starts_with('{'))?;
+        serde_json::from_str(&event.text).ok()
+    }
+
+    /// Waits until a box has this role.
+    pub fn wait_role(&self, index: usize, role: &str, limit: Duration) -> bool {
+        let until = self.timeline.now() + limit;
+        while self.timeline.now() < until {
+            let status = self.status(index, Duration::from_secs(3));
+            if status.is_some_and(|status| status["role"] == role) {
+                return true;
+            }
+            self.pass(Duration::from_millis(300));
+        }
+        false
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for machine in &mut self.machines {
+            machine.power_cut();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // runs cp
+fn copy_sparse(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("--sparse=always").args([from, to]).status().expect("cp");
+    assert!(done.success(), "cp {} {}", from.display(), to.display());
+}
+
+/// KVM where it can be seen to work within two seconds, else emulation.
+#[allow(clippy::disallowed_methods)] // runs QEMU
+fn accelerator(timeline: &Timeline) -> String {
+    // A boot sector that tells QEMU to end: mov dx, 0xf4; mov al, 0; out dx, al; hlt.
+    const SECTOR: &[u8] = &[0xba, 0xf4, 0x00, 0xb0, 0x00, 0xee, 0xf4];
+    let mut sector = SECTOR.to_vec();
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    let path = std::env::temp_dir().join(format!("twobox-kvm-{}", std::process::id()));
+    std::fs::write(&path, sector).expect("a boot sector");
+    let tried = Command::new("timeout")
+        .args(["2", "qemu-system-x86_64", "-accel", "kvm", "-nodefaults", "-display", "none", "-m", "16"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-drive"])
+        .arg(format!("file={},format=raw,if=ide", path.display()))
+        .output();
+    let _ = std::fs::remove_file(&path);
+    // isa-debug-exit ends QEMU with 2 * value + 1.
+    let works = tried.is_ok_and(|tried| tried.status.code() == Some(1) && tried.stderr.is_empty());
+    timeline.add(
+        "rig",
+        if works { "accelerator: KVM" } else { "accelerator: none (KVM does not run a guest here), emulating" },
+    );
+    if works { "kvm".into() } else { "tcg".into() }
+}

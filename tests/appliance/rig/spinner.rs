@@ -1,0 +1,28 @@
+//! A program that hangs a box of one CPU: it takes the highest real-time priority and never gives the CPU back. Written
+//! as machine code, because no compiler for the box's system is needed then.
+
+/// An ELF executable (elf(5)) of one segment: `sched_setscheduler(0, SCHED_FIFO, {99})` and a jump to itself.
+pub fn program() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    const CODE: &[u8] = &[
+        0xb8, 144, 0, 0, 0, // mov eax, SYS_sched_setscheduler
+        0x31, 0xff, // xor edi, edi: this process
+        0xbe, 1, 0, 0, 0, // mov esi, SCHED_FIFO
+        0x6a, 99, // push 99: struct sched_param
+        0x48, 0x89, 0xe2, // mov rdx, rsp
+        0x0f, 0x05, // syscall
+        0xeb, 0xfe, // jmp to itself
+    ];
+    let size = HEADERS + CODE.len() as u64;
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    elf.extend([2u16, 62].iter().flat_map(|n| n.to_le_bytes())); // ET_EXEC, x86-64
+    elf.extend(1u32.to_le_bytes());
+    elf.extend([BASE + HEADERS, 64, 0].iter().flat_map(|n| n.to_le_bytes())); // entry, program headers, sections
+    elf.extend(0u32.to_le_bytes());
+    elf.extend([64u16, 56, 1, 64, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
+    elf.extend([1u32, 5].iter().flat_map(|n| n.to_le_bytes())); // PT_LOAD, readable and executable
+    elf.extend([0, BASE, BASE, size, size, 4096].iter().flat_map(|n| n.to_le_bytes()));
+    elf.extend(CODE);
+    elf
+}

@@ -1,0 +1,311 @@
+//! The scenarios: what is done to the boxes, and what must be seen from outside.
+
+use std::time::Duration;
+
+use crate::rig::hub::Fault;
+use crate::rig::station::Reign;
+use crate::rig::{Cable, Rig};
+
+/// One scenario. It finds the pair as the one before left it and leaves it healthy.
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// The board it runs on.
+    pub board: &'static str,
+    /// Whether it belongs to the set that runs before every change.
+    pub short: bool,
+    /// Does it; returns figures for the log, or what went wrong.
+    pub run: fn(&mut Rig) -> Result<String, String>,
+}
+
+const fn short(name: &'static str, run: fn(&mut Rig) -> Result<String, String>) -> Scenario {
+    Scenario { name, board: "qemu-pc", short: true, run }
+}
+
+const fn full(name: &'static str, run: fn(&mut Rig) -> Result<String, String>) -> Scenario {
+    Scenario { name, board: "qemu-pc", short: false, run }
+}
+
+/// All of them, in the order in which they run.
+pub const SCENARIOS: &[Scenario] = &[
+    short("pair", pair),
+    short("switchover", switchover),
+    short("power_cut/active", power_cut_active),
+    short("panic", panic),
+    short("hang", hang),
+    short("cut/null_modem", |rig| nothing_moves(rig, &[Cable::NullModem])),
+    short("cut/crossover", |rig| nothing_moves(rig, &[Cable::Crossover])),
+    short("cut/active_alone", active_alone),
+    full("power_cut/standby", power_cut_standby),
+    full("cut/lan_of_active", lan_of_active),
+    full("cut/all", all_cut),
+    full("lossy/lan_of_active", lossy_lan),
+    full("cut/null_modem_and_crossover", |rig| nothing_moves(rig, &[Cable::NullModem, Cable::Crossover])),
+    full("witness/dead", witness_dead),
+    full("reboot/standby", reboot_standby),
+    full("alone", alone),
+    Scenario { name: "uefi/pair", board: "qemu-q35-uefi", short: false, run: pair },
+    Scenario { name: "uefi/power_cut", board: "qemu-q35-uefi", short: false, run: power_cut_active },
+];
+
+/// The rig's site: L = 2 s, h = 200 ms on the slowest link.
+const LEASE: Duration = Duration::from_secs(2);
+/// Added to every limit: two boxes share two CPUs with whatever else the machine does.
+const STALL: Duration = Duration::from_secs(3);
+/// Time that a takeover may take at most, whatever its way: the wait for the watchdog's bound, and more.
+const TAKEOVER: Duration = Duration::from_secs(40);
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// Both boxes on, one serves, the other stands by ready to take over. Returns the one that serves.
+fn healthy(rig: &mut Rig) -> Result<usize, String> {
+    for index in [0, 1] {
+        if !rig.machines[index].is_on() {
+            rig.power_on(index);
+        }
+    }
+    let limit = rig.machines[0].kernel_time() + TAKEOVER;
+    let active = rig.wait_served(&[0, 1], limit).ok_or("nobody serves")?;
+    if !rig.wait_role(active, "active", limit) {
+        return Err(format!("{} serves and does not say so", NAMES[active]));
+    }
+    if !rig.wait_role(1 - active, "standby", limit) {
+        return Err(format!("{} does not become standby", NAMES[1 - active]));
+    }
+    Ok(active)
+}
+
+/// From the outside: since `before`, the address went from its former holder to `to`, once, and nobody else sent.
+fn handed_over(rig: &Rig, before: &[Reign], to: usize) -> Result<(), String> {
+    let reigns = rig.reigns();
+    let after: Vec<usize> = reigns[before.len()..].iter().map(|reign| reign.port).collect();
+    if after == [to] { Ok(()) } else { Err(format!("the address went {after:?} instead of to {} alone", NAMES[to])) }
+}
+
+/// The longest silence that the client saw since `start`.
+fn outage(rig: &Rig, start: Duration) -> Duration {
+    let outages = rig.seen().outages;
+    outages.iter().filter(|(at, length)| *at + *length >= start).map(|(_, length)| *length).max().unwrap_or_default()
+}
+
+/// Both boxes reach /init without a fault, one serves, the client is answered.
+fn pair(rig: &mut Rig) -> Result<String, String> {
+    let mark = rig.timeline.mark();
+    let active = healthy(rig)?;
+    let mut figures = vec![format!("{} serves", NAMES[active])];
+    for name in NAMES {
+        let booted = |event: &crate::rig::timeline::Event| event.who == name && event.text.contains("booted in");
+        let event = rig.timeline.wait(mark, Duration::ZERO, booted).ok_or_else(|| format!("{name} says nothing"))?;
+        figures.push(format!("{name} {}", event.text.trim_start_matches("twobox ")));
+    }
+    let fault =
+        |event: &crate::rig::timeline::Event| NAMES.contains(&event.who.as_str()) && event.text.contains("FAILED");
+    match rig.timeline.wait(mark, Duration::ZERO, fault) {
+        Some(event) => Err(format!("{}: {}", event.who, event.text)),
+        None => Ok(figures.join(", ")),
+    }
+}
+
+/// A planned hand-over.
+fn switchover(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.timeline.add("rig", "orders a switchover");
+    rig.machines[active].agent.send("/init switchover");
+    rig.wait_served(&[1 - active], Duration::from_secs(15)).ok_or("the peer does not take over")?;
+    handed_over(rig, &before, 1 - active)?;
+    Ok(format!("outage {} ms", outage(rig, start).as_millis()))
+}
+
+fn power_cut_active(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let before = rig.reigns();
+    let start = rig.timeline.now();
+    rig.machines[active].power_cut();
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let took = outage(rig, start);
+    healthy(rig)?;
+    handed_over(rig, &before, 1 - active)?;
+    Ok(format!("outage {:.2} s; back as standby", took.as_secs_f64()))
+}
+
+fn power_cut_standby(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[1 - active].power_cut();
+    rig.pass(TAKEOVER / 2);
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// The kernel panics: the peer reads it on the null modem and does not wait for the belts.
+fn panic(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.timeline.add("rig", format!("orders a kernel panic on {}", NAMES[active]));
+    rig.machines[active].agent.send("echo c >/proc/sysrq-trigger");
+    let counts = |event: &crate::rig::timeline::Event| event.text.contains("Rebooting in");
+    let line = rig.timeline.wait(mark, Duration::from_secs(10), counts).ok_or("no panic text on the null modem")?;
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let took = outage(rig, start);
+    let first = rig.reigns().last().map_or(Duration::ZERO, |reign| reign.first);
+    let waited = first.saturating_sub(line.at);
+    healthy(rig)?;
+    handed_over(rig, &before, 1 - active)?;
+    if waited > LEASE + Duration::from_secs(1) + STALL {
+        return Err(format!("takeover {:.2} s after the line that counts", waited.as_secs_f64()));
+    }
+    let figures = (waited.as_secs_f64(), took.as_secs_f64());
+    Ok(format!("takeover {:.2} s after the text, outage {:.2} s; back as standby", figures.0, figures.1))
+}
+
+/// Nothing but interrupts runs any more: the belts silence the box, the watchdog resets it.
+fn hang(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.timeline.add("rig", format!("hangs {}", NAMES[active]));
+    rig.machines[active].agent.send("echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin");
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[active] && event.text == "WATCHDOG";
+    let reset = rig.timeline.wait(mark, Duration::from_secs(12), reset).ok_or("the watchdog does not fire")?;
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let took = outage(rig, start);
+    healthy(rig)?;
+    handed_over(rig, &before, 1 - active)?;
+    let status = rig.status(active, Duration::from_secs(5)).ok_or("the box that was reset does not answer")?;
+    let cause = &status["fence"]["watchdog"]["last_reset"];
+    if cause != "watchdog" {
+        return Err(format!("the box that was reset says that it was {cause}"));
+    }
+    let fired = (reset.at - start).as_secs_f64();
+    Ok(format!("watchdog after {fired:.2} s, outage {:.2} s; back as standby", took.as_secs_f64()))
+}
+
+/// Since `before` the address did not move, and no silence was longer than a stall.
+fn unmoved(rig: &Rig, before: &[Reign], start: Duration) -> Result<String, String> {
+    let reigns = rig.reigns();
+    if reigns.len() != before.len() {
+        return Err(format!("the address moved: {:?}", &reigns[before.len()..]));
+    }
+    let silence = outage(rig, start);
+    if silence > STALL { Err(format!("the client waited {silence:?}")) } else { Ok("nothing moved".into()) }
+}
+
+/// Cables whose loss must not move the service.
+fn nothing_moves(rig: &mut Rig, cables: &[Cable]) -> Result<String, String> {
+    healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    for cable in cables {
+        rig.set_cut(*cable, true);
+    }
+    rig.pass(LEASE * 4);
+    for cable in cables {
+        rig.set_cut(*cable, false);
+    }
+    rig.pass(LEASE * 2);
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// The active loses its LAN and is still heard: the pair moves the service by itself.
+fn lan_of_active(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.set_cut(Cable::Lan(active), true);
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let took = outage(rig, start);
+    rig.set_cut(Cable::Lan(active), false);
+    rig.pass(LEASE * 3);
+    handed_over(rig, &before, 1 - active)?;
+    // The box whose port was dead is held until it has been well for the hold-down.
+    healthy(rig)?;
+    Ok(format!("outage {:.2} s", took.as_secs_f64()))
+}
+
+/// The active is cut off from everything at once: it must be silent before the other one serves.
+fn active_alone(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    let cables = [Cable::NullModem, Cable::Crossover, Cable::Lan(active)];
+    for cable in cables {
+        rig.set_cut(cable, true);
+    }
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let took = outage(rig, start);
+    for cable in cables {
+        rig.set_cut(cable, false);
+    }
+    rig.pass(LEASE * 3);
+    handed_over(rig, &before, 1 - active)?;
+    healthy(rig)?;
+    handed_over(rig, &before, 1 - active)?;
+    Ok(format!("outage {:.2} s, and never two", took.as_secs_f64()))
+}
+
+/// Everything is cut: when it comes back, exactly one serves.
+fn all_cut(rig: &mut Rig) -> Result<String, String> {
+    healthy(rig)?;
+    let before = rig.reigns();
+    let cables = [Cable::NullModem, Cable::Crossover, Cable::Lan(0), Cable::Lan(1)];
+    for cable in cables {
+        rig.set_cut(cable, true);
+    }
+    rig.pass(TAKEOVER);
+    let dark = rig.reigns();
+    for cable in cables {
+        rig.set_cut(cable, false);
+    }
+    let active = healthy(rig)?;
+    let reigns = rig.reigns();
+    let after: Vec<usize> = reigns[dark.len()..].iter().map(|reign| reign.port).collect();
+    if after.len() > 1 || after.first().is_some_and(|first| *first != active) {
+        return Err(format!("after the cut the address went {after:?}, since {:?}", before.last()));
+    }
+    Ok(format!("{} serves afterwards", NAMES[active]))
+}
+
+fn witness_dead(rig: &mut Rig) -> Result<String, String> {
+    healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.set_witness(false);
+    rig.pass(TAKEOVER / 2);
+    rig.set_witness(true);
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+fn reboot_standby(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.machines[1 - active].agent.send("/init reboot");
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[1 - active] && event.text.contains("RESET");
+    rig.timeline.wait(mark, Duration::from_secs(20), reset).ok_or("the box does not reboot")?;
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// Both lose power; only the former active comes back. It serves after its waiting time, alone.
+fn alone(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    rig.machines[0].power_cut();
+    rig.machines[1].power_cut();
+    let start = rig.timeline.now();
+    rig.power_on(active);
+    let limit = rig.machines[active].kernel_time() + TAKEOVER * 2;
+    rig.wait_served(&[active], limit).ok_or("the box that is alone does not serve")?;
+    let took = (rig.timeline.now() - start).as_secs_f64();
+    healthy(rig)?;
+    Ok(format!("serves {took:.1} s after power on"))
+}
+
+/// A bad cable on the LAN: a third of the frames is lost. The crossover carries the leases, so nothing moves.
+fn lossy_lan(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let before = rig.reigns();
+    rig.disturb_lan(active, Fault { loss: 30, ..Fault::default() });
+    rig.pass(LEASE * 5);
+    rig.disturb_lan(active, Fault::default());
+    healthy(rig)?;
+    let start = rig.timeline.now();
+    rig.pass(LEASE);
+    unmoved(rig, &before, start)
+}
