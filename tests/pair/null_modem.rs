@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
@@ -18,9 +18,11 @@ use twobox::time::Duration;
 /// Bytes a second of a 115200 line.
 const PACE: u32 = 11_520;
 
+/// What becomes of bytes on the line: they may be changed; false: they are lost.
+pub type Line = fn(&mut [u8]) -> bool;
+
 pub struct NullModem {
-    cut: Arc<AtomicBool>,
-    garble: Arc<AtomicBool>,
+    line: Arc<Mutex<Line>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,25 +32,21 @@ impl NullModem {
     pub fn new(dir: &Path) -> NullModem {
         let ends: Vec<(OwnedFd, OwnedFd)> =
             ["a", "b"].iter().map(|node| end(&dir.join(format!("{node}.tty")))).collect();
-        let flags = || Arc::new(AtomicBool::new(false));
-        let (cut, garble, stop) = (flags(), flags(), flags());
-        let (cutting, garbling, ending) = (cut.clone(), garble.clone(), stop.clone());
+        let line = Arc::new(Mutex::new((|_| true) as Line));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (passing, ending) = (line.clone(), stop.clone());
         let thread = thread::spawn(move || {
             while !ending.load(Ordering::Relaxed) {
-                relay(&ends, &cutting, &garbling);
+                let line = *passing.lock().unwrap();
+                relay(&ends, line);
             }
         });
-        NullModem { cut, garble, stop, thread: Some(thread) }
+        NullModem { line, stop, thread: Some(thread) }
     }
 
-    /// Nothing comes through any more.
-    pub fn cut(&self, on: bool) {
-        self.cut.store(on, Ordering::Relaxed);
-    }
-
-    /// Bytes come out as those of a wrong baud rate.
-    pub fn garble(&self, on: bool) {
-        self.garble.store(on, Ordering::Relaxed);
+    /// From now on this becomes of bytes.
+    pub fn set(&self, line: Line) {
+        *self.line.lock().unwrap() = line;
     }
 
     pub fn stop(&mut self) {
@@ -71,7 +69,7 @@ fn end(path: &Path) -> (OwnedFd, OwnedFd) {
 
 /// Carries what has come, then waits as long as the line needs for it. Always drains: a peer that does not read must not
 /// stop the writer.
-fn relay(ends: &[(OwnedFd, OwnedFd)], cut: &AtomicBool, garble: &AtomicBool) {
+fn relay(ends: &[(OwnedFd, OwnedFd)], line: Line) {
     let mut waiting: Vec<PollFd> =
         ends.iter().map(|(master, _)| PollFd::new(master.as_fd(), PollFlags::POLLIN)).collect();
     let _ = poll(&mut waiting, PollTimeout::from(50u8));
@@ -84,12 +82,7 @@ fn relay(ends: &[(OwnedFd, OwnedFd)], cut: &AtomicBool, garble: &AtomicBool) {
             Err(errno) => panic!("null modem: {errno}"),
         };
         most = most.max(length);
-        if garble.load(Ordering::Relaxed) {
-            for byte in &mut bytes[..length] {
-                *byte = byte.rotate_left(3) ^ 0x8d;
-            }
-        }
-        if !cut.load(Ordering::Relaxed) {
+        if line(&mut bytes[..length]) {
             let _ = write(&ends[1 - at].0, &bytes[..length]); // what does not fit is lost, as on a UART
         }
     }

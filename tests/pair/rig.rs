@@ -210,7 +210,7 @@ impl Rig {
 
     /// Power loss: every cable of the box is dead in the same moment, and so is the program.
     pub fn power_off(&mut self, node: &str) -> Instant {
-        self.null_modem.cut(true);
+        self.null_modem.set(|_| false);
         let at = clock::now();
         let batch = self.dir.join("batch");
         fs::write(&batch, "link set lan down\nlink set cross down\n").unwrap();
@@ -267,11 +267,6 @@ impl Rig {
             ["a", "b"].into_iter().filter(|node| self.role(node) == Some(Role::Active)).collect();
         assert!(active.len() < 2, "both are active");
         active.first().copied()
-    }
-
-    /// The box's addresses as `ip` shows them.
-    pub fn has_service_address(&self, node: &str) -> bool {
-        self.ip(node, "-4 addr show dev lan").contains(SERVICE)
     }
 
     /// What the box said.

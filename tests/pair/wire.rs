@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns};
 use twobox::clock;
-use twobox::time::{Duration, Instant};
+use twobox::time::Instant;
 
 /// One frame as holder.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +71,6 @@ impl Capture {
         let mut owners: Vec<&'static str> = self.frames().iter().map(|frame| frame.from).collect();
         owners.dedup();
         owners
-    }
-
-    /// The last frame of this box as holder.
-    pub fn last_of(&self, node: &str) -> Option<Instant> {
-        self.frames().iter().rev().find(|frame| frame.from == node).map(|frame| frame.at)
     }
 
     pub fn stop(&mut self) {
@@ -141,9 +136,4 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, u32)> {
     };
     let length = usize::try_from(length).ok()?;
     (from.sll_pkttype != libc::PACKET_OUTGOING).then_some((length, u32::try_from(from.sll_ifindex).ok()?))
-}
-
-/// For tests that reckon in milliseconds.
-pub fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
