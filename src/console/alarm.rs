@@ -203,6 +203,13 @@ pub fn name_of(alarm: Alarm) -> &'static str {
     }
 }
 
+/// An alarm of the node, in words.
+#[must_use]
+pub fn in_words(alarm: Alarm) -> &'static str {
+    let name = name_of(alarm);
+    find(name).map_or(name, |entry| entry.text)
+}
+
 /// Why a box is held, in words.
 #[must_use]
 pub fn hold_in_words(hold: Hold) -> &'static str {

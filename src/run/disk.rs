@@ -17,6 +17,10 @@ use std::os::fd::AsFd;
 /// Name of the record's file in the state directory.
 pub const RECORD: &str = "node";
 
+/// Name of the history's file, and its longest length in bytes: some hundred events.
+pub const HISTORY: &str = "history";
+const HISTORY_MAX: u64 = 64 * 1024;
+
 /// What is to be written.
 pub enum ToDisk {
     /// The record, durably, then an answer with the ticket.
@@ -26,6 +30,8 @@ pub enum ToDisk {
         /// What to write.
         record: Record,
     },
+    /// A line for the history.
+    Remember(Box<str>),
     /// Nothing more will come.
     End,
 }
@@ -54,7 +60,16 @@ pub fn start(
 fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbox<ToLoop>) -> bool {
     requests.hush();
     while let Some(request) = requests.receive() {
-        let ToDisk::Write { ticket, record } = request else { return false };
+        let (ticket, record) = match request {
+            ToDisk::Write { ticket, record } => (ticket, record),
+            ToDisk::Remember(line) => {
+                if let Err(error) = directory.append(HISTORY, &line, HISTORY_MAX) {
+                    log::warn!("{}: the history cannot be written: {error}", directory.path().display());
+                }
+                continue;
+            }
+            ToDisk::End => return false,
+        };
         let written = directory.write(RECORD, &record::encode(&record));
         if let Err(error) = &written {
             log::error!("{}: the record cannot be written: {error}", directory.path().display());

@@ -13,20 +13,22 @@ use smol::channel::Sender;
 use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
+use super::disk::ToDisk;
 use super::mailbox::Mailbox;
 use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, operator};
+use super::{child, history, operator, report};
 use crate::clock;
 use crate::config::Config;
-use crate::console::server;
+use crate::console::{self, server};
 use crate::journal;
 use crate::node::status::Alarm;
 use crate::node::{self, Note};
 use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::time::{Duration, Instant};
+use crate::wire::pair::{BootId, Role};
 
 /// How long the loop may take to answer before an operator is told that it does not.
 const LOOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +45,8 @@ pub(super) struct Start {
     pub snapshot: Arc<Shared>,
     pub to_peer: Arc<Mailbox<Letter>>,
     pub from_peer: Arc<Mailbox<Letter>>,
+    pub to_disk: Arc<Mailbox<ToDisk>>,
+    pub boot: BootId,
 }
 
 /// Starts the thread.
@@ -88,10 +92,13 @@ pub(super) struct Helper {
     told_healthy: RefCell<Option<bool>>,
     /// The side channel to the other box.
     pub peer: Peer,
+    to_disk: Arc<Mailbox<ToDisk>>,
+    /// Our present life.
+    pub boot: BootId,
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer } = start;
+    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -108,6 +115,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         surrender: RefCell::default(),
         told_healthy: RefCell::default(),
         peer: Peer::new(to_peer),
+        to_disk,
+        boot,
     });
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
@@ -160,7 +169,13 @@ impl Helper {
                         self.tell_stopped();
                     }
                     ToHelper::Answer(order, answer) => self.answered(order, answer),
-                    ToHelper::Note(note) => self.noted(note),
+                    ToHelper::Note(note) => {
+                        self.noted(note);
+                        if matches!(note, Note::Role { to: Role::Active, .. }) {
+                            // The loop answers within a turn or two.
+                            self.remember_handover().await;
+                        }
+                    }
                     ToHelper::Told(kind) => self.peer.told(kind),
                     ToHelper::Ready => say_ready(),
                     ToHelper::End => {
@@ -259,9 +274,27 @@ impl Helper {
     fn noted(&self, note: Note) {
         let mut alarms = self.alarms.borrow_mut();
         match note {
-            Note::Raised(alarm) => alarms.push((alarm, clock::now())),
+            Note::Raised(alarm) => {
+                let now = clock::now();
+                alarms.push((alarm, now));
+                let text = console::alarm::in_words(alarm);
+                self.remember(history::of_alarm(self.boot, now, history::wall_clock(), text));
+            }
             Note::Cleared(alarm) => alarms.retain(|(stands, _)| *stands != alarm),
             _ => {}
+        }
+    }
+
+    async fn remember_handover(&self) {
+        let Some(snapshot) = self.snapshot().await else { return };
+        if let Some(handover) = report::last_handover(self, &snapshot) {
+            self.remember(history::of_handover(self.boot, clock::now(), history::wall_clock(), handover));
+        }
+    }
+
+    fn remember(&self, line: Box<str>) {
+        if self.to_disk.send(ToDisk::Remember(line)).is_err() {
+            log::warn!("the disk hangs: an event is missing in the history");
         }
     }
 

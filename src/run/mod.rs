@@ -19,6 +19,7 @@ mod child;
 mod cluster;
 mod disk;
 mod helper;
+mod history;
 mod interface;
 mod links;
 mod mailbox;
@@ -243,6 +244,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         snapshot: snapshot.clone(),
         to_peer: to_peer.clone(),
         from_peer: from_peer.clone(),
+        to_disk: to_disk.clone(),
+        boot,
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =

@@ -8,7 +8,7 @@ use smol::channel::Sender;
 
 use super::helper::Helper;
 use super::snapshot::Snapshot;
-use super::{Order, report};
+use super::{Order, history, report};
 use crate::clock;
 use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
 use crate::journal;
@@ -20,6 +20,8 @@ use crate::wire::pair::Role;
 const LOOK: Duration = Duration::from_millis(1);
 /// How long after the end of its own time-outs a hand-over counts as failed.
 const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between two attempts at the way back of a drill.
+const DRILL_PAUSE: Duration = Duration::from_millis(200);
 /// How often a follower of the log is served.
 const FOLLOW: Duration = Duration::from_millis(100);
 /// Shortest interval of a live view.
@@ -65,8 +67,8 @@ impl Helper {
             Request::Hold { reason } => self.hold(reason).await,
             Request::Release => self.obey(Order::Release, "released").await,
             Request::Activate { node } => self.force(&node).await,
-            Request::Drill => Err(refuse("a drill is not possible yet", "use `switchover` on each box in turn")),
-            Request::History { .. } => Err(refuse("there is no history yet", "see `log`")),
+            Request::Drill => self.drill(replies).await,
+            Request::History { count } => self.show_history(count, replies).await,
             Request::Log { lines, follow } => Self::show_log(lines, follow, replies).await,
             Request::Mirror(_) => Err(refuse("nothing is mirrored", "add a [[mirror]] section to the site file")),
             Request::Peer(peer) => self.ask_peer(&of_peer(peer), replies).await,
@@ -106,6 +108,40 @@ impl Helper {
             }
             Timer::after(FOLLOW).await;
         }
+    }
+
+    async fn show_history(&self, count: u32, replies: &Sender<Reply>) -> Outcome {
+        for event in history::read(&self.options.state, self.boot, usize::try_from(count).unwrap_or(usize::MAX)) {
+            replies.send(Reply::Event(event)).await.map_err(|_| gone())?;
+        }
+        Ok(String::new())
+    }
+
+    /// To the peer and back again. Refused before anything moves if either way is not safe now.
+    async fn drill(&self, replies: &Sender<Reply>) -> Outcome {
+        let before = self.snapshot().await.ok_or_else(hangs)?;
+        if before.node.role != Role::Active {
+            return match before.node.peer_role {
+                // A boxed future: the peer's drill asks us back, and types must end.
+                Some(Role::Active) => Box::pin(self.ask_peer(&Request::Drill, replies)).await,
+                _ => Err(self.refused(Answer::NotActive).await),
+            };
+        }
+        let there = self.switch_over(replies).await?;
+        let until = clock::now() + super::settings::stop_timeout(&self.config.site) + SWITCHOVER_PATIENCE;
+        let back = loop {
+            match self.ask_peer(&Request::Switchover, replies).await {
+                Ok(text) => break text,
+                // We have just surrendered: for some leases nobody votes for us.
+                Err(_) if clock::now() < until => Timer::after(DRILL_PAUSE).await,
+                Err(Refusal { reason, .. }) => {
+                    let reason = format!("{there}, but not back: {reason}");
+                    return Err(refuse(reason, "the pair serves; see `status` of both boxes"));
+                }
+            };
+        };
+        self.await_surrender(|s| s.node.role == Role::Active).await?;
+        Ok(format!("there: {there}; back: {back}"))
     }
 
     /// An order whose answer is all there is to tell.

@@ -40,7 +40,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         services: services(helper),
         mirror: Vec::new(),
         takeover: takeover(s),
-        last_handover: s.node.handover.map(|handover| last_handover(helper, s, &handover)),
+        last_handover: last_handover(helper, s),
         alarms: alarms(helper, s),
         cluster_loop: ClusterLoop { turns: s.turns, worst_lateness_us: us(s.worst_lateness) },
     }
@@ -204,9 +204,11 @@ fn takeover(s: &Snapshot) -> Takeover {
     Takeover { ready: blocked_by.is_empty(), blocked_by }
 }
 
-fn last_handover(helper: &Helper, s: &Snapshot, h: &node::Handover) -> Handover {
+/// The last hand-over to this box, in this life.
+pub(super) fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
+    let h = s.node.handover?;
     let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
-    Handover {
+    Some(Handover {
         kind: if h.planned { HandoverKind::Switchover } else { HandoverKind::Failover },
         reason: h.why.into(),
         detect_ms: ms(h.detect),
@@ -216,16 +218,15 @@ fn last_handover(helper: &Helper, s: &Snapshot, h: &node::Handover) -> Handover 
         term: s.node.served,
         to: helper.options.node.name().into(),
         steps: vec![step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)],
-    }
+    })
 }
 
 fn alarms(helper: &Helper, s: &Snapshot) -> Vec<Alarm> {
     let since = helper.alarms.borrow();
-    let alarm = |alarm: node::Alarm| {
+    let one = |alarm: node::Alarm| {
         let name = alarm::name_of(alarm);
         let at = since.iter().find(|(stands, _)| *stands == alarm).map_or(s.at, |(_, at)| *at);
-        let text = alarm::find(name).map_or(name, |entry| entry.text).to_owned();
-        Alarm { since_ms: ms(s.at.since(at)), text, name: name.to_owned() }
+        Alarm { since_ms: ms(s.at.since(at)), text: alarm::in_words(alarm).to_owned(), name: name.to_owned() }
     };
-    s.node.alarms.iter().map(alarm).collect()
+    s.node.alarms.iter().map(one).collect()
 }

@@ -4,7 +4,7 @@ use super::ToHelper;
 use super::cluster::{Cluster, Surrender};
 use super::disk::ToDisk;
 use crate::clock;
-use crate::node::status::Alarm;
+use crate::console::alarm::in_words;
 use crate::node::{Action, Note};
 use crate::service;
 use crate::time::Instant;
@@ -106,9 +106,4 @@ fn write_note(note: &Note) {
         Note::Raised(alarm) => log::warn!("alarm: {}", in_words(*alarm)),
         Note::Cleared(alarm) => log::info!("alarm over: {}", in_words(*alarm)),
     }
-}
-
-fn in_words(alarm: Alarm) -> &'static str {
-    let name = crate::console::alarm::name_of(alarm);
-    crate::console::alarm::find(name).map_or(name, |entry| entry.text)
 }

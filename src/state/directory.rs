@@ -93,20 +93,59 @@ impl Directory {
     ///
     /// What the system said. Whether the old or the new content is on the disk is unknown then, never a mixture.
     pub fn write(&self, name: &str, payload: &[u8]) -> io::Result<()> {
+        self.replace(name, &sealed::seal(payload))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = CString::new(format!("{name}.new")).map_err(io::Error::other)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd: OwnedFd = openat(&*self.lock, new.as_c_str(), flags, Mode::from_bits_truncate(0o600))?;
         let mut file = File::from(fd);
-        file.write_all(&sealed::seal(payload))?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         renameat(&*self.lock, new.as_c_str(), &*self.lock, name)?;
         self.lock.sync_all()
     }
 }
 
+impl Directory {
+    /// Appends a line to the plain file `name` and syncs it. Past `limit` bytes its older half goes, at a line's end.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn append(&self, name: &str, line: &str, limit: u64) -> io::Result<()> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let mut file = File::from(openat(&*self.lock, name, flags, Mode::from_bits_truncate(0o600))?);
+        // One write, so that a torn line is at the end and nowhere else.
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_data()?;
+        if file.metadata()?.len() <= limit {
+            return Ok(());
+        }
+        let text = std::fs::read(self.path.join(name))?;
+        let half = text.len() / 2;
+        let from = text[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
+        self.replace(name, &text[from..])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_history_keeps_its_newest_lines() {
+        let path = scratch("history");
+        let directory = Directory::open(&path).unwrap();
+        for number in 0..1000 {
+            directory.append("history", &format!("event {number}"), 1024).unwrap();
+        }
+        let text = std::fs::read_to_string(path.join("history")).unwrap();
+        assert!(text.len() <= 1024 && text.len() > 256, "{}", text.len());
+        assert!(text.starts_with("event ") && text.ends_with("event 998\nevent 999\n"), "{text}");
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("twobox-state-{}-{name}", std::process::id()));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods)] // a test starts programs, sleeps and reads the clock
 
+mod allocation;
 mod client;
 mod null_modem;
 mod rig;
@@ -10,6 +11,7 @@ mod wire;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
+use std::sync::atomic::Ordering;
 
 use nix::sys::signal::Signal;
 use null_modem::Line;
@@ -18,6 +20,9 @@ use twobox::clock;
 use twobox::console::control::{PeerRequest, Reply, Request};
 use twobox::console::status::{RightKind, Role};
 use twobox::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: allocation::Counting = allocation::Counting;
 
 /// The default profile's lease.
 const LEASE: Duration = Duration::from_millis(500);
@@ -285,4 +290,58 @@ fn either_box_may_be_told_from_the_other_also_over_the_null_modem_alone() {
     assert_eq!(status_of_peer(&rig, "b").unwrap().node, "a");
     rig.order("b", &Request::Peer(PeerRequest::Hold { reason: Some("disk swap".into()) })).unwrap();
     wait("a is held", || rig.role("a") == Some(Role::Held));
+}
+
+#[test]
+fn the_loop_allocates_nothing_once_it_is_ready() {
+    let mut rig = Rig::new("alloc", DEFAULT);
+    rig.launch("b");
+    wait("b waits", || rig.role("b").is_some());
+    let options = rig.options("a");
+    let name = rig.name.clone();
+    let daemon = std::thread::spawn(move || {
+        wire::enter(&name, "a");
+        allocation::count_this_thread();
+        twobox::run::run(&options)
+    });
+    wait("one of two active", || rig.active().is_some());
+    rig.await_touch();
+    let turns = |rig: &Rig| rig.status("a").unwrap().cluster_loop.turns;
+    let (before, counted) = (turns(&rig), allocation::COUNT.load(Ordering::Relaxed));
+    assert!(counted > 0, "the start is counted, or nothing is");
+    std::thread::sleep(LEASE * 6);
+    let made = turns(&rig) - before;
+    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations in {made} turns of peace");
+    assert!(made > 100);
+    // To the other box and back: surrender, vote, claim, takeover.
+    for node in [rig.active().unwrap(), other(rig.active().unwrap())] {
+        rig.await_touch();
+        rig.order(node, &Request::Switchover).unwrap();
+        rig.client.await_answer_from(other(node));
+    }
+    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations in two hand-overs");
+    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn a_drill_goes_there_and_back_and_the_history_knows() {
+    let mut rig = Rig::new("drill", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let done = rig.order(standby, &Request::Drill).unwrap();
+    assert!(done.contains(&format!("{standby} serves")) && done.contains(&format!("{active} serves")), "{done}");
+    assert_eq!(rig.role(active), Some(Role::Active));
+    rig.client.await_answer_from(active);
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+    let handovers = |rig: &Rig, node: &str| {
+        let replies = rig.ask(node, &Request::History { count: 100 });
+        replies.iter().filter(|reply| matches!(reply, Reply::Event(e) if e.handover.is_some())).count()
+    };
+    wait("the history is written", || handovers(&rig, active) == 2 && handovers(&rig, standby) == 1);
+    rig.kill(standby);
+    assert!(rig.order(active, &Request::Drill).is_err(), "not safe without a peer");
+    rig.launch(standby);
+    rig.await_touch();
+    assert_eq!(handovers(&rig, standby), 1, "the history outlives the program");
 }

@@ -23,6 +23,7 @@ use twobox::console::client::Conversation;
 use twobox::console::control::{Reply, Request};
 use twobox::console::status::{Role, Status};
 use twobox::time::{Duration, Instant};
+use twobox::wire::pair::Side;
 
 use crate::client::Client;
 use crate::null_modem::NullModem;
@@ -131,24 +132,38 @@ impl Rig {
     /// Starts one daemon.
     pub fn launch(&mut self, node: &str) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
+        let options = self.options(node);
         // Not `ip netns exec`: it hides the host's cgroup and bpf file systems.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}-{node}", self.name))
             .arg(env!("CARGO_BIN_EXE_twobox"))
             .arg("--socket")
-            .arg(self.path(node, "socket"))
+            .arg(options.socket)
             .args(["run", "--node", node, "--board"])
-            .arg(self.path(node, "board.toml"))
+            .arg(options.board)
             .arg("--site")
-            .arg(self.dir.join(format!("site-{node}.toml")))
+            .arg(options.site)
             .arg("--state")
-            .arg(self.path(node, "state"))
+            .arg(options.state)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.daemons[index(node)] = Some(child);
+    }
+
+    /// What a daemon of this box is started with.
+    pub fn options(&self, node: &str) -> twobox::run::Options {
+        twobox::run::Options {
+            board: self.path(node, "board.toml"),
+            site: self.dir.join(format!("site-{node}.toml")),
+            node: if node == "a" { Side::A } else { Side::B },
+            state: self.path(node, "state"),
+            socket: self.path(node, "socket"),
+            levels: None,
+            appliance: None,
+        }
     }
 
     /// Both daemons, one of them active, all links heard both ways, the client served. The name of the active one.
@@ -249,7 +264,6 @@ impl Rig {
 
     /// The box's status; `None` while it does not answer.
     pub fn status(&self, node: &str) -> Option<Status> {
-        self.daemons[index(node)].as_ref()?;
         match self.ask(node, &Request::Status { every_ms: None }).into_iter().next() {
             Some(Reply::Status { status }) => Some(*status),
             _ => None,

@@ -1,0 +1,94 @@
+//! Hand-overs and alarms, kept across reboots: one JSON line each, in the state directory.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::HISTORY;
+use crate::console::control::Event;
+use crate::console::status::Handover;
+use crate::time::Instant;
+use crate::wire::pair::BootId;
+
+/// Before this second the clock of a box has not been set: 2020.
+const CLOCK_IS_SET: u64 = 1_577_836_800;
+
+/// An event as it stands in the file.
+#[derive(Debug, Deserialize, Serialize)]
+struct Line {
+    boot: u64,
+    boot_ms: u64,
+    unix_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handover: Option<Handover>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alarm: Option<String>,
+}
+
+/// A hand-over to this box.
+pub(super) fn of_handover(boot: BootId, now: Instant, unix_s: Option<u64>, handover: Handover) -> Box<str> {
+    line(&Line { boot: boot.get(), boot_ms: ms(now), unix_s, handover: Some(handover), alarm: None })
+}
+
+/// An alarm that began.
+pub(super) fn of_alarm(boot: BootId, now: Instant, unix_s: Option<u64>, alarm: &str) -> Box<str> {
+    line(&Line { boot: boot.get(), boot_ms: ms(now), unix_s, handover: None, alarm: Some(alarm.to_owned()) })
+}
+
+fn line(line: &Line) -> Box<str> {
+    serde_json::to_string(line).unwrap_or_default().into()
+}
+
+fn ms(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000
+}
+
+/// The wall clock for the operator's eyes only, if it has been set.
+#[allow(clippy::disallowed_methods)] // no decision rests on it
+pub(super) fn wall_clock() -> Option<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_secs()).filter(|seconds| *seconds >= CLOCK_IS_SET)
+}
+
+/// The newest `count` events, oldest first. Lines that are none (a torn end) are left out.
+pub(super) fn read(directory: &Path, boot: BootId, count: usize) -> Vec<Event> {
+    let text = std::fs::read_to_string(directory.join(HISTORY)).unwrap_or_default();
+    events(&text, boot, count)
+}
+
+fn events(text: &str, boot: BootId, count: usize) -> Vec<Event> {
+    let lines: Vec<Line> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut events = Vec::new();
+    let (mut boots_ago, mut newer) = (0, boot.get());
+    for line in lines.into_iter().rev().take(count) {
+        if line.boot != newer {
+            boots_ago += 1;
+            newer = line.boot;
+        }
+        let Line { boot_ms, unix_s, handover, alarm, .. } = line;
+        events.push(Event { unix_s, boot_ms, boots_ago, handover, alarm });
+    }
+    events.reverse();
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boots_are_counted_back_from_the_present_one() {
+        let boot = |n| BootId::new(n).unwrap();
+        let at = Instant::from_nanos(5_000_000);
+        let mut text: String = [3, 3, 7, 9]
+            .into_iter()
+            .map(|n| format!("{}\n", of_alarm(boot(n), at, None, &format!("alarm of {n}"))))
+            .collect();
+        text.push_str("{\"boot\": 9, torn");
+        let ago: Vec<(u32, Option<String>)> =
+            events(&text, boot(9), 3).into_iter().map(|event| (event.boots_ago, event.alarm)).collect();
+        let alarm = |n: u8| Some(format!("alarm of {n}"));
+        assert_eq!(ago, [(2, alarm(3)), (1, alarm(7)), (0, alarm(9))]);
+        assert_eq!(events(&text, boot(11), 1)[0].boots_ago, 1, "a life without events counts");
+    }
+}
