@@ -27,6 +27,13 @@ fn main() -> Exit {
         }
     };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some((&"mirror-child", rest)) = arguments.split_first() {
+        return match twobox::mirror::child::main(rest) {
+            0 => Exit::Done,
+            1 => Exit::Refused,
+            _ => Exit::WrongUse,
+        };
+    }
     let line = match command::parse("twobox", &arguments) {
         Ok(line) => line,
         Err(explanation) if explanation.asked => {

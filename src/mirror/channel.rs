@@ -131,6 +131,15 @@ impl Channel {
         Ok(Channel { stream, noise })
     }
 
+    /// A way to end the connection from another thread.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be shared.
+    pub fn breaker(&self) -> io::Result<Breaker> {
+        Ok(Breaker(self.stream.try_clone()?))
+    }
+
     /// Who is at the other end.
     ///
     /// # Errors
@@ -180,6 +189,17 @@ impl Channel {
             Outgoing { batch: Vec::with_capacity(BATCH), to_link, recycled, counters: Arc::clone(&counters) };
         let incoming = Incoming { stream, from_link, back, bytes: Vec::new(), at: 0, generation: shared, counters };
         Ok((outgoing, incoming))
+    }
+}
+
+/// Ends a connection from another thread: whoever waits on it gets an error.
+#[derive(Debug)]
+pub struct Breaker(TcpStream);
+
+impl Breaker {
+    /// Now.
+    pub fn break_off(&self) {
+        let _ = self.0.shutdown(Shutdown::Both); // it may be over already
     }
 }
 

@@ -243,6 +243,14 @@ pub struct TreeFigures {
 pub enum Report {
     /// The child runs and waits for [`Order::Configure`].
     Ready,
+    /// The order [`Order::Role`] has been taken and every tree is a whole cut: a cut that was being published when the
+    /// order came is complete. Services must not start before.
+    Settled {
+        /// The role that was ordered.
+        role: Role,
+        /// The generation that was ordered.
+        generation: Generation,
+    },
     /// Whether the link to the peer's mirror is up, and over which address.
     Connected {
         /// The peer's address; absent: no connection.

@@ -80,8 +80,9 @@ pub struct Standing {
 #[allow(missing_docs)] // the fields are told with their variant
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A cycle of this tree begins. Its path, as in both configurations, and whether it is one file.
-    Begin { tree: &'a [u8], single: bool },
+    /// A cycle of this tree begins: its path, as in both configurations; whether it is one file; whether the receiver
+    /// is to read all of its own again first.
+    Begin { tree: &'a [u8], single: bool, verify: bool },
     /// Send the digests of your rows.
     Ranges,
     /// Send the rows after `after` up to and including `last` (empty: all that follow).
@@ -212,8 +213,8 @@ impl Message<'_> {
     /// Appends the payload.
     pub fn encode(&self, to: &mut Vec<u8>) {
         match self {
-            Message::Begin { tree, single } => {
-                to.push(u8::from(*single));
+            Message::Begin { tree, single, verify } => {
+                to.push(u8::from(*single) | u8::from(*verify) << 1);
                 to.extend_from_slice(tree);
             }
             Message::Fetch { after, last } => {
@@ -305,7 +306,10 @@ impl<'a> Message<'a> {
     pub fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut from = Reader(payload);
         let message = match kind {
-            BEGIN => Message::Begin { single: from.byte()? != 0, tree: from.take(from.0.len())? },
+            BEGIN => {
+                let flags = from.byte()?;
+                Message::Begin { single: flags & 1 != 0, verify: flags & 2 != 0, tree: from.take(from.0.len())? }
+            }
             RANGES => Message::Ranges,
             FETCH => Message::Fetch { after: key(from.bytes()?)?, last: key(from.take(from.0.len())?)? },
             GONE => Message::Gone { key: key(from.take(payload.len())?)? },

@@ -1,6 +1,7 @@
 //! The mirror's own process: scan, watch, chunk, index, send, receive, apply, schedule.
 
 pub mod channel;
+pub mod child;
 pub mod chunk;
 pub mod codec;
 pub mod control;
@@ -10,16 +11,22 @@ pub mod fault;
 pub mod filter;
 pub mod guard;
 pub mod index;
+pub mod links;
 pub mod message;
 pub mod name;
+pub mod priority;
 pub mod publish;
 pub mod read;
 pub mod receiver;
 pub mod redo;
 pub mod refresh;
+pub mod report;
+pub mod run;
 pub mod scan;
+pub mod schedule;
 pub mod sender;
 pub mod side;
 pub mod stage;
 pub mod store;
 pub mod tree;
+pub mod watch;

@@ -20,18 +20,18 @@ pub struct Refreshed {
     pub missing: u64,
 }
 
-/// Reads what has changed since the last cut into the index and marks it as unsent.
+/// Reads what has changed since the last cut into the index and marks it as unsent; with `distrust`, reads everything.
 ///
 /// # Errors
 ///
 /// What the file system says. Then the index stays as it was.
-pub fn refresh(side: &Side) -> io::Result<Refreshed> {
+pub fn refresh(side: &Side, distrust: bool) -> io::Result<Refreshed> {
     let base = side.index.reader()?;
     let tx = side.index.begin(true)?;
     let mut writer = Writer::new(&tx)?;
     let mut tree = side.tree()?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
-    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes)?;
+    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes, distrust)?;
     let mut refreshed = Refreshed::default();
     let mut chunker = Chunker::default();
     changes.each(|change, key| match change {

@@ -231,6 +231,8 @@ struct Compare<'a, 't> {
     changes: &'a mut Changes,
     /// Rows beyond this are not looked at.
     within: &'a [u8],
+    /// What looks unchanged is to be read all the same.
+    distrust: bool,
 }
 
 impl Compare<'_, '_> {
@@ -274,7 +276,7 @@ impl Visit for Compare<'_, '_> {
             (Kind::Link { .. }, None) | (_, Some(_)) => false,
             _ => tree::is_unchanged(stat, &row.entry, row.local),
         });
-        if !same {
+        if !same || self.distrust {
             let size = if tree::format(stat) == libc::S_IFREG { stat.st_size as u64 } else { 0 };
             self.changes.add(Change::Look, key, size)?;
         }
@@ -282,7 +284,7 @@ impl Visit for Compare<'_, '_> {
     }
 }
 
-/// Compares the whole tree with the index and notes what differs.
+/// Compares the whole tree with the index and notes what differs; with `distrust`, every name that is there.
 ///
 /// # Errors
 ///
@@ -293,16 +295,27 @@ pub fn scan(
     index: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
+    distrust: bool,
 ) -> io::Result<()> {
     writer.forget_groups()?;
-    let mut compare = Compare { rows: index.rows(b"")?.peekable(), writer, changes, within: b"" };
+    let mut compare = Compare { rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust };
     walk(tree, b"", filter, &mut compare)?;
     compare.pass(None)?;
     Ok(())
 }
 
-/// Compares one name, and what is below it if it is or was a directory, with the index. `None` when it takes a scan to
-/// tell: hard links.
+/// How far [`examine`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Examined {
+    /// The name alone.
+    Name,
+    /// The name and everything below it.
+    Below,
+    /// It takes a scan to tell: hard links.
+    Unclear,
+}
+
+/// Compares one name, and what is below it if it has become or ceased to be a directory, with the index.
 ///
 /// # Errors
 ///
@@ -314,12 +327,12 @@ pub fn examine(
     writer: &mut Writer<'_>,
     changes: &mut Changes,
     key: &[u8],
-) -> io::Result<Option<()>> {
+) -> io::Result<Examined> {
     let row = index.row(key)?;
     let stat = if filter.leaves_out_path(key) { None } else { tree.stat(key).map_err(at(key))? };
     let is_group = |row: &Row| row.local.linked || matches!(row.entry.kind, Kind::Link { .. });
     if row.as_ref().is_some_and(is_group) || stat.as_ref().is_some_and(tree::is_linked) {
-        return Ok(None);
+        return Ok(Examined::Unclear);
     }
     let was = row.as_ref().is_some_and(|row| row.entry.is_directory());
     let is = stat.as_ref().is_some_and(|stat| tree::format(stat) == libc::S_IFDIR);
@@ -330,11 +343,11 @@ pub fn examine(
         if !tree::is_unchanged(stat, &row.entry, row.local) {
             changes.add(Change::Look, key, 0)?;
         }
-        return Ok(Some(()));
+        return Ok(Examined::Name);
     }
     let mut grouped = false;
     let rows = index.rows(key)?.peekable();
-    let mut compare = Compare { rows, writer, changes, within: key };
+    let mut compare = Compare { rows, writer, changes, within: key, distrust: false };
     if stat.is_some() {
         let mut watch = |at: &[u8], stat: &FileStat| {
             grouped |= tree::is_linked(stat);
@@ -343,5 +356,5 @@ pub fn examine(
         walk(tree, key, filter, &mut watch)?;
     }
     compare.pass(None)?;
-    Ok((!grouped).then_some(()))
+    Ok(if grouped { Examined::Unclear } else { Examined::Below })
 }

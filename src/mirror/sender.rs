@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::stat::{FileStat, fstat};
 
-use super::channel::{Incoming, Outgoing, SILENCE};
+use super::channel::{Incoming, Outgoing};
 use super::chunk::{Chunker, NoFormer, read_at};
 use super::control::Generation;
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
+use super::fault;
 use super::guard::{self, Block, Plan};
 use super::index::{Cut, CutId, Index, Lookup, Reader, Row, Writer, each_chunk};
 use super::message::{Message, PAGE, Standing, pages, stage_name, sum};
@@ -20,13 +21,19 @@ use super::name;
 use super::read::{FormerList, Found, Listing, copy_list, is_sparse, read};
 use super::receiver::{digest, rows_between};
 use super::refresh::random;
-use super::scan::{Change, Changes, examine, scan};
+use super::scan::{Change, Changes, Examined, examine, scan};
 use super::side::{Side, identity};
 use super::tree::{self, Tree};
 
 /// Stretches whose sums are asked for at once, and at most for one file: what is beyond is sent whole.
 const ASK: usize = 1024;
 const ASK_IN_ALL: usize = 8 * ASK;
+
+/// A standby may hash or sync for long; that it lives is told by the link, which ends when it is silent.
+const PATIENCE: crate::time::Duration = crate::time::Duration::from_secs(3600);
+
+/// A standby that has closed the stream said why no longer ago than this.
+const PARTING: crate::time::Duration = crate::time::Duration::from_millis(300);
 
 /// Attempts at a file that changes while it is read.
 const ATTEMPTS: u32 = 3;
@@ -38,6 +45,8 @@ pub struct Order<'a> {
     pub events: Option<&'a [Vec<u8>]>,
     /// The operator has confirmed the deletions.
     pub confirmed: bool,
+    /// Both sides read everything again and trust no time stamp.
+    pub verify: bool,
     /// What is served.
     pub generation: Generation,
     /// Wall time, shown to the operator only.
@@ -76,6 +85,8 @@ pub struct Sent {
     pub by_events: bool,
     /// Changes found.
     pub found: u64,
+    /// Names of the standby's that were not what its last cut says.
+    pub strange: u64,
 }
 
 struct Sending<'a, 't> {
@@ -95,7 +106,7 @@ struct Sending<'a, 't> {
 
 /// Waits for the next record, which must not be a refusal.
 fn next<'a>(incoming: &'a mut Incoming) -> io::Result<Message<'a>> {
-    let (kind, payload) = incoming.next(SILENCE)?;
+    let (kind, payload) = incoming.next(PATIENCE)?;
     match Message::decode(kind, payload)? {
         Message::Refused { reason } => Err(refusal(reason)),
         message => Ok(message),
@@ -114,8 +125,29 @@ fn unexpected() -> io::Error {
 ///
 /// # Errors
 ///
-/// What the link or the file system says. The standby keeps its cut then.
+/// What the link or the file system says, or the standby's reason. The standby keeps its cut then.
 pub fn cycle(
+    side: &Side,
+    order: &Order<'_>,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    report: &mut dyn FnMut(&Progress),
+) -> io::Result<Sent> {
+    let done = try_cycle(side, order, incoming, outgoing, report);
+    if let Err(e) = &done
+        && e.kind() == io::ErrorKind::BrokenPipe
+    {
+        // The standby has closed the stream; what it said before tells more.
+        while let Ok((kind, payload)) = incoming.next(PARTING) {
+            if let Ok(Message::Refused { reason }) = Message::decode(kind, payload) {
+                return Err(refusal(reason));
+            }
+        }
+    }
+    done
+}
+
+fn try_cycle(
     side: &Side,
     order: &Order<'_>,
     incoming: &mut Incoming,
@@ -124,7 +156,7 @@ pub fn cycle(
 ) -> io::Result<Sent> {
     let mut tree = side.tree()?;
     let root = identity(&tree)?;
-    begin(side, outgoing)?;
+    begin(side, order.verify, outgoing)?;
     let tx = side.index.begin(false)?;
     let mut writer = Writer::new(&tx)?;
     writer.forget_held()?;
@@ -147,7 +179,7 @@ pub fn cycle(
     let tx = side.index.begin(true)?;
     let mut writer = Writer::new(&tx)?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
-    let by_events = find(side, order.events, &mut tree, &base, &mut writer, &mut changes)?;
+    let by_events = find(side, order, &mut tree, &base, &mut writer, &mut changes)?;
     if Tree::open(&side.root)?.identity() != tree.identity() {
         return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
     }
@@ -160,7 +192,8 @@ pub fn cycle(
         found: if by_events { base.count()?.saturating_sub(changes.gone) } else { changes.found },
         same_root: !never_met && (former.root == (0, 0) || former.root == root),
     };
-    let sent = Sent { by_events, found: changes.gone + changes.look, ..Sent::default() };
+    let found = changes.gone + changes.look;
+    let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
     if let Err(block) = guard::check(&plan, side.settings.max_delete, order.confirmed) {
         Message::Cancel.put(outgoing)?;
         outgoing.flush()?;
@@ -186,15 +219,18 @@ pub fn cycle(
         random(&mut cut.id)?;
     }
     sending.commit(cut.id)?;
+    fault::step();
     let sent = sending.finish(&cut)?;
+    fault::step();
     Index::commit(tx)?;
+    fault::step();
     Ok(sent)
 }
 
-fn begin(side: &Side, outgoing: &mut Outgoing) -> io::Result<()> {
+fn begin(side: &Side, verify: bool, outgoing: &mut Outgoing) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = side.settings.tree.as_os_str().as_bytes();
-    Message::Begin { tree: path, single: side.is_single() }.put(outgoing)?;
+    Message::Begin { tree: path, single: side.is_single(), verify }.put(outgoing)?;
     outgoing.flush()
 }
 
@@ -302,30 +338,32 @@ fn put_row(writer: &mut Writer<'_>, key: &[u8], entry: &Entry, blocks: &[Vec<Chu
 /// Notes what differs from the index. True: by the events alone.
 fn find(
     side: &Side,
-    events: Option<&[Vec<u8>]>,
+    order: &Order<'_>,
     tree: &mut Tree,
     base: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
 ) -> io::Result<bool> {
     let mut done: Option<&[u8]> = None;
-    let mut enough = events.is_some();
-    for key in events.unwrap_or_default() {
+    let mut enough = order.events.is_some() && !order.verify;
+    for key in order.events.filter(|_| enough).unwrap_or_default() {
         if done.is_some_and(|above| key == above || name::is_below(key, above)) {
-            // Its directory was walked whole, or it is the same name again.
-            continue;
+            continue; // its directory was walked whole
         }
-        if examine(tree, &side.filter, base, writer, changes, key)?.is_none() {
-            enough = false;
-            break;
+        match examine(tree, &side.filter, base, writer, changes, key)? {
+            Examined::Name => {}
+            Examined::Below => done = Some(key),
+            Examined::Unclear => {
+                enough = false;
+                break;
+            }
         }
-        done = Some(key);
     }
     if enough {
         return Ok(true);
     }
     *changes = Changes::create(&side.store.path("changes"))?;
-    scan(tree, &side.filter, base, writer, changes)?;
+    scan(tree, &side.filter, base, writer, changes, order.verify)?;
     Ok(false)
 }
 

@@ -66,13 +66,14 @@ pub fn create(directory: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> 
     }
 }
 
-/// Opens a staged file for reading.
+/// Opens a staged file for reading, without waiting for the other end of a staged pipe.
 ///
 /// # Errors
 ///
 /// What open(2) says.
 pub fn open(directory: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
-    Ok(openat(directory, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?)
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    Ok(openat(directory, name.as_c_str(), flags, Mode::empty())?)
 }
 
 /// Writes all of it.

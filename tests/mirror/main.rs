@@ -4,4 +4,6 @@
 
 mod basic;
 mod compare;
+mod crash;
+mod mutate;
 mod rig;

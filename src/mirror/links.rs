@@ -1,0 +1,177 @@
+//! Finding the peer's mirror: a listening socket bound to one interface, a beacon that tells its link-local address, and
+//! the search for that beacon. No address needs to be configured; whoever answers must know the key.
+#![allow(clippy::disallowed_methods)] // a thread of its own accepts and shakes hands, so that nobody waits for a stranger
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::socket::sockopt::{BindToDevice, Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket};
+
+use super::channel::Channel;
+use super::control::Link;
+use crate::time::Duration;
+
+/// A beacon goes out so often.
+const BEACON: Duration = Duration::from_millis(500);
+/// The sender looks for one so long before it tries the next link.
+const SEARCH: Duration = Duration::from_millis(1200);
+/// A connection attempt is given up after so long.
+const CONNECT: Duration = Duration::from_secs(2);
+/// All nodes on the link (RFC 4291, section 2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// What a beacon says: that a mirror of this pair listens here.
+fn beacon(key: &[u8; 32]) -> [u8; 32] {
+    *blake3::keyed_hash(key, b"twobox mirror beacon").as_bytes()
+}
+
+fn index_of(interface: &str) -> io::Result<u32> {
+    Ok(nix::net::if_::if_nametoindex(interface)?)
+}
+
+/// A socket of this type on one interface.
+fn on_interface(kind: SockType, interface: &str, port: u16) -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, ReuseAddr, &true)?;
+    setsockopt(&fd, Ipv6V6Only, &true)?;
+    setsockopt(&fd, BindToDevice, &interface.into())?;
+    let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    bind(fd.as_raw_fd(), &SockaddrIn6::from(address))?;
+    Ok(fd)
+}
+
+/// Listens on a link.
+///
+/// # Errors
+///
+/// What the kernel says: `ENODEV` for an interface that is not there.
+fn listener(link: &Link, port: u16) -> io::Result<TcpListener> {
+    match link {
+        Link::Address(address) => TcpListener::bind(address),
+        Link::Interface(interface) => {
+            let fd = on_interface(SockType::Stream, interface, port)?;
+            listen(&fd, Backlog::new(4)?)?;
+            Ok(TcpListener::from(fd))
+        }
+    }
+}
+
+/// Accepts on all links until dropped.
+#[derive(Debug)]
+pub struct Acceptor {
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Acceptor {
+    /// Starts. `each` gets every connection whose peer knows the key.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started. Links that cannot be listened on are tried again.
+    pub fn start(
+        links: Vec<Link>,
+        port: u16,
+        key: [u8; 32],
+        each: impl Fn(Channel) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for link in links {
+            let (stop, each) = (Arc::clone(&stop), each.clone());
+            thread::Builder::new().name("mirror-accept".into()).stack_size(256 * 1024).spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    if let Err(e) = serve(&link, port, &key, &stop, &each) {
+                        log::warn!("mirror: {link:?}: {e}");
+                        thread::sleep(BEACON);
+                    }
+                }
+            })?;
+        }
+        Ok(Acceptor { stop })
+    }
+}
+
+fn serve(link: &Link, port: u16, key: &[u8; 32], stop: &AtomicBool, each: &impl Fn(Channel)) -> io::Result<()> {
+    let listener = listener(link, port)?;
+    listener.set_nonblocking(true)?;
+    let teller = match link {
+        Link::Address(_) => None,
+        Link::Interface(interface) => {
+            let socket = UdpSocket::from(on_interface(SockType::Datagram, interface, 0)?);
+            Some((socket, SocketAddrV6::new(ALL_NODES, port, 0, index_of(interface)?)))
+        }
+    };
+    let mut since = BEACON;
+    while !stop.load(Ordering::Relaxed) {
+        if since >= BEACON {
+            since = Duration::ZERO;
+            if let Some((socket, to)) = &teller {
+                let _ = socket.send_to(&beacon(key), to); // no carrier, no address yet: the next one may get through
+            }
+        }
+        match listener.accept() {
+            Ok((stream, from)) => match welcome(stream, key) {
+                Ok(channel) => each(channel),
+                Err(e) => log::warn!("mirror: {from}: {e}"),
+            },
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let step = Duration::from_millis(20);
+                thread::sleep(step);
+                since += step;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn welcome(stream: TcpStream, key: &[u8; 32]) -> io::Result<Channel> {
+    stream.set_nonblocking(false)?;
+    Channel::accept(stream, key)
+}
+
+/// Connects to the peer over the first link that works.
+///
+/// # Errors
+///
+/// What the last link said.
+pub fn connect(links: &[Link], port: u16, key: &[u8; 32]) -> io::Result<Channel> {
+    let mut last = io::Error::new(io::ErrorKind::NotConnected, "no link to the peer is configured");
+    for link in links {
+        let address = match link {
+            Link::Address(address) => Ok(*address),
+            Link::Interface(interface) => search(interface, port, key),
+        };
+        match address.and_then(|address| Channel::connect(address, key, CONNECT)) {
+            Ok(channel) => return Ok(channel),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Waits for the peer's beacon on an interface.
+fn search(interface: &str, port: u16, key: &[u8; 32]) -> io::Result<SocketAddr> {
+    let socket = UdpSocket::from(on_interface(SockType::Datagram, interface, port)?);
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let index = index_of(interface)?;
+    let begin = crate::clock::now();
+    while crate::clock::now().since(begin) < SEARCH {
+        let mut text = [0; 64];
+        let Ok((n, SocketAddr::V6(from))) = socket.recv_from(&mut text) else { continue };
+        if text[..n] == beacon(key) && from.ip().is_unicast_link_local() {
+            return Ok(SocketAddrV6::new(*from.ip(), port, 0, index).into());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{interface}: no mirror answers")))
+}
