@@ -88,9 +88,10 @@ impl Acceptor {
         let stop = Arc::new(AtomicBool::new(false));
         for link in links {
             let (stop, each) = (Arc::clone(&stop), each.clone());
+            let mut ready = listener(&link, port).ok(); // when this returns, a peer can connect
             thread::Builder::new().name("mirror-accept".into()).stack_size(256 * 1024).spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    if let Err(e) = serve(&link, port, &key, &stop, &each) {
+                    if let Err(e) = serve(&link, ready.take(), port, &key, &stop, &each) {
                         log::warn!("mirror: {link:?}: {e}");
                         thread::sleep(BEACON);
                     }
@@ -101,8 +102,15 @@ impl Acceptor {
     }
 }
 
-fn serve(link: &Link, port: u16, key: &[u8; 32], stop: &AtomicBool, each: &impl Fn(Channel)) -> io::Result<()> {
-    let listener = listener(link, port)?;
+fn serve(
+    link: &Link,
+    ready: Option<TcpListener>,
+    port: u16,
+    key: &[u8; 32],
+    stop: &AtomicBool,
+    each: &impl Fn(Channel),
+) -> io::Result<()> {
+    let listener = ready.map_or_else(|| listener(link, port), Ok)?;
     listener.set_nonblocking(true)?;
     let teller = match link {
         Link::Address(_) => None,

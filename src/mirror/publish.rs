@@ -245,7 +245,8 @@ impl Publishing<'_> {
             match step {
                 Step::Head { .. } => {}
                 Step::Gone { key } => {
-                    writer.remove(&key)?;
+                    let row = writer.remove(&key)?;
+                    self.look_at_group(row.as_ref().map(|row| &row.entry), writer)?;
                 }
                 Step::Block { chunks } => {
                     let (key, number, offset) = &mut blocks_of;
@@ -254,7 +255,9 @@ impl Publishing<'_> {
                     *offset += chunks.iter().map(|chunk| chunk.len).sum::<u64>();
                 }
                 Step::Put { key, entry, source, list_of, list } => {
-                    writer.remove(&key)?;
+                    let former = writer.remove(&key)?;
+                    self.look_at_group(former.as_ref().map(|row| &row.entry), writer)?;
+                    self.look_at_group(Some(&entry), writer)?;
                     let is_file = matches!(entry.kind, Kind::File { .. });
                     let mut list = if is_file { list } else { Some(Vec::new()) };
                     if let Some(from) = &list_of {
@@ -272,6 +275,17 @@ impl Publishing<'_> {
             }
             Ok(())
         })
+    }
+
+    /// A name joined or left a hard-link group: that moved the ctime of the group's inode.
+    fn look_at_group(&mut self, entry: Option<&Entry>, writer: &mut Writer<'_>) -> io::Result<()> {
+        let Some(Entry { kind: Kind::Link { first }, .. }) = entry else { return Ok(()) };
+        let (Some(mut row), Some(stat)) = (writer.row(first)?, self.tree.stat(first)?) else { return Ok(()) };
+        if row.local.inode == stat.st_ino && row.entry.mtime == tree::mtime(&stat) {
+            row.local = tree::local(&stat);
+            writer.put_again(first, &row)?;
+        }
+        Ok(())
     }
 
     /// Metadata of directories comes last: what happened in them has moved their time.
