@@ -75,6 +75,16 @@ fn healthy(rig: &mut Rig) -> Result<usize, String> {
     Ok(active)
 }
 
+/// As [`healthy`], and both have been up long enough for a claim in silence: no box claims before the longest wait of a
+/// claim has passed since its boot, whatever it hears.
+fn rested(rig: &mut Rig) -> Result<usize, String> {
+    const WAIT: u64 = 16_000;
+    let active = healthy(rig)?;
+    let status = rig.status(1 - active, STALL * 2).ok_or("the standby does not answer")?;
+    rig.pass(Duration::from_millis(WAIT.saturating_sub(status["since_ms"].as_u64().unwrap_or(0))));
+    healthy(rig)
+}
+
 /// From the outside: since `before`, the address went from its former holder to `to`, once, and nobody else sent.
 fn handed_over(rig: &Rig, before: &[Reign], to: usize) -> Result<(), String> {
     let reigns = rig.reigns();
@@ -118,7 +128,7 @@ fn switchover(rig: &mut Rig) -> Result<String, String> {
 }
 
 fn power_cut_active(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let before = rig.reigns();
     let start = rig.timeline.now();
     rig.machines[active].power_cut();
@@ -140,7 +150,7 @@ fn power_cut_standby(rig: &mut Rig) -> Result<String, String> {
 
 /// The kernel panics: the peer reads it on the null modem and does not wait for the belts.
 fn panic(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
     rig.timeline.add("rig", format!("orders a kernel panic on {}", NAMES[active]));
     rig.machines[active].agent.send("echo c >/proc/sysrq-trigger");
@@ -161,13 +171,13 @@ fn panic(rig: &mut Rig) -> Result<String, String> {
 
 /// Nothing but interrupts runs any more: the belts silence the box, the watchdog resets it.
 fn hang(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
     rig.timeline.add("rig", format!("hangs {}", NAMES[active]));
     rig.machines[active].agent.send("echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin");
     let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[active] && event.text == "WATCHDOG";
-    let reset = rig.timeline.wait(mark, Duration::from_secs(12), reset).ok_or("the watchdog does not fire")?;
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    let reset = rig.timeline.wait(mark, Duration::from_secs(12), reset).ok_or("the watchdog does not fire")?;
     let took = outage(rig, start);
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
@@ -208,7 +218,7 @@ fn nothing_moves(rig: &mut Rig, cables: &[Cable]) -> Result<String, String> {
 
 /// The active loses its LAN and is still heard: the pair moves the service by itself.
 fn lan_of_active(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let (before, start) = (rig.reigns(), rig.timeline.now());
     rig.set_cut(Cable::Lan(active), true);
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
@@ -223,7 +233,7 @@ fn lan_of_active(rig: &mut Rig) -> Result<String, String> {
 
 /// The active is cut off from everything at once: it must be silent before the other one serves.
 fn active_alone(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let (before, start) = (rig.reigns(), rig.timeline.now());
     let cables = [Cable::NullModem, Cable::Crossover, Cable::Lan(active)];
     for cable in cables {

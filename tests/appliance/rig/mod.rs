@@ -67,7 +67,8 @@ pub fn model(board: &'static str, images: &Images) -> Model {
             options: ["-M", "pc", "-m", "192", "-kernel", &path(&images.vmlinux), "-initrd", &path(&images.initramfs)]
                 .map(str::to_owned)
                 .to_vec(),
-            card: "virtio-net-pci",
+            // A card that tells its speed, as real ones do: the gate's bound needs it.
+            card: "virtio-net-pci,speed=1000,duplex=full",
             disk: "virtio-blk-pci,drive=disk",
             slots: [4, 5],
             command_line: Some(images.command_line.clone()),
