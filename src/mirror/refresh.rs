@@ -80,8 +80,8 @@ fn look(
         _ => None,
     };
     writer.remove(key)?;
-    let (entry, local, list) = match (first, stat) {
-        (Some(first), Some(stat)) => (Entry::link(first), super::tree::local(&stat), Some(Vec::new())),
+    let (entry, local, list) = match (first, &stat) {
+        (Some(first), Some(stat)) => (Entry::link(first), super::tree::local(stat), Some(Vec::new())),
         _ => {
             let mut list = Some(Vec::new());
             let found = read(tree, key, |file, entry, stat| {
@@ -95,7 +95,8 @@ fn look(
                 Ok(hash)
             })?;
             match found {
-                Found::Settled(entry, local) => (entry, local, list),
+                // Nobody writes to a copy: what is fresh here is fresh from the last cut, and no change hides behind it.
+                Found::Settled(entry, _) => (entry, stat.as_ref().map(super::tree::local).unwrap_or_default(), list),
                 Found::Nothing => return Ok(former.is_some()),
                 // Somebody writes to the copy right now: whatever it is, the peer does not know it.
                 Found::Unsettled => (unknown(), Local::default(), Some(Vec::new())),

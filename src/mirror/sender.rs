@@ -572,8 +572,9 @@ impl Sending<'_, '_> {
 
     /// A list was begun whose name has no row.
     fn forget_list(&mut self, key: &[u8]) -> io::Result<()> {
-        self.writer.put(key, &Entry::link(Vec::new()), Local::default(), None)?;
-        self.writer.remove(key)?;
+        let nothing = Entry { kind: Kind::Fifo, ..Entry::link(Vec::new()) };
+        self.writer.put(key, &nothing, Local::default(), None)?;
+        self.writer.remove(key)?; // and the blocks of the list with it
         Ok(())
     }
 

@@ -5,5 +5,6 @@
 mod basic;
 mod compare;
 mod crash;
+mod hurt;
 mod mutate;
 mod rig;

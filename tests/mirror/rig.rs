@@ -93,7 +93,11 @@ impl Pair {
                 };
                 assert!(matches!(begin, Message::Begin { .. }), "{begin:?}");
                 let generation = incoming.generation();
-                receiver::cycle(&receiving, generation, &mut incoming, &mut out, 0)?;
+                match receiver::cycle(&receiving, generation, &mut incoming, &mut out, 0) {
+                    // The sender went, perhaps before its word that it gives up had left.
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                    other => other?,
+                };
             }
         });
         let sending = self.side(from);

@@ -1,0 +1,209 @@
+//! What hurt others: every way in which a mirror has lost somebody's data, tried here.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, symlink};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use twobox::mirror::control::{Generation, MaxDelete};
+use twobox::mirror::diverged;
+use twobox::mirror::guard::Block;
+
+use crate::basic::noise;
+use crate::compare::{assert_equal, describe};
+use crate::rig::{Pair, TERM_1};
+
+const TERM_2: Generation = Generation { term: 2, boot: 0xb };
+const TERM_3: Generation = Generation { term: 3, boot: 0xa };
+
+fn filled() -> Pair {
+    let pair = Pair::new();
+    for n in 0..40 {
+        fs::write(pair.a().join(format!("f{n}")), noise(1000 + n, n as u64 + 1)).unwrap();
+    }
+    pair.sync();
+    pair
+}
+
+#[test]
+fn an_emptied_a_replaced_and_a_missing_source_leave_the_copy() {
+    let pair = filled();
+    let copy = describe(&pair.b());
+    for n in 0..40 {
+        fs::remove_file(pair.a().join(format!("f{n}"))).unwrap();
+    }
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+    assert_eq!(sent.blocked, Some(Block::RootEmptied { names: 41 }));
+    assert_eq!(describe(&pair.b()), copy);
+
+    fs::rename(pair.a(), pair.home.join("a/away")).unwrap();
+    assert!(pair.try_sync("a", "b", TERM_1, false).is_err(), "no tree at all");
+    fs::create_dir(pair.a()).unwrap();
+    fs::write(pair.a().join("stray"), b"on the directory below the mount point").unwrap();
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+    assert_eq!(sent.blocked, Some(Block::RootReplaced));
+    assert_eq!(describe(&pair.b()), copy);
+
+    // A disk that has never been part of the pair, index and all.
+    fs::remove_dir_all(pair.home.join("a/.twobox")).unwrap();
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+    assert_eq!(sent.blocked, Some(Block::RootReplaced));
+    assert_eq!(describe(&pair.b()), copy);
+
+    // The operator means it.
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, true).unwrap();
+    assert_eq!(sent.blocked, None);
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn too_many_deletions_wait_for_the_operator() {
+    let mut pair = filled();
+    pair.max_delete = MaxDelete::Percent(25);
+    for n in 0..11 {
+        fs::remove_file(pair.a().join(format!("f{n}"))).unwrap();
+    }
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+    assert_eq!(sent.blocked, Some(Block::TooManyDeletions { gone: 11, before: 41 }));
+    assert_eq!(fs::read_dir(pair.b()).unwrap().count(), 40);
+    pair.try_sync("a", "b", TERM_1, true).unwrap();
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn what_only_the_returning_box_has_is_set_aside_and_can_be_restored() {
+    let pair = filled();
+    // Box a writes after its last cut and dies; b serves, and changes things itself.
+    fs::write(pair.a().join("f1"), b"written by a, never sent").unwrap();
+    fs::create_dir(pair.a().join("new")).unwrap();
+    fs::write(pair.a().join("new/only-here"), b"precious").unwrap();
+    fs::remove_file(pair.a().join("f2")).unwrap();
+    fs::write(pair.b().join("f3"), b"written by b").unwrap();
+    let (sent, _) = pair.try_sync("b", "a", TERM_2, false).unwrap();
+    assert_eq!(sent.blocked, None);
+    assert_equal(&pair.b(), &pair.a());
+
+    let home = pair.home.join("a/.twobox");
+    let sets = diverged::list(&home).unwrap();
+    assert_eq!(sets.len(), 1);
+    let mut files = Vec::new();
+    diverged::show(&home, &sets[0].name, |path, _| files.push(path.display().to_string())).unwrap();
+    assert_eq!(files, ["f1", "new/only-here"]);
+
+    assert_eq!(diverged::restore(&home, &sets[0].name, &pair.a(), Some("new".as_ref())).unwrap(), 1);
+    assert_eq!(fs::read(pair.a().join("new/only-here")).unwrap(), b"precious");
+    assert!(diverged::drop_set(&home, "../trees").is_err());
+    diverged::drop_set(&home, &sets[0].name).unwrap();
+    assert!(diverged::list(&home).unwrap().is_empty());
+}
+
+#[test]
+fn a_stale_box_is_never_a_source() {
+    let pair = filled();
+    fs::write(pair.b().join("f5"), b"newer").unwrap();
+    pair.try_sync("b", "a", TERM_2, false).unwrap();
+    fs::write(pair.a().join("f5"), b"from the past").unwrap();
+    let refused = pair.try_sync("a", "b", TERM_1, false).unwrap_err();
+    assert!(refused.to_string().contains("term"), "{refused}");
+    assert_eq!(fs::read(pair.b().join("f5")).unwrap(), b"newer");
+    // With a right of its own the box is a source again: the direction comes from nothing else.
+    pair.try_sync("a", "b", TERM_3, false).unwrap();
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn a_change_of_the_same_size_in_the_same_second_is_seen() {
+    let pair = filled();
+    let path = pair.a().join("f7");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let bytes = noise(1007, 4711);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.write_at(&bytes, 0).unwrap();
+    file.set_modified(time).unwrap();
+    drop(file);
+    pair.sync();
+    assert_eq!(fs::read(pair.b().join("f7")).unwrap(), bytes);
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn a_file_that_never_holds_still_is_never_torn() {
+    let pair = filled();
+    let path = pair.a().join("restless");
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (path, stop) = (path.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            let file = fs::File::create(path).unwrap();
+            for n in 0.. {
+                file.write_at(&vec![n as u8; 4 << 20], 0).unwrap();
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        })
+    };
+    while fs::metadata(&path).map_or(0, |m| m.len()) < 4 << 20 {
+        thread::yield_now();
+    }
+    for _ in 0..3 {
+        let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+        let copy = pair.b().join("restless");
+        assert!(sent.unsettled > 0 || copy.exists());
+        if let Ok(bytes) = fs::read(copy) {
+            assert!(bytes.iter().all(|b| *b == bytes[0]), "torn");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    pair.sync();
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn a_link_in_the_copy_leads_nowhere() {
+    let pair = filled();
+    let outside = pair.home.join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(pair.a().join("d")).unwrap();
+    fs::write(pair.a().join("d/x"), b"1").unwrap();
+    pair.sync();
+    // Somebody swaps a directory of the copy for a link to a place outside.
+    fs::rename(pair.b().join("d"), pair.home.join("moved")).unwrap();
+    symlink(&outside, pair.b().join("d")).unwrap();
+    fs::write(pair.a().join("d/x"), b"2").unwrap();
+    fs::write(pair.a().join("d/y"), b"3").unwrap();
+    pair.sync();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was written outside the root");
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn deep_paths_and_a_sparse_tebibyte() {
+    let pair = Pair::new();
+    let mut tree = nix::fcntl::open(&pair.a(), nix::fcntl::OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty()).unwrap();
+    let name = "d".repeat(200);
+    for _ in 0..30 {
+        nix::sys::stat::mkdirat(&tree, name.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        tree = nix::fcntl::openat(&tree, name.as_str(), nix::fcntl::OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty())
+            .unwrap();
+    }
+    let file = fs::File::create(pair.a().join("sparse")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    for at in [0u64, 1 << 33, (1 << 40) - 6] {
+        file.write_at(b"island", at).unwrap();
+    }
+    drop(file);
+    let (_, bytes) = pair.sync();
+    assert!(bytes < 200_000, "the names alone are 90,000 bytes: {bytes}");
+    let copy = fs::File::open(pair.b().join("sparse")).unwrap();
+    let metadata = copy.metadata().unwrap();
+    assert_eq!(metadata.len(), 1 << 40);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) < 1000, "the holes were filled");
+    let mut island = [0; 6];
+    copy.read_at(&mut island, 1 << 33).unwrap();
+    assert_eq!(&island, b"island");
+    let (sent, _) = pair.sync();
+    assert_eq!(sent.put, 0, "6,000 bytes deep, and known again");
+}
