@@ -76,14 +76,8 @@ pub fn model(board: &'static str, images: &Images) -> Model {
             kernel_time: Duration::from_secs(60),
         },
         "qemu-q35-uefi" => Model {
-            options: [
-                "-M",
-                "q35",
-                "-drive",
-                "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            // OVMF unpacks the unified kernel image into memory beside itself: 192 MiB are not enough.
+            options: ["-M", "q35", "-m", "512"].map(str::to_owned).to_vec(),
             card: "e1000e",
             disk: "ide-hd,bus=ide.0,drive=disk",
             slots: [4, 5],
