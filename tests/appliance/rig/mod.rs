@@ -79,7 +79,7 @@ pub fn model(board: &'static str, images: &Images) -> Model {
             // OVMF unpacks the unified kernel image into memory beside itself: 192 MiB are not enough.
             options: ["-M", "q35", "-m", "512"].map(str::to_owned).to_vec(),
             card: "e1000e",
-            disk: "ide-hd,bus=ide.0,drive=disk",
+            disk: "ide-hd,bus=ide.0,drive=disk,bootindex=1",
             slots: [4, 5],
             command_line: None,
             firmware: Some("/usr/share/OVMF"),
