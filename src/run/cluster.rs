@@ -55,7 +55,7 @@ pub(super) struct Parts {
     pub takeover: Takeover,
     pub belts: Belts,
     pub reset: Reset,
-    pub active_services: bool,
+    pub surrender_waits: bool,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub to_helper: Arc<Mailbox<ToHelper>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,

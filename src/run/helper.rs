@@ -9,17 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use async_signal::{Signal, Signals};
-use smol::channel::Sender;
+use smol::channel::{Receiver, Sender};
 use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
 use super::disk::ToDisk;
 use super::mailbox::Mailbox;
+use super::mirror::Mirror;
 use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, history, operator, report};
+use super::{child, history, interface, operator, report};
 use crate::clock;
 use crate::config::Config;
 use crate::console::{self, server};
@@ -95,6 +96,9 @@ pub(super) struct Helper {
     to_disk: Arc<Mailbox<ToDisk>>,
     /// Our present life.
     pub boot: BootId,
+    /// The mirror, if anything is mirrored.
+    pub mirror: Option<Rc<Mirror>>,
+    executor: Rc<LocalExecutor<'static>>,
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
@@ -102,7 +106,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
-    let instance = format!("{}/{}", config.site.pair.name, options.node.name());
+    let instance = instance(&options)?;
+    let crossover = config.board.interface("crossover").and_then(|wanted| interface::find(wanted).ok());
+    let mirror = Mirror::new(&config, options.node, crossover.as_deref());
     let helper = Rc::new(Helper {
         options,
         config,
@@ -117,7 +123,13 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         peer: Peer::new(to_peer),
         to_disk,
         boot,
+        mirror,
+        executor: executor.clone(),
     });
+    if let Some(mirror) = helper.mirror.clone() {
+        let (reaper, telling) = (reaper.clone(), helper.clone());
+        executor.spawn(mirror.keep(reaper, move |data| telling.tell_loop(ToLoop::Data(data)))).detach();
+    }
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
     executor.spawn(copy_log()).detach();
@@ -140,9 +152,20 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         })
         .detach();
     let reporting = helper.clone();
-    let supervisor =
-        Supervisor::start(&executor, &reaper, &instance, services, move |report| reporting.service_changed(report));
-    helper.read_letters(&letters, &supervisor).await
+    let supervisor = Rc::new(Supervisor::start(&executor, &reaper, &instance, services, move |report| {
+        reporting.clone().service_changed(report);
+    }));
+    let (orders, ordered) = smol::channel::unbounded();
+    let (passing, told) = (helper.clone(), supervisor.clone());
+    executor.spawn(async move { passing.pass_orders(&ordered, &told).await }).detach();
+    helper.read_letters(&letters, &orders, &supervisor).await
+}
+
+/// By what the services of this daemon are known again after its death: the state directory, which no two daemons share.
+fn instance(options: &Options) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let directory = std::fs::metadata(&options.state)?;
+    Ok(format!("{:x}-{:x}", directory.dev(), directory.ino()))
 }
 
 /// Lines of the log to where they go.
@@ -157,23 +180,25 @@ async fn copy_log() -> io::Result<()> {
 
 impl Helper {
     /// What the loop says, until it ends.
-    async fn read_letters(&self, letters: &Arc<Mailbox<ToHelper>>, supervisor: &Supervisor) -> io::Result<()> {
+    async fn read_letters(
+        &self,
+        letters: &Arc<Mailbox<ToHelper>>,
+        orders: &Sender<(service::Order, u32)>,
+        supervisor: &Supervisor,
+    ) -> io::Result<()> {
         let bell = Async::new(Bell(letters.clone()))?;
         loop {
             letters.hush();
             while let Some(letter) = letters.receive() {
                 match letter {
                     ToHelper::Services { order, surrender } => {
-                        *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
-                        supervisor.order(order);
-                        self.tell_stopped();
+                        let _ = orders.try_send((order, surrender)); // unbounded, closed only at the end
                     }
                     ToHelper::Answer(order, answer) => self.answered(order, answer),
                     ToHelper::Note(note) => {
                         self.noted(note);
-                        if matches!(note, Note::Role { to: Role::Active, .. }) {
-                            // The loop answers within a turn or two.
-                            self.remember_handover().await;
+                        if let Note::Role { to, .. } = note {
+                            self.role_changed(to).await;
                         }
                     }
                     ToHelper::Told(kind) => self.peer.told(kind),
@@ -188,22 +213,55 @@ impl Helper {
         }
     }
 
-    fn service_changed(&self, report: Report) {
+    /// Orders to the services, in their order. Nothing starts before the mirror's trees are whole cuts of this node.
+    async fn pass_orders(self: Rc<Self>, orders: &Receiver<(service::Order, u32)>, supervisor: &Supervisor) {
+        while let Ok((order, surrender)) = orders.recv().await {
+            if order == service::Order::Serve
+                && let Some(mirror) = &self.mirror
+            {
+                let settled = async {
+                    mirror.settle().await;
+                    true
+                };
+                let overtaken = async {
+                    while orders.is_empty() {
+                        smol::Timer::after(Duration::from_millis(1)).await;
+                    }
+                    false
+                };
+                if !future::or(settled, overtaken).await {
+                    continue;
+                }
+            }
+            *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
+            supervisor.order(order);
+            self.clone().tell_stopped();
+        }
+    }
+
+    fn service_changed(self: Rc<Self>, report: Report) {
         self.services.borrow_mut()[report.index] = report;
-        self.tell_stopped();
+        self.clone().tell_stopped();
         let healthy = self.services.borrow().iter().all(|service| service.state != State::Failed);
         if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
             self.tell_loop(ToLoop::Services { healthy });
         }
     }
 
-    /// Tells the loop when a surrender has no service left to wait for.
-    fn tell_stopped(&self) {
+    /// Tells the loop when a surrender has no service left to wait for, after the last cut of what is mirrored.
+    fn tell_stopped(self: Rc<Self>) {
         let Some(surrender) = *self.surrender.borrow() else { return };
         let runs = |report: &Report| self.config.site.services[report.index].warm || report.state == State::Stopped;
         if self.services.borrow().iter().all(runs) {
             self.surrender.borrow_mut().take();
-            self.tell_loop(ToLoop::ServicesStopped { surrender });
+            let helper = self.clone();
+            let last_cut = async move {
+                if let Some(mirror) = &helper.mirror {
+                    mirror.drain().await;
+                }
+                helper.tell_loop(ToLoop::ServicesStopped { surrender });
+            };
+            self.executor.spawn(last_cut).detach();
         }
     }
 
@@ -285,9 +343,15 @@ impl Helper {
         }
     }
 
-    async fn remember_handover(&self) {
+    /// The mirror turns with the role, and a takeover belongs into the history.
+    async fn role_changed(&self, to: Role) {
         let Some(snapshot) = self.snapshot().await else { return };
-        if let Some(handover) = report::last_handover(self, &snapshot) {
+        if let Some(mirror) = &self.mirror {
+            mirror.set_role(to, snapshot.node.data.generation);
+        }
+        if to == Role::Active
+            && let Some(handover) = report::last_handover(self, &snapshot)
+        {
             self.remember(history::of_handover(self.boot, clock::now(), history::wall_clock(), handover));
         }
     }

@@ -23,6 +23,7 @@ mod history;
 mod interface;
 mod links;
 mod mailbox;
+mod mirror;
 mod operator;
 mod peer;
 mod realtime;
@@ -251,7 +252,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let disk =
         disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
     let reset = if options.appliance.is_some() { Reset::arm() } else { Reset::disabled() };
-    let active_services = config.site.services.iter().any(|service| !service.warm);
+    // A surrender without services to stop and trees to cut does not ask the helper.
+    let surrender_waits = config.site.services.iter().any(|service| !service.warm) || !config.site.trees.is_empty();
     let mut cluster = Cluster::new(cluster::Parts {
         node,
         seal,
@@ -259,7 +261,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         takeover,
         belts,
         reset,
-        active_services,
+        surrender_waits,
         to_loop,
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),

@@ -70,7 +70,10 @@ impl Helper {
             Request::Drill => self.drill(replies).await,
             Request::History { count } => self.show_history(count, replies).await,
             Request::Log { lines, follow } => Self::show_log(lines, follow, replies).await,
-            Request::Mirror(_) => Err(refuse("nothing is mirrored", "add a [[mirror]] section to the site file")),
+            Request::Mirror(request) => match &self.mirror {
+                Some(mirror) => mirror.request(request, replies).await,
+                None => Err(refuse("nothing is mirrored", "add a [[mirror]] section to the site file")),
+            },
             Request::Peer(peer) => self.ask_peer(&of_peer(peer), replies).await,
             Request::Update { .. } => Err(refuse("this box is no appliance", "update its packages")),
             Request::Reboot | Request::Poweroff => {

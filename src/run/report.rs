@@ -38,7 +38,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         witnesses: witnesses(helper, s),
         addresses: addresses(helper, s),
         services: services(helper),
-        mirror: Vec::new(),
+        mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
         takeover: takeover(s),
         last_handover: last_handover(helper, s),
         alarms: alarms(helper, s),
@@ -228,5 +228,6 @@ fn alarms(helper: &Helper, s: &Snapshot) -> Vec<Alarm> {
         let at = since.iter().find(|(stands, _)| *stands == alarm).map_or(s.at, |(_, at)| *at);
         Alarm { since_ms: ms(s.at.since(at)), text: alarm::in_words(alarm).to_owned(), name: name.to_owned() }
     };
-    s.node.alarms.iter().map(one).collect()
+    let of_mirror = helper.mirror.iter().flat_map(|mirror| mirror.alarms(s.at));
+    s.node.alarms.iter().map(one).chain(of_mirror).collect()
 }

@@ -31,7 +31,7 @@ impl Cluster {
             }
             Action::Renew { until } => self.renew(until),
             Action::Yield { order } => {
-                self.surrender = Some(Surrender { order, services_ended: !self.parts.active_services });
+                self.surrender = Some(Surrender { order, services_ended: !self.parts.surrender_waits });
                 self.tell_services(service::Order::Stop, order);
             }
             Action::Fence { order } => {

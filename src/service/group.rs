@@ -18,7 +18,7 @@ pub const MARK: &str = "TWOBOX_SERVICE";
 
 /// The processes of one service.
 pub struct Group {
-    /// Value of [`MARK`]: pair, node and service, unique on the box.
+    /// Value of [`MARK`]: the daemon's instance and the service, unique on the box.
     mark: String,
     cgroup: Option<Cgroup>,
 }
@@ -29,7 +29,7 @@ struct Cgroup {
 }
 
 impl Group {
-    /// The group of `service` under `instance` (pair and node). Makes its control group if it can.
+    /// The group of `service` under `instance`, which no other daemon on this box has. Makes its control group if it can.
     #[must_use]
     pub fn new(instance: &str, service: &str) -> Self {
         let mark = format!("{instance}/{service}");

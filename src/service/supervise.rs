@@ -41,7 +41,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts one program per service on `executor`, first ending what a former life of the daemon left running. Every
-    /// change goes to `report`. `instance` names pair and node. Services of `run = both` start at once.
+    /// change goes to `report`. No other daemon on this box may have the same `instance`. Services of `run = both` start at once.
     pub fn start(
         executor: &Rc<LocalExecutor<'static>>,
         reaper: &Rc<Reaper>,

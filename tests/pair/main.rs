@@ -345,3 +345,28 @@ fn a_drill_goes_there_and_back_and_the_history_knows() {
     rig.await_touch();
     assert_eq!(handovers(&rig, standby), 1, "the history outlives the program");
 }
+
+#[test]
+fn the_standby_has_the_trees_and_a_hand_over_loses_nothing() {
+    let mut rig = Rig::new("mirror", DEFAULT);
+    for node in ["a", "b"] {
+        std::fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        std::fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, DEFAULT) + &mirror).unwrap();
+    }
+    let active = rig.start_both();
+    let standby = other(active);
+    let (of_a, of_b) = (rig.path("a", "data").join("mail"), rig.path("b", "data").join("mail"));
+    let data = |node: &str| if node == "a" { &of_a } else { &of_b };
+    std::fs::write(data(active).join("first"), "one").unwrap();
+    wait("the first file is there", || std::fs::read(data(standby).join("first")).is_ok_and(|text| text == b"one"));
+    std::fs::write(data(active).join("last"), "written just before").unwrap();
+    rig.order(active, &Request::Switchover).unwrap();
+    assert_eq!(std::fs::read(data(standby).join("last")).unwrap(), b"written just before");
+    rig.client.await_answer_from(standby);
+    // And the other way round.
+    rig.await_touch();
+    std::fs::write(data(standby).join("back"), "two").unwrap();
+    wait("the way back", || std::fs::read(data(active).join("back")).is_ok_and(|text| text == b"two"));
+}

@@ -117,8 +117,9 @@ impl Rig {
     /// Makes the namespaces and the files. `timing` is the site file's section, `warm`: the service runs on both.
     pub fn new(name: &str, timing: &str) -> Rig {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = format!("tbpr-{name}");
-        let dir = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        // Two runs of the tests on one machine do not meet.
+        let name = format!("tbpr{}-{name}", std::process::id());
+        let dir = std::env::temp_dir().join(&name);
         delete_namespaces(&name);
         fs::create_dir_all(&dir).unwrap();
         make_namespaces(&name);
@@ -134,8 +135,13 @@ impl Rig {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
         let options = self.options(node);
         // Not `ip netns exec`: it hides the host's cgroup and bpf file systems.
+        // Each box sees its own folder at `data`.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}-{node}", self.name))
+            .args(["unshare", "--mount", "--propagation", "private", "sh", "-c"])
+            .arg("mount --bind \"$0\" \"$1\" && shift && exec \"$@\"")
+            .arg(self.path(node, "data"))
+            .arg(self.dir.join("data"))
             .arg(env!("CARGO_BIN_EXE_twobox"))
             .arg("--socket")
             .arg(options.socket)
@@ -345,7 +351,9 @@ fn write_files(name: &str, dir: &Path, timing: &str) {
     let key = dir.join("pair.key");
     twobox::config::key_file::create(&key).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir_all(dir.join("data")).unwrap();
     for node in ["a", "b"] {
+        fs::create_dir_all(dir.join(format!("{node}.data"))).unwrap();
         let board = format!(
             "name = \"netns\"\n[interface.lan]\nname = \"lan\"\n[interface.crossover]\nname = \"cross\"\n\
              [serial.null-modem]\ndevice = \"{}\"\nbaud = 115200\n",

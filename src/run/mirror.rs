@@ -1,0 +1,373 @@
+//! The daemon's side of the mirror's process: started, told its role, asked, and started again when it ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+
+use smol::channel::{Receiver, Sender, unbounded};
+use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use smol::{Async, Timer, future};
+
+use super::operator::{Outcome, Refusal};
+use crate::clock;
+use crate::config::Config;
+use crate::config::site::{self, Schedule, Site};
+use crate::console::control::{MirrorRequest, Progress, Reply};
+use crate::console::status;
+use crate::mirror::control::{
+    Generation, LINE, Link, MaxDelete, Order, Report, Role, Settings, State, TreeFigures, TreeSettings, When,
+};
+use crate::service::Reaper;
+use crate::time::{Duration, Instant};
+use crate::wire::pair::{self, Data, Side};
+
+/// Port of the mirror's connection on both boxes.
+const PORT: u16 = 7420;
+/// Pause before the process is started again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A tree counts as current up to this age, or two of its periods if that is longer.
+const CURRENT: Duration = Duration::from_secs(10);
+
+/// Where the replies of one request go, and its end.
+struct Asked {
+    replies: Option<Sender<Reply>>,
+    end: Sender<Result<String, (String, String)>>,
+    began: Instant,
+}
+
+/// The mirror as the helper sees it.
+pub(super) struct Mirror {
+    settings: Settings,
+    links: [Vec<Link>; 2],
+    lines: (Sender<Order>, Receiver<Order>),
+    ordered: RefCell<Option<(Role, Generation)>>,
+    settled: RefCell<Option<(Role, Generation)>>,
+    asked: RefCell<HashMap<u64, Asked>>,
+    next_request: Cell<u64>,
+    /// How the trees stand, and when that was told.
+    figures: RefCell<(Instant, Vec<TreeFigures>)>,
+    /// What needs the operator, by tree.
+    alarms: RefCell<Vec<(String, Instant, String)>>,
+}
+
+impl Mirror {
+    /// `None` when nothing is mirrored. `crossover` is the kernel's name of that interface, if there is one.
+    pub(super) fn new(config: &Config, side: Side, crossover: Option<&str>) -> Option<Rc<Self>> {
+        let site = &config.site;
+        if site.trees.is_empty() {
+            return None;
+        }
+        let hex = config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let settings = Settings {
+            key: hex,
+            port: PORT,
+            trees: site.trees.iter().map(tree).collect(),
+            bytes_per_second: site.mirror_link.crossover_limit,
+        };
+        let links = |role: Role| {
+            let whose = if role == Role::Send { side.peer() } else { side };
+            let mut links: Vec<Link> = crossover.map(|name| Link::Interface(name.to_owned())).into_iter().collect();
+            if site.mirror_link.over_lan {
+                links.extend(lan_address(site, whose).map(|ip| Link::Address(SocketAddr::new(ip, PORT))));
+            }
+            links
+        };
+        Some(Rc::new(Self {
+            settings,
+            links: [links(Role::Send), links(Role::Receive)],
+            lines: unbounded(),
+            ordered: RefCell::default(),
+            settled: RefCell::default(),
+            asked: RefCell::default(),
+            next_request: Cell::new(1),
+            figures: RefCell::default(),
+            alarms: RefCell::default(),
+        }))
+    }
+
+    /// Keeps the process running for as long as the daemon lives. `data` hears how the trees stand.
+    pub(super) async fn keep(self: Rc<Self>, reaper: Rc<Reaper>, data: impl Fn(Data)) {
+        loop {
+            let ended = self.live(&reaper, &data).await;
+            *self.settled.borrow_mut() = None;
+            for (_, asked) in self.asked.borrow_mut().drain() {
+                let why = ("the mirror's process ended".to_owned(), "try again; see `log`".to_owned());
+                let _ = asked.end.try_send(Err(why)); // gave up
+            }
+            log::error!("the mirror's process ended: {ended:?}; started again in {PAUSE:?}");
+            Timer::after(PAUSE).await;
+        }
+    }
+
+    /// One life of the process.
+    async fn live(&self, reaper: &Reaper, data: &impl Fn(Data)) -> io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        #[allow(clippy::disallowed_methods)] // the one place that starts the mirror
+        let child = Command::new("/proc/self/exe")
+            .arg("mirror-child")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let end = reaper.end_of(child.id());
+        let stream = Async::new(ours)?;
+        while self.lines.1.try_recv().is_ok() {} // meant for a former life
+        let writing = async {
+            while let Ok(order) = self.lines.1.recv().await {
+                let mut line = serde_json::to_vec(&order)?;
+                line.push(b'\n');
+                (&stream).write_all(&line).await?;
+            }
+            Ok(())
+        };
+        let reading = async {
+            let mut lines = BufReader::with_capacity(4096, &stream);
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                let length = lines.read_until(b'\n', &mut line).await?;
+                if length == 0 || length > LINE {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.take(serde_json::from_slice(&line)?, data);
+            }
+        };
+        let result = future::or(writing, reading).await;
+        drop(stream); // end of file ends it
+        let _ = end.recv().await;
+        result
+    }
+
+    fn take(&self, report: Report, data: &impl Fn(Data)) {
+        match report {
+            Report::Ready => {
+                self.tell(Order::Configure { settings: self.settings.clone() });
+                let ordered = *self.ordered.borrow();
+                if let Some((role, generation)) = ordered {
+                    self.tell(self.role_order(role, generation));
+                }
+            }
+            Report::Settled { role, generation } => *self.settled.borrow_mut() = Some((role, generation)),
+            Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
+            Report::Connected { peer: None } => log::info!("the mirror has no connection"),
+            Report::Trees { trees } => {
+                data(of_trees(&trees));
+                *self.figures.borrow_mut() = (clock::now(), trees);
+            }
+            Report::Alarm { tree, text } => {
+                let tree = tree.display().to_string();
+                let mut alarms = self.alarms.borrow_mut();
+                alarms.retain(|(stands, ..)| *stands != tree);
+                if let Some(text) = text {
+                    log::warn!("mirror {tree}: {text}");
+                    alarms.push((tree, clock::now(), text));
+                }
+            }
+            Report::Progress { request, tree, bytes, bytes_total, files, .. } => {
+                self.reply(request, |began| {
+                    Reply::Progress(Progress {
+                        elapsed_us: u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX),
+                        text: tree.display().to_string(),
+                        done: Some(bytes),
+                        total: Some(bytes_total),
+                        files: Some(files),
+                        unit: "bytes".into(),
+                    })
+                });
+            }
+            Report::Line { request, text } => self.reply(request, |_| Reply::Line { text }),
+            Report::Done { request, text } => self.end(request, Ok(text)),
+            Report::Refused { request, reason, remedy } => self.end(request, Err((reason, remedy))),
+        }
+    }
+
+    fn tell(&self, order: Order) {
+        let _ = self.lines.0.try_send(order); // unbounded, never closed
+    }
+
+    fn reply(&self, request: u64, reply: impl FnOnce(Instant) -> Reply) {
+        if let Some(asked) = self.asked.borrow().get(&request)
+            && let Some(replies) = &asked.replies
+        {
+            let _ = replies.try_send(reply(asked.began)); // a client that does not read misses steps
+        }
+    }
+
+    fn end(&self, request: u64, result: Result<String, (String, String)>) {
+        if let Some(asked) = self.asked.borrow_mut().remove(&request) {
+            let _ = asked.end.try_send(result); // gave up
+        }
+    }
+
+    fn role_order(&self, role: Role, generation: Generation) -> Order {
+        let links = match role {
+            Role::Idle => Vec::new(),
+            Role::Send => self.links[0].clone(),
+            Role::Receive => self.links[1].clone(),
+        };
+        Order::Role { role, generation, links }
+    }
+
+    /// The node's role and the generation of its data.
+    pub(super) fn set_role(&self, role: pair::Role, generation: pair::Generation) {
+        let role = match role {
+            pair::Role::Active | pair::Role::Yielding => Role::Send,
+            _ => Role::Receive,
+        };
+        let ordered = (role, Generation { term: generation.term, boot: generation.boot });
+        if self.ordered.replace(Some(ordered)) != Some(ordered) {
+            self.tell(self.role_order(ordered.0, ordered.1));
+        }
+    }
+
+    /// Waits until every tree is a whole cut under the role ordered last: before that no service may start.
+    pub(super) async fn settle(&self) {
+        while *self.settled.borrow() != *self.ordered.borrow() {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The last cut before a planned hand-over.
+    pub(super) async fn drain(&self) {
+        match self.ask(|request| Order::Drain { request }, None).await {
+            Ok(text) => log::info!("last cut before the hand-over: {text}"),
+            Err(Refusal { reason, .. }) => log::warn!("no last cut before the hand-over: {reason}"),
+        }
+    }
+
+    /// For the status.
+    pub(super) fn trees(&self, now: Instant) -> Vec<status::Tree> {
+        let (told, trees) = &*self.figures.borrow();
+        let since = u64::try_from(now.since(*told).as_millis()).unwrap_or(u64::MAX);
+        trees.iter().map(|tree| shown(tree, since)).collect()
+    }
+
+    /// For the status.
+    pub(super) fn alarms(&self, now: Instant) -> Vec<status::Alarm> {
+        let alarm = |(tree, at, text): &(String, Instant, String)| status::Alarm {
+            since_ms: u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
+            text: format!("{tree}: {text}"),
+            name: String::new(),
+        };
+        self.alarms.borrow().iter().map(alarm).collect()
+    }
+
+    /// Carries out an operator's request.
+    pub(super) async fn request(&self, request: MirrorRequest, replies: &Sender<Reply>) -> Outcome {
+        let path = |tree: Option<String>| tree.map(Into::into);
+        let order = |request_number: u64| match request {
+            MirrorRequest::Sync { tree, confirm_delete } => {
+                Order::Sync { request: request_number, tree: path(tree), confirm_delete }
+            }
+            MirrorRequest::Verify { tree } => Order::Verify { request: request_number, tree: path(tree) },
+            MirrorRequest::DivergedList => Order::DivergedList { request: request_number },
+            MirrorRequest::DivergedShow { name } => Order::DivergedShow { request: request_number, name },
+            MirrorRequest::DivergedRestore { name, path } => {
+                Order::DivergedRestore { request: request_number, name, path }
+            }
+            MirrorRequest::DivergedDrop { name } => Order::DivergedDrop { request: request_number, name },
+        };
+        self.ask(order, Some(replies.clone())).await
+    }
+
+    async fn ask(&self, order: impl FnOnce(u64) -> Order, replies: Option<Sender<Reply>>) -> Outcome {
+        let request = self.next_request.get();
+        self.next_request.set(request + 1);
+        let (end, ended) = smol::channel::bounded(1);
+        self.asked.borrow_mut().insert(request, Asked { replies, end, began: clock::now() });
+        self.tell(order(request));
+        match ended.recv().await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err((reason, remedy))) => Err(Refusal { reason, remedy }),
+            Err(_) => Err(Refusal { reason: "the mirror gave up".into(), remedy: "try again; see `log`".into() }),
+        }
+    }
+}
+
+fn tree(tree: &site::Tree) -> TreeSettings {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    TreeSettings {
+        tree: tree.path.clone(),
+        when: match tree.schedule {
+            Schedule::Every(period) => When::EveryMs(ms(period)),
+            Schedule::OnChange(settle) => When::OnChangeMs(ms(settle)),
+        },
+        exclude: tree.exclude.clone(),
+        max_delete: match tree.max_delete {
+            site::MaxDelete::Percent(percent) => MaxDelete::Percent(percent),
+            site::MaxDelete::Entries(entries) => MaxDelete::Entries(entries),
+        },
+        store: tree.store.clone(),
+    }
+}
+
+fn lan_address(site: &Site, side: Side) -> Option<IpAddr> {
+    site.nodes[side as usize].iter().find(|own| own.interface == "lan").map(|own| own.prefix.ip)
+}
+
+/// A tree as the status shows it, told `since` milliseconds ago.
+fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
+    status::Tree {
+        tree: tree.tree.display().to_string(),
+        direction: match tree.role {
+            Role::Send => status::Direction::Send,
+            Role::Receive | Role::Idle => status::Direction::Receive,
+        },
+        last_cut_ms_ago: tree.cut_age_ms.map(|age| age + since),
+        lag_ms: tree.lag_ms,
+        state: match tree.state {
+            State::Idle => status::TreeState::Idle,
+            State::Running => status::TreeState::Running,
+            State::Blocked => status::TreeState::Blocked,
+        },
+        files: tree.files,
+        bytes_sent: tree.bytes_sent,
+        diverged: tree.diverged,
+        current: tree.cut_age_ms.is_some_and(|age| age + since <= limit_ms(tree)),
+        reason: tree.reason.clone(),
+    }
+}
+
+/// Up to this age a cut is current.
+fn limit_ms(tree: &TreeFigures) -> u64 {
+    let least = u64::try_from(CURRENT.as_millis()).unwrap_or(u64::MAX);
+    tree.period_ms.saturating_mul(2).max(least)
+}
+
+/// What the node is told of the trees: the oldest lineage among them, the greatest age, and how many are too old.
+fn of_trees(trees: &[TreeFigures]) -> Data {
+    let stale =
+        |tree: &&TreeFigures| tree.role == Role::Receive && tree.cut_age_ms.is_none_or(|age| age > limit_ms(tree));
+    let oldest = trees.iter().map(|tree| tree.generation).min().unwrap_or_default();
+    let age = trees.iter().filter_map(|tree| tree.cut_age_ms).max().unwrap_or(0);
+    Data {
+        generation: pair::Generation { term: oldest.term, boot: oldest.boot },
+        lag_s: u32::try_from(age / 1000).unwrap_or(u32::MAX),
+        stale_trees: u8::try_from(trees.iter().filter(stale).count()).unwrap_or(u8::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_tree_speaks_for_all() {
+        let figures = |term: u64, age: Option<u64>, period: u64| TreeFigures {
+            role: Role::Receive,
+            generation: Generation { term, boot: 1 },
+            cut_age_ms: age,
+            period_ms: period,
+            ..TreeFigures::default()
+        };
+        let data = of_trees(&[figures(7, Some(9_000), 1_000), figures(5, Some(61_000), 60_000)]);
+        assert_eq!((data.generation.term, data.lag_s, data.stale_trees), (5, 61, 0));
+        assert_eq!(of_trees(&[figures(7, Some(11_000), 1_000), figures(7, None, 1_000)]).stale_trees, 2);
+        let sending = TreeFigures { role: Role::Send, ..figures(7, None, 1_000) };
+        assert_eq!(of_trees(&[sending]).stale_trees, 0);
+    }
+}
