@@ -440,7 +440,14 @@ impl Node {
         }
         self.panic = None;
         self.take_grant(now, f);
-        self.want.newest = self.want.newest.max(f.data.generation);
+        self.want.newest = if f.role == Role::Active && !self.serving() {
+            // What is served is what counts: a newer lineage of ours is set aside when we become a copy.
+            f.data.generation
+        } else if self.role == Role::Active {
+            self.want.newest
+        } else {
+            self.want.newest.max(f.data.generation)
+        };
         if self.peer.in_touch(&self.s, now) {
             self.rounds.compare(&self.s, now, f.reached, f.heard);
             self.want.proven = self.rounds.proven();

@@ -256,7 +256,8 @@ impl Node {
     pub(super) fn flush(&mut self, now: Instant) {
         // A vote's floor rides along; it need not survive by itself.
         let same = super::Record { voted: self.want.voted, ..self.disk } == self.want;
-        if self.writing.is_some() || same {
+        // A disk that failed is tried again even if nothing has changed: else nobody would learn that it works.
+        if self.writing.is_some() || (same && !self.disk_fails) {
             return;
         }
         let urgent = self.want.reserved != self.disk.reserved

@@ -1,4 +1,4 @@
-//! The simulator: `cargo test --release --test simulation -- --seeds N --from S [--trace] [--profile NAME]`.
+//! The simulator: `cargo test --release --test simulation -- --seeds N --from S [--trace] [--profile NAME] [--lie NAME]`.
 //!
 //! One seed decides a whole run: the pair, its surroundings and every fault. First comes a phase in which safety is
 //! judged, then everything heals and service is demanded. A failing seed is printed with the shortest schedule of faults
@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use twobox::node::planted::Planted;
+use world::Lie;
 use world::clock::{SECOND, Time};
 
 /// Seeds of a plain `cargo test`.
@@ -28,10 +29,19 @@ struct Arguments {
     from: u64,
     trace: bool,
     profile: Option<Profile>,
+    lie: Option<Lie>,
+}
+
+impl Arguments {
+    fn plan(&self, seed: u64) -> Plan {
+        let mut plan = seed::plan(seed, self.profile, Planted::NONE);
+        plan.setup.lie = self.lie;
+        plan
+    }
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut parsed = Arguments { seeds: FEW, from: 1, trace: false, profile: None };
+    let mut parsed = Arguments { seeds: FEW, from: 1, trace: false, profile: None, lie: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -44,6 +54,11 @@ fn arguments() -> Result<Arguments, String> {
                 let name = value()?;
                 let profile = Profile::ALL.into_iter().find(|p| p.name() == name);
                 parsed.profile = Some(profile.ok_or(format!("no profile is called {name}"))?);
+            }
+            "--lie" => {
+                let name = value()?;
+                let lie = Lie::ALL.into_iter().find(|l| format!("{l:?}") == name);
+                parsed.lie = Some(lie.ok_or(format!("no lie is called {name}"))?);
             }
             // What cargo and its test harness pass along to every test program.
             "--nocapture" | "--quiet" | "-q" => {}
@@ -83,8 +98,8 @@ fn main() -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    let plan = seed::plan(seed, arguments.profile, Planted::NONE);
-                    let outcome = seed::run(&plan, false);
+                    let plan = arguments.plan(seed);
+                    let outcome = seed::run(&plan, None);
                     note(&mut totals.lock().expect("nobody panics with it"), seed, &plan, outcome);
                 }
             });
@@ -92,11 +107,12 @@ fn main() -> ExitCode {
     });
     let totals = totals.into_inner().expect("nobody panics with it");
     for &seed in totals.failed.keys().take(SHOWN) {
-        show(seed, arguments.profile);
+        show(seed, arguments.plan(seed));
     }
     if arguments.trace && arguments.seeds == 1 && totals.failed.is_empty() {
-        let outcome = seed::run(&seed::plan(arguments.from, arguments.profile, Planted::NONE), true);
-        println!("{}", outcome.trace.join("\n"));
+        let mut trace = Vec::new();
+        seed::run(&arguments.plan(arguments.from), Some(&mut trace));
+        println!("{}", trace.join("\n"));
     }
     #[allow(clippy::disallowed_methods)] // how fast it goes is part of the report
     let took = began.elapsed().as_secs_f64();
@@ -145,9 +161,10 @@ fn report(arguments: &Arguments, totals: &Totals, took: f64) {
 }
 
 /// Prints the shortest schedule that still fails, and its trace.
-fn show(seed: u64, profile: Option<Profile>) {
-    let plan = shorten(seed::plan(seed, profile, Planted::NONE));
-    let outcome = seed::run(&plan, true);
+fn show(seed: u64, plan: Plan) {
+    let plan = shorten(plan);
+    let mut trace = Vec::new();
+    let outcome = seed::run(&plan, Some(&mut trace));
     println!("\nseed {seed}, profile {}, {} faults needed:", plan.profile.name(), plan.faults.len());
     for (i, s) in plan.setup.settings.iter().enumerate() {
         println!("  {}: lease {:?}, F {:?}, {:?}", ["A", "B"][i], s.lease, s.fence, plan.setup.belts[i]);
@@ -160,7 +177,7 @@ fn show(seed: u64, profile: Option<Profile>) {
     for witness in plan.setup.network.witnesses.iter().take(s.witnesses.into()) {
         println!("  witness: reflects {:?}, {} us a leg", witness.reflects, witness.latency / 1000);
     }
-    for line in outcome.trace {
+    for line in trace {
         println!("{line}");
     }
     if let Some(v) = outcome.violation {
@@ -170,7 +187,7 @@ fn show(seed: u64, profile: Option<Profile>) {
 
 /// Drops faults from the end, then one by one, as long as it still fails in the same way.
 fn shorten(mut plan: Plan) -> Plan {
-    let kind = |plan: &Plan| seed::run(plan, false).violation.map(|v| v.what.chars().take(12).collect::<String>());
+    let kind = |plan: &Plan| seed::run(plan, None).violation.map(|v| v.what.chars().take(12).collect::<String>());
     let wanted = kind(&plan);
     let fails = |plan: &Plan| kind(plan) == wanted;
     let mut low = 0;

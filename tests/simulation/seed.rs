@@ -110,12 +110,11 @@ pub struct Outcome {
     pub takeovers: BTreeMap<&'static str, u64>,
     /// Orders that were accepted, and all.
     pub orders: (u64, u64),
-    pub trace: Vec<String>,
 }
 
-/// Runs `plan` to its end or to the first violation.
-pub fn run(plan: &Plan, trace: bool) -> Outcome {
-    let mut world = World::new(plan.setup.clone(), trace);
+/// Runs `plan` to its end or to the first violation, and writes down what happens if somebody wants to read it.
+pub fn run(plan: &Plan, trace: Option<&mut Vec<String>>) -> Outcome {
+    let mut world = World::new(plan.setup.clone(), trace.is_some());
     world.power_on(0);
     world.power_on(1);
     for &(at, fault) in &plan.faults {
@@ -130,13 +129,15 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
         world.heal();
         world.await_recovery();
     }
+    if let Some(trace) = trace {
+        *trace = world.trace.take().unwrap_or_default();
+    }
     let accepted = world.answers.iter().filter(|a| a.2 == Answer::Accepted).count();
     Outcome {
         orders: (accepted as u64, world.answers.len() as u64),
         violation: world.judge.violation.take(),
         simulated: world.now,
         takeovers: std::mem::take(&mut world.judge.takeovers),
-        trace: world.trace.take().unwrap_or_default(),
     }
 }
 
@@ -216,6 +217,8 @@ fn setup(seed: u64, planted: Planted, random: &mut Random) -> Setup {
         boot_time: (random.between(50, 2000) * MS, random.between(2, 6) * SECOND),
         clean_time: random.pick(&[5, 20, 300]) * MS,
         through_wire: random.chance(60),
+        probes_answered: random.chance(300),
+        lie: None,
     }
 }
 
@@ -229,11 +232,11 @@ fn belts(random: &mut Random) -> Belts {
     let watchdog = Some((fire, random.pick(&[0u64, 50, 300]) * MS));
     let lifetime = Some(random.pick(&[1u64, 2]) * SECOND);
     match random.below(12) {
-        0..4 => Belts { gate: true, watchdog, lifetime },
-        4..6 => Belts { gate: true, watchdog: None, lifetime: None },
-        6..9 => Belts { gate: false, watchdog, lifetime },
-        9 => Belts { gate: false, watchdog, lifetime: None },
-        10 => Belts { gate: false, watchdog: None, lifetime },
+        0..3 => Belts { gate: true, watchdog, lifetime },
+        3..5 => Belts { gate: true, watchdog: None, lifetime: None },
+        5..7 => Belts { gate: false, watchdog, lifetime },
+        7..9 => Belts { gate: false, watchdog, lifetime: None },
+        9..11 => Belts { gate: false, watchdog: None, lifetime },
         _ => Belts { gate: true, watchdog: None, lifetime },
     }
 }

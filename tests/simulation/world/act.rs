@@ -32,12 +32,15 @@ impl World {
                 self.boxes[i].holding = Holding::Stopping;
                 self.take_down(i, order);
             }
-            Action::Feed => self.boxes[i].feed(self.now),
+            Action::Feed => {
+                let lazy = self.setup.lie == Some(super::Lie::SlowWatchdog);
+                self.boxes[i].feed(self.now + if lazy { 20 * SECOND } else { 0 });
+            }
             Action::Probe => self.probe(i),
             Action::Reset => self.reboot(i, "resets itself"),
             Action::Leave => {
                 self.say(|_| format!("{} has left and is switched off", Self::name(i)));
-                let length = self.boxes[i].leave_length;
+                let length = if self.healed { MS } else { self.boxes[i].leave_length };
                 self.lose_power(i);
                 let epoch = self.boxes[i].epoch;
                 self.after(length, Event::PowerOn { side: i, epoch });
@@ -131,7 +134,7 @@ impl World {
         let m = &mut self.boxes[i];
         let Some((_, record)) = m.writing.take_if(|w| w.0 == ticket && m.life == life) else { return };
         let durable = self.now >= m.disk_fails_until;
-        if durable || half {
+        if (durable || half) && self.setup.lie != Some(super::Lie::ForgetfulDisk) {
             m.memory = Memory::Known(record);
         }
         if !durable {
@@ -181,7 +184,8 @@ impl World {
 
     /// How much later than its lifetime the kernel takes an address away.
     fn expiry_lateness(&mut self) -> Time {
-        self.random.between(4 * MS, 400 * MS)
+        let endless = self.setup.lie == Some(super::Lie::EndlessAddress);
+        self.random.between(4 * MS, 400 * MS) + if endless { 1000 * SECOND } else { 0 }
     }
 
     /// The gate's end is absolute; the address' lifetime counts from now, and a renewal that comes too late adds it again.
@@ -220,7 +224,7 @@ impl World {
     fn probe(&mut self, i: usize) {
         let lan = twobox::node::settings::LAN as usize;
         let (there, back) = (self.network.lines[lan][i], self.network.lines[lan][1 - i]);
-        if there.up(self.now) && back.up(self.now) && self.boxes[1 - i].emits(self.now) {
+        if self.setup.probes_answered && there.up(self.now) && back.up(self.now) && self.boxes[1 - i].emits(self.now) {
             let life = self.boxes[i].life;
             self.after(MS, Event::Tell { to: i, life, what: Told::Conflict });
         }
@@ -261,10 +265,11 @@ impl World {
     pub(super) fn mirror(&mut self) {
         for i in 0..2 {
             let source = &self.boxes[1 - i];
+            // Whatever a returning box has of its own is set aside: it becomes a copy of the one that serves.
             let serves = source.runs(self.now) && source.holding == Holding::Up;
             let up = |path: usize| self.network.lines[path].iter().all(|line| line.up(self.now));
             let generation = source.copy;
-            if serves && (up(1) || up(2)) && self.boxes[i].runs(self.now) && generation >= self.boxes[i].copy {
+            if serves && (up(1) || up(2)) && self.boxes[i].runs(self.now) {
                 self.boxes[i].copy = generation;
                 self.boxes[i].synced = self.now;
             }

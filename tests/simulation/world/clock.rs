@@ -25,8 +25,9 @@ pub struct Clock {
 impl Clock {
     pub fn local(&self, t: Time) -> Instant {
         let elapsed = (t - self.booted) as i64;
-        // An hour times the largest drift stays below the range of an i64.
-        Instant::from_nanos(self.from + (elapsed + elapsed * self.drift / 1_000_000_000) as u64)
+        Instant::from_nanos(
+            self.from + (elapsed + (i128::from(elapsed) * i128::from(self.drift) / 1_000_000_000) as i64) as u64,
+        )
     }
 
     /// The first moment of the world at which this clock shows `at` or more.

@@ -42,8 +42,34 @@ pub struct Setup {
     pub boot_time: (Time, Time),
     /// From the program's start to addresses confirmed down, at most.
     pub clean_time: Time,
+    /// Conflict probes reach the peer; where they do not, nothing but the waits stands between the boxes.
+    pub probes_answered: bool,
     /// Every frame goes through its bytes.
     pub through_wire: bool,
+    /// An assumption that does not hold, for tests of the simulator itself.
+    pub lie: Option<Lie>,
+}
+
+/// An assumption of the proof that the modelled hardware breaks: the simulator must notice each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// The watchdog fires ten times later than told.
+    SlowWatchdog,
+    /// The gate does not close by itself.
+    OpenGate,
+    /// The address lease does not end.
+    EndlessAddress,
+    /// Witnesses drop reflected heartbeats and keep answering pings.
+    UnsharedFate,
+    /// Clocks run apart by ten percent.
+    WildClocks,
+    /// What is called durable is not.
+    ForgetfulDisk,
+}
+
+impl Lie {
+    pub const ALL: [Lie; 6] =
+        [Lie::SlowWatchdog, Lie::OpenGate, Lie::EndlessAddress, Lie::UnsharedFate, Lie::WildClocks, Lie::ForgetfulDisk];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +160,8 @@ impl World {
             let side = if i == 0 { Side::A } else { Side::B };
             let boot = BootId::new(1).expect("one is not zero");
             let seal = Seal::new(side, boot, "simulated", &[7; 32]);
-            Machine::new(setup.settings[i].clone(), seal, setup.belts[i], setup.drift[i])
+            let drift = if setup.lie == Some(Lie::WildClocks) { [0, 100_000_000][i] } else { setup.drift[i] };
+            Machine::new(setup.settings[i].clone(), seal, setup.belts[i], drift)
         };
         let mut world = World {
             now: 0,
@@ -316,6 +343,8 @@ impl World {
         let latency = witness.latency;
         let back = witness.legs[from][1].pass(self.now, dwell, &mut self.random);
         let reflects = witness.reflects[from] && self.now >= witness.silent_until;
+        let selective = self.setup.lie == Some(Lie::UnsharedFate) && self.now % (20 * SECOND) > 10 * SECOND;
+        let reflects = reflects && !selective;
         let on = witness.legs[1 - from][1].pass(self.now, dwell, &mut self.random).filter(|_| reflects);
         if let (Some(late), Some(round)) = (back, round) {
             self.after(latency + late, Event::Pong { to: from, witness: w, round, life });
@@ -420,7 +449,8 @@ impl World {
                 let status = node.status(now);
                 if status.peer_boot == Some(h.boot) {
                     let heard = &mut self.boxes[i].heard_of;
-                    *heard = (*heard).max(h.data.generation);
+                    let serves = h.role == Role::Active;
+                    *heard = if serves { h.data.generation } else { (*heard).max(h.data.generation) };
                 }
             }
             Waiting::Pong { witness, round } => self.handle(i, node, now, Input::Pong { witness, round }),
@@ -440,7 +470,7 @@ impl World {
                 self.answers.push((i, order, answer));
                 if let (Order::Switchover { term } | Order::Hold { term }, Answer::Accepted, Role::Active) =
                     (order, answer, before.role)
-                    && term != before.served
+                    && term < before.served
                 {
                     let text = format!("{} serves {} and obeys {order:?}", Self::name(i), before.served);
                     self.judge.found(self.now, text);
@@ -479,6 +509,13 @@ impl World {
 
     /// Both boxes emit: that must never be. It can only begin when something of a box changes, so it is looked at then.
     fn look(&mut self) {
+        if self.setup.lie == Some(Lie::OpenGate) {
+            for m in &mut self.boxes {
+                if m.gate_until > Instant::BOOT {
+                    m.gate_until = Instant::NEVER;
+                }
+            }
+        }
         let (a, b) = (self.boxes[0].emits(self.now), self.boxes[1].emits(self.now));
         if a && b {
             self.judge.found(self.now, "both boxes send as holder of the service addresses".into());
@@ -575,7 +612,7 @@ impl World {
         let m = &mut self.boxes[i];
         if m.dog_fires != NEVER && m.dog_event == NEVER {
             m.dog_event = m.dog_fires;
-            let (wait, epoch) = (m.dog_fires - self.now, m.epoch);
+            let (wait, epoch) = (m.dog_fires.saturating_sub(self.now), m.epoch);
             self.after(wait, Event::Dog { side: i, epoch });
         }
     }

@@ -1,0 +1,13 @@
+//! Scenarios by name, hand-written, on the simulated pair. Safety is judged throughout; each says what happens to service.
+
+mod lies;
+mod operator;
+mod partition;
+mod power;
+#[path = "../simulation/seed.rs"]
+mod seed;
+mod stage;
+mod stopped;
+mod witness;
+#[path = "../simulation/world/mod.rs"]
+mod world;

@@ -1,0 +1,191 @@
+//! Orders, scores and data.
+
+use crate::stage::{A, B, BOTH, EVER, Stage, setup, watchdog_only};
+use crate::world::clock::{MS, SECOND};
+use crate::world::fault::{DiskFault, Fault, Word};
+use twobox::node::settings::StaleData;
+use twobox::node::{Answer, Order};
+use twobox::wire::pair::Role;
+
+fn order(stage: &mut Stage, side: usize, word: Word) -> Answer {
+    stage.does(Fault::Order { side, word, delay: 0 });
+    stage.run_ms(2);
+    stage.world.answers.last().expect("it was answered").2
+}
+
+mod switchover {
+    use super::*;
+
+    #[test]
+    fn and_back() {
+        let mut stage = Stage::settled(setup(1));
+        for (from, to) in [(A, B), (B, A)] {
+            assert_eq!(order(&mut stage, from, Word::Switchover), Answer::Accepted);
+            stage.until_serves(to, 500);
+            stage.run(5);
+            stage.only(to);
+            stage.role(from, Role::Standby);
+        }
+    }
+
+    #[test]
+    fn while_the_peer_dies_at_each_step() {
+        for delay in (0..120).step_by(5) {
+            let mut stage = Stage::settled(setup(1));
+            order(&mut stage, A, Word::Switchover);
+            stage.run_ms(delay);
+            stage.does(Fault::PowerLoss { side: B, length: EVER });
+            stage.run(10);
+            stage.only(A);
+        }
+    }
+
+    #[test]
+    fn ordered_on_both_at_once() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Order { side: A, word: Word::Switchover, delay: 0 });
+        stage.does(Fault::Order { side: B, word: Word::Switchover, delay: 0 });
+        stage.run(5);
+        stage.only(B);
+        assert_eq!(stage.takeovers(), 2);
+    }
+
+    #[test]
+    fn that_comes_too_late_is_void() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Order { side: B, word: Word::Switchover, delay: 5 * SECOND });
+        order(&mut stage, A, Word::Switchover);
+        stage.run(10);
+        stage.only(B);
+        assert!(matches!(stage.world.answers.last(), Some((B, Order::Switchover { .. }, Answer::OtherTerm))));
+    }
+}
+
+#[test]
+fn hold_on_both_keeps_one_serving() {
+    let mut stage = Stage::settled(setup(1));
+    order(&mut stage, B, Word::Hold);
+    assert_eq!(order(&mut stage, A, Word::Hold), Answer::PeerNotEligible);
+    stage.run(10);
+    stage.only(A);
+    stage.role(B, Role::Held);
+}
+
+mod farewell {
+    use super::*;
+
+    /// Without a witness a pair would stop when its standby is switched off; not after a farewell.
+    #[test]
+    fn standby_switched_off_in_order() {
+        let mut stage = Stage::settled(setup(0));
+        stage.does(Fault::Leave { side: B, length: EVER });
+        for _ in 0..300 {
+            stage.run_ms(100);
+            stage.only(A);
+        }
+    }
+
+    #[test]
+    fn returns_alone_and_cut_off_and_does_not_serve() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Leave { side: B, length: 10 * SECOND });
+        stage.run(5);
+        stage.cut_all(BOTH);
+        stage.does(Fault::LegCut { side: B, witness: 0, ways: BOTH, length: 8 * SECOND });
+        stage.run(60);
+        assert!(!stage.serves(B), "{}", stage.told());
+    }
+
+    #[test]
+    fn torn_record_holds_the_box() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Disk { side: B, fault: DiskFault::Slow(3 * SECOND), length: EVER });
+        stage.does(Fault::Leave { side: B, length: EVER });
+        stage.run_ms(100);
+        stage.does(Fault::PowerLoss { side: B, length: SECOND });
+        stage.run(30);
+        stage.only(A);
+    }
+}
+
+mod service {
+    use super::*;
+
+    #[test]
+    fn that_fails_moves_once() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Services { side: A, length: EVER });
+        stage.until_serves(B, 4_000);
+        stage.run(60);
+        stage.only(B);
+        assert_eq!(stage.takeovers(), 2);
+    }
+
+    #[test]
+    fn that_fails_on_both_does_not_play_ping_pong() {
+        let mut stage = Stage::settled(setup(1));
+        stage.does(Fault::Services { side: A, length: EVER });
+        stage.does(Fault::Services { side: B, length: EVER });
+        stage.run(60);
+        stage.only(A);
+        assert_eq!(stage.takeovers(), 1);
+    }
+}
+
+#[test]
+fn box_with_older_data_comes_up_first_and_waits_if_so_ordered() {
+    let mut setup = setup(1);
+    for s in &mut setup.settings {
+        s.mirrored = true;
+        s.stale_data = StaleData::Hold;
+    }
+    let mut stage = Stage::settled(setup);
+    stage.does(Fault::Kill { side: A, restart: 50 * MS });
+    stage.run(5);
+    stage.does(Fault::PowerLoss { side: A, length: 30 * SECOND });
+    stage.does(Fault::PowerLoss { side: B, length: SECOND });
+    stage.run(60);
+    assert!(stage.serves(A) || stage.serves(B), "{}", stage.told());
+}
+
+#[test]
+fn crossing_votes_elect_one() {
+    for seed in 0..40 {
+        let mut setup = setup(1);
+        setup.seed = seed;
+        setup.boot_time = (SECOND, SECOND + MS);
+        let mut stage = Stage::settled(setup);
+        stage.does(Fault::PowerLoss { side: A, length: SECOND });
+        stage.does(Fault::PowerLoss { side: B, length: SECOND });
+        stage.run(6);
+        assert!(stage.serves(A) || stage.serves(B), "{}", stage.told());
+    }
+}
+
+#[test]
+fn clocks_drifting_at_the_bound() {
+    for drift in [[0, 1_000_000], [1_000_000, 0], [-999_000, 0], [0, -999_000]] {
+        let mut setup = watchdog_only(1);
+        setup.drift = drift;
+        let mut stage = Stage::settled(setup);
+        // Its addresses stay up until the watchdog resets it; B's wait must end no sooner.
+        stage.does(Fault::Stop { side: A, length: EVER });
+        stage.run(10);
+        assert!(stage.serves(A) || stage.serves(B), "{}", stage.told());
+        assert_eq!(stage.takeovers(), 2, "{}", stage.told());
+    }
+}
+
+#[test]
+fn force_while_the_other_is_off_ends_when_it_returns() {
+    let mut stage = Stage::settled(setup(0));
+    stage.does(Fault::PowerLoss { side: A, length: EVER });
+    stage.run(5);
+    stage.nobody();
+    stage.does(Fault::Force { side: B });
+    stage.until_serves(B, 5_000);
+    stage.world.heal();
+    stage.run(10);
+    stage.only(B);
+    stage.role(A, Role::Standby);
+}
