@@ -142,7 +142,7 @@ impl Tree {
     ///
     /// What stat(2) says, but for the name's absence.
     pub fn stat(&mut self, key: &[u8]) -> io::Result<Option<FileStat>> {
-        let found = self.parent(key).and_then(|(parent, name)| Ok(stat_at(parent, &name)?));
+        let found = self.parent(key).and_then(|(parent, name)| stat_at(parent, &name));
         match found {
             Ok(stat) => Ok(Some(stat)),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(None),
