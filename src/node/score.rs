@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::settings::StaleData;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::pair::{Role, Score, Side};
 
@@ -53,7 +53,8 @@ impl Node {
         self.peer_data_current(f) || !self.services_healthy || self.s.stale_data == StaleData::Serve
     }
 
-    /// Neither serves: newest lineage, then fresher data, then fitter, then preferred, then the lower name is better.
+    /// Neither serves: newest lineage, then fresher data, then healthier, then fenced faster, then preferred, then the
+    /// lower name is better.
     pub(super) fn peer_is_better(&self, f: &Heartbeat) -> bool {
         let data = |generation: u64, stale: u8| if self.s.mirrored { (generation, u8::MAX - stale) } else { (0, 0) };
         let ours = data(self.data.generation.term, self.data.stale_trees);
@@ -61,7 +62,9 @@ impl Node {
         // Scores of a node that has just booted say little: only whether its services work counts here.
         let (our_health, their_health) = (u8::from(self.services_healthy), f.score.services);
         let rank = |side: Side| (self.s.prefer == Some(side), side == Side::A);
-        (theirs, their_health, rank(f.node)) > (ours, our_health, rank(self.s.node))
+        let fenced = |bound: Option<Duration>| core::cmp::Reverse(bound.unwrap_or(Duration::MAX));
+        let (our_fence, their_fence) = (fenced(self.fence_bound), fenced(f.fence));
+        (theirs, their_health, their_fence, rank(f.node)) > (ours, our_health, our_fence, rank(self.s.node))
     }
 }
 

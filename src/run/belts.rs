@@ -2,6 +2,7 @@
 //! promise together.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
@@ -34,7 +35,9 @@ struct Line {
 
 /// The belts.
 pub struct Belts {
-    gate: Option<Gate>,
+    gate: Option<Arc<Gate>>,
+    /// The last verification found it in order.
+    gate_holds: bool,
     watchdog: Option<Watchdog>,
     dog_belt: Option<WatchdogBelt>,
     lease: AddressLease,
@@ -60,16 +63,26 @@ impl Belts {
         };
         let gate = Gate::install(settings)
             .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
-            .ok();
+            .ok()
+            .map(Arc::new);
         let lines = ways.iter().map(|way| Line::open(&mut netlink, way)).collect();
         let (watchdog, dog_belt) = arm_watchdog(config, now);
         let lifetime = config.site.timing.address_lifetime;
-        Ok(Self { gate, watchdog, dog_belt, lease: AddressLease::new(lifetime), lifetime, netlink, lines })
+        Ok(Self {
+            gate,
+            gate_holds: true,
+            watchdog,
+            dog_belt,
+            lease: AddressLease::new(lifetime),
+            lifetime,
+            netlink,
+            lines,
+        })
     }
 
     /// F and the belt that it comes from.
     pub fn bound(&mut self) -> (Option<Duration>, BoundBy) {
-        let gate = self.gate.as_ref().map(|_| ());
+        let gate = self.gate.as_ref().filter(|_| self.gate_holds).map(|_| ());
         let gate = gate.map(|()| GateBelt { queue: self.longest_stay() });
         bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
     }
@@ -117,10 +130,21 @@ impl Belts {
         }
     }
 
+    /// The gate, for whoever verifies it beside the loop.
+    #[must_use]
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.clone()
+    }
+
+    /// The gate was found in order, or not: it counts for the bound only while it is.
+    pub fn gate_holds(&mut self, holds: bool) {
+        self.gate_holds = holds;
+    }
+
     /// When the gate closes by itself; `None` without a gate.
     #[must_use]
     pub fn gate_expiry(&self) -> Option<Instant> {
-        self.gate.as_ref().map(Gate::expiry)
+        self.gate.as_deref().map(Gate::expiry)
     }
 
     /// Whether the addresses' lifetime is due for renewal.
@@ -159,7 +183,8 @@ impl Belts {
                 log::warn!("the LAN's former queue cannot be put back: {error}");
             }
         }
-        if let Some(Err(error)) = self.gate.map(Gate::remove) {
+        // Whoever verified it has ended; if not, it stays, closed.
+        if let Some(Err(error)) = self.gate.and_then(Arc::into_inner).map(Gate::remove) {
             log::warn!("the egress gate stays, closed: {error}");
         }
         match self.watchdog.map(Watchdog::disarm) {

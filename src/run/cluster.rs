@@ -251,6 +251,10 @@ impl Cluster {
                     under_way.services_ended = true;
                 }
             }
+            ToLoop::Gate { holds } => {
+                self.parts.belts.gate_holds(holds);
+                self.look_at_bound(now);
+            }
             ToLoop::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.parts.snapshot.publish(snapshot);
@@ -266,12 +270,7 @@ impl Cluster {
         self.look_at = now + LOOK;
         let carriers = self.parts.links.look_after(now);
         self.parts.node.handle(now, Input::Carriers(carriers));
-        let bound = self.parts.belts.bound();
-        if bound != self.bound {
-            self.bound = bound;
-            log::warn!("fence bound is now {:?} by {}", bound.0, bound.1.name());
-            self.parts.node.handle(now, Input::FenceBound(bound.0));
-        }
+        self.look_at_bound(now);
         if self.confirmed_down && !self.parts.takeover.down().unwrap_or(false) {
             log::error!("a service address is up on this box, and we did not put it there");
             self.confirmed_down = false;
@@ -285,6 +284,16 @@ impl Cluster {
             self.parts.side.offer_clients(now, &self.parts.takeover);
         }
         self.act(now);
+    }
+
+    /// Tells the node when a belt was gained or lost.
+    fn look_at_bound(&mut self, now: Instant) {
+        let bound = self.parts.belts.bound();
+        if bound != self.bound {
+            self.bound = bound;
+            log::warn!("fence bound is now {:?} by {}", bound.0, bound.1.name());
+            self.parts.node.handle(now, Input::FenceBound(bound.0));
+        }
     }
 
     /// Takes the addresses down for the surrender under way, once its services have ended, and tells the node when that is

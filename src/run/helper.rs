@@ -20,10 +20,11 @@ use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, history, interface, operator, report};
+use super::{child, gatekeeper, history, interface, operator, report};
 use crate::clock;
 use crate::config::Config;
 use crate::console::{self, server};
+use crate::fence::gate::Gate;
 use crate::journal;
 use crate::node::status::Alarm;
 use crate::node::{self, Note};
@@ -48,6 +49,8 @@ pub(super) struct Start {
     pub from_peer: Arc<Mailbox<Letter>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
     pub boot: BootId,
+    /// The gate to look after.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// Starts the thread.
@@ -102,7 +105,8 @@ pub(super) struct Helper {
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot } = start;
+    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, gate } =
+        start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -135,6 +139,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     executor.spawn(copy_log()).detach();
     if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
         executor.spawn(child::keep(reaper.clone(), words)).detach();
+    }
+    if let Some(gate) = gate {
+        executor.spawn(gatekeeper::watch(gate, helper.to_loop.clone())).detach();
     }
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();

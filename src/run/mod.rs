@@ -18,6 +18,7 @@ mod belts;
 mod child;
 mod cluster;
 mod disk;
+mod gatekeeper;
 mod helper;
 mod history;
 mod interface;
@@ -116,6 +117,11 @@ pub enum ToLoop {
     },
     /// State of the mirrored data.
     Data(Data),
+    /// The egress gate was verified.
+    Gate {
+        /// It is in order.
+        holds: bool,
+    },
     /// Somebody wants to know how things stand.
     Snapshot,
 }
@@ -247,6 +253,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         from_peer: from_peer.clone(),
         to_disk: to_disk.clone(),
         boot,
+        gate: belts.gate(),
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =

@@ -61,6 +61,8 @@ pub struct Map {
 
 // SAFETY: the mapping belongs to this value alone, is unmapped only in `drop`, and is accessed through atomics.
 unsafe impl Send for Map {}
+// SAFETY: as above; several threads may read and write the words, which are atomics, at once.
+unsafe impl Sync for Map {}
 
 const BYTES: usize = layout::WORDS * 8;
 
