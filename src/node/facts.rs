@@ -8,6 +8,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::pair::{Role, Term};
 
+/// The panic text proves the peer dead for so long (or two leases, if longer): enough for the silence and the write of a
+/// claim, less than it takes to boot and to wait for a claim. Kept for longer it would speak of a life before the present.
+const PANIC_PROOF: Duration = Duration::from_secs(1);
+
 impl Node {
     /// What permits serving at `now`, the longest-lasting kind.
     pub(super) fn right(&self, now: Instant) -> Option<RightNow> {
@@ -75,7 +79,9 @@ impl Node {
             "the peer is held or not ready"
         } else if f.intent {
             "the peer has just surrendered"
-        } else if (self.disk.alone || self.want.alone) && !self.s.planted.has(Fault::AloneKept) {
+        } else if (self.disk.alone || self.want.alone || self.writing.is_some_and(|w| w.record.alone))
+            && !self.s.planted.has(Fault::AloneKept)
+        {
             "the mark of having served alone is not cleared yet"
         } else {
             ""
@@ -124,7 +130,8 @@ impl Node {
     /// The kernel's panic text has proven the peer dead: nothing was accepted since, for three heartbeats.
     pub(super) fn peer_panicked(&self, now: Instant) -> bool {
         let quiet = self.s.fastest() * 3;
-        self.panic.is_some_and(|p| now.since(p.at) >= quiet)
+        let valid = quiet + (self.s.lease * 2).max(PANIC_PROOF);
+        self.panic.is_some_and(|p| now.since(p.at) >= quiet && now.since(p.at) <= valid)
     }
 
     /// No rival frame, nobody who grants or holds a right by us, quorum, data: a claim may begin.
@@ -139,7 +146,8 @@ impl Node {
 
     fn unrivalled(&self, now: Instant) -> bool {
         let rival_quiet = self.peer.rival_at().is_none_or(|at| at + self.s.lease < now);
-        rival_quiet && self.lease <= now && self.farewell_until <= now
+        // A farewell is no reason to wait: whoever said it will not serve.
+        rival_quiet && self.lease <= now
     }
 
     /// A conflict probe was answered with the peer's address within a claim wait.
@@ -153,7 +161,8 @@ impl Node {
         let wait = self.claim_wait();
         let planted = &self.s.planted;
         let proven_dead = self.peer_panicked(now);
-        let promise = proven_dead || now >= self.promise || planted.has(Fault::NoPromise);
+        let promised = self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until));
+        let promise = proven_dead || now >= promised || planted.has(Fault::NoPromise);
         let rival = proven_dead
             || now >= self.peer.rival_until()
             || planted.has(Fault::NoFenceWait)
@@ -171,7 +180,6 @@ impl Node {
     pub(super) fn silence_broken(&self, now: Instant, began: Instant) -> bool {
         self.peer.rival_at().is_some_and(|at| at >= began)
             || self.lease > now
-            || self.farewell_until > now
             || self.usable_vote(now).is_some()
             || !self.rounds.quorum(&self.s, now)
             || !self.timings_fit()

@@ -30,7 +30,7 @@ pub use settings::Settings;
 
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Heartbeat, Vote};
-use crate::wire::pair::{Data, Generation, Role, Term};
+use crate::wire::pair::{BootId, Data, Generation, Role, Term};
 use decision::Decision;
 use peer::{Peer, Received};
 use planted::Fault;
@@ -95,6 +95,13 @@ struct VoteIn {
     until: Instant,
 }
 
+/// A promise not to claim in silence.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    to: BootId,
+    until: Instant,
+}
+
 /// A write under way.
 #[derive(Clone, Copy, Debug)]
 struct Writing {
@@ -148,7 +155,10 @@ pub struct Node {
     lease_floor: Instant,
     forced: bool,
     farewell_until: Instant,
+    /// Until then no claim in silence, for what the peer's present life was granted.
     promise: Instant,
+    /// The same for a life that is not known to be the present one.
+    promise_hello: Option<Promise>,
     vote_in: Option<VoteIn>,
     vote_out: Option<Vote>,
     floor: Term,
@@ -234,6 +244,7 @@ impl Node {
             forced: false,
             farewell_until: Instant::BOOT,
             promise: Instant::BOOT,
+            promise_hello: None,
             vote_in: None,
             vote_out: None,
             floor: record.voted,
@@ -365,7 +376,7 @@ impl Node {
         if self.s.planted.has(Fault::SpeaksBeforeLooking) && self.late_at == Some(now) && self.role == Role::Active {
             self.push(Action::Renew { until: now + self.s.lease });
         }
-        self.rounds.expire(&self.s, now);
+        self.rounds.expire(&self.s, now, self.last_turn);
         self.update_rate(now);
         self.update_memory(now);
         self.update_holds(now);
@@ -422,6 +433,8 @@ impl Node {
             // The peer is back: what it can promise from here on it promises anew.
             self.farewell_until = self.farewell_until.min(now + self.s.lease);
         }
+        // The operator spoke of a silent peer.
+        self.force_wanted &= !heard_now;
         if !applied {
             return;
         }
@@ -429,6 +442,9 @@ impl Node {
             self.vote_in = None;
             self.vote_out = None;
             self.panic = None;
+            // The former life is dead: what was promised to it binds no more, what was promised to this one does.
+            let to_this_one = self.promise_hello.take_if(|p| p.to == f.boot);
+            self.promise = to_this_one.map_or(Instant::BOOT, |p| p.until);
             self.note(Note::PeerBoot);
         }
         if path >= FIRST_REFLECTED {
@@ -468,9 +484,11 @@ impl Node {
         self.vote_in = None;
         let Some(echo) = echo else { return };
         if echo.sent_at >= self.lease_floor {
+            // A life that is over may have frames on their way when the next one has spoken: it has nothing to promise.
+            let present = self.peer.other_boot_at().is_none_or(|other| echo.sent_at > other);
             let from = if self.s.planted.has(Fault::LeaseFromReceipt) { now } else { echo.sent_at };
             self.lease = self.lease.max(from + self.s.lease);
-            if f.farewell && echo.sent_at + self.s.lease > now {
+            if f.farewell && present && echo.sent_at + self.s.lease > now {
                 self.farewell_until = Instant::NEVER;
             }
         }
@@ -546,10 +564,14 @@ impl Node {
         self.disk_fails = !durable;
         if durable {
             self.disk = writing.record;
-        } else if let Some(claim) = &mut self.claim
+            return;
+        }
+        // Perhaps it is on disk, perhaps not.
+        self.disk.alone |= writing.record.alone;
+        if let Some(claim) = &mut self.claim
             && claim.term.is_some()
         {
-            // Perhaps it is on disk, perhaps not: the term is burnt.
+            // The term is burnt.
             claim.failed = true;
         }
     }
@@ -597,24 +619,35 @@ impl Node {
                 self.hold_after_yield = false;
                 self.want.strikes = 0;
                 self.memory_damaged = false;
+                self.two_active = false;
                 self.service_failed_at = None;
                 self.carrier_failed_at = None;
                 Answer::Accepted
             }
             Order::Force if matches!(self.role, Role::Active | Role::Yielding) => Answer::Serving,
-            Order::Force if !self.down || self.disk_fails => Answer::NotReady,
+            Order::Force if !self.down || self.disk_fails || self.leaving => Answer::NotReady,
             Order::Force if self.peer.any_at().is_some_and(|at| now.since(at) <= self.s.lease) => Answer::PeerNotSilent,
             Order::Force => {
                 self.force_wanted = true;
+                self.fail_claim();
                 Answer::Accepted
             }
             Order::Leave => {
                 self.leaving = true;
+                self.force_wanted = false;
+                self.fail_claim();
                 if self.role == Role::Active {
                     self.surrender = Some("leaving");
                 }
                 Answer::Accepted
             }
+        }
+    }
+
+    /// The claim under way is not wanted any more.
+    fn fail_claim(&mut self) {
+        if let Some(claim) = &mut self.claim {
+            claim.failed = true;
         }
     }
 

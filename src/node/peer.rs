@@ -55,6 +55,8 @@ pub struct Peer {
     rival_at: Option<Instant>,
     /// Until then a rival may still be serving: its newest frame plus the claim wait with its own bounds.
     rival_until: Instant,
+    /// The same for rivals of a life that is not known to be the present one.
+    hello_rival_until: Instant,
     /// When the newest rival frame without a fresh echo of us came.
     blocked_at: Option<Instant>,
     /// Anything authentic came after this, accepted or not.
@@ -93,6 +95,7 @@ impl Peer {
             echoed: None,
             rival_at: None,
             rival_until: Instant::BOOT,
+            hello_rival_until: Instant::BOOT,
             blocked_at: None,
             any_at: None,
             other_boot_at: None,
@@ -135,13 +138,16 @@ impl Peer {
                 return Received::Rejected(Reject::UnknownBoot);
             }
             new_boot = true;
+            if self.boot.is_some() || self.hello.is_none_or(|h| h.boot == f.boot) {
+                // Nobody else has spoken, or whoever spoke is dead. This life says anew what bounds it has.
+                self.hello_rival_until = Instant::BOOT;
+            }
+            self.rival_until = Instant::BOOT;
             if let Some(former) = self.boot.replace(f.boot) {
                 if self.superseded.is_full() {
                     self.superseded.pop_front();
                 }
                 self.superseded.push_back(former).expect("room was made above");
-                // It is dead, whatever bound it told: only a life that is not known yet may still matter, and says so anew.
-                self.rival_until = Instant::BOOT;
             }
             self.echo = None;
             self.hello = None;
@@ -182,13 +188,23 @@ impl Peer {
             if s.planted.has(Fault::UnheardBlocks) && !fresh {
                 self.blocked_at = Some(now);
             }
+            if self.boot == Some(f.boot) {
+                let wait = timing::claim_wait(f.lease, f.fence, s.drift_ppm, s.margin);
+                self.rival_until = self.rival_until.min(timing::after(now, wait));
+            }
             return;
         }
         if !s.planted.has(Fault::RivalIgnored) {
             self.rival_at = Some(now);
             let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { f.fence };
             let wait = timing::claim_wait(f.lease, fence, s.drift_ppm, s.margin);
-            self.rival_until = self.rival_until.max(timing::after(now, wait));
+            let until = timing::after(now, wait);
+            if self.boot == Some(f.boot) {
+                // What a life says last of its bounds holds for whatever it said before.
+                self.rival_until = until;
+            } else {
+                self.hello_rival_until = self.hello_rival_until.max(until);
+            }
         }
         if !fresh {
             self.blocked_at = Some(now);
@@ -284,7 +300,7 @@ impl Peer {
     /// Until then a rival that we heard may still be serving.
     #[must_use]
     pub fn rival_until(&self) -> Instant {
-        self.rival_until
+        self.rival_until.max(self.hello_rival_until)
     }
 
     /// When the newest rival frame without a fresh echo of us came.

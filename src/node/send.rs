@@ -4,10 +4,10 @@ use super::event::{Action, Note};
 use super::planted::Fault;
 use super::settings::FIRST_REFLECTED;
 use super::status::{Alarm, Alarms, Blocker, Blockers, Hold, RightKind, Status};
-use super::{ClaimBy, Node, timing};
+use super::{ClaimBy, Node, Promise, timing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Echo, Heartbeat};
-use crate::wire::pair::Role;
+use crate::wire::pair::{BootId, Role};
 
 impl Node {
     /// Rounds at full rate while joining, claiming, or as soon as a heartbeat is late in either direction.
@@ -96,7 +96,7 @@ impl Node {
         if grants && let Some(e) = echoed {
             let fence = if self.s.planted.has(Fault::OwnFenceBound) { self.fence_bound } else { e.fence };
             let wait = timing::claim_wait(e.lease, fence, self.s.drift_ppm, self.s.margin);
-            self.promise = self.promise.max(timing::after(e.received, wait));
+            self.promise_until(e.boot, timing::after(e.received, wait));
         }
         self.sequences[i] += 1;
         self.content += 1;
@@ -126,6 +126,17 @@ impl Node {
             digest: self.s.digest,
         };
         self.push(Action::Send(heartbeat));
+    }
+
+    /// Promises the life `to` not to claim in silence before `until`. What it says last of its bounds holds for all that it
+    /// was granted: its rights end no later than those of its newest frame.
+    fn promise_until(&mut self, to: BootId, until: Instant) {
+        if self.peer.boot() == Some(to) {
+            self.promise = until;
+            return;
+        }
+        let other = self.promise_hello.filter(|p| p.to != to).map_or(Instant::BOOT, |p| p.until);
+        self.promise_hello = Some(Promise { to, until: until.max(other) });
     }
 
     /// We would serve if we were voted for.
@@ -183,7 +194,7 @@ impl Node {
         blockers.set(Blocker::NoWitness, self.s.witnesses == 0);
         blockers.set(Blocker::NoQuorum, self.s.witnesses > 0 && !quorum);
         blockers.set(Blocker::Unproven, self.unproven());
-        blockers.set(Blocker::PeerUnfenced, self.peer.last().is_some_and(|f| f.fence.is_none()));
+        blockers.set(Blocker::PeerUnfenced, self.claim_wait().is_none());
         blockers.set(Blocker::Timings, !self.timings_fit());
         blockers.set(Blocker::Held, !self.holds.is_empty());
         blockers.set(Blocker::Conflict, self.conflict(now));

@@ -25,7 +25,7 @@ impl Node {
             Decision::ClaimByForce => {
                 self.force_wanted = false;
                 self.claim(now, ClaimBy::Force, why);
-                let term = next_term(self.s.node, self.claim_floor() + 1);
+                let term = next_term(self.s.node, self.claim_floor().saturating_add(1));
                 self.reserve(now, Some(term));
             }
             Decision::Reserve => {
@@ -67,7 +67,7 @@ impl Node {
     }
 
     fn reserve(&mut self, now: Instant, term: Option<Term>) {
-        let parityless = self.claim_floor() + 1;
+        let parityless = self.claim_floor().saturating_add(1);
         let term = term.map(|t| if self.s.planted.has(Fault::NoParity) { parityless } else { t });
         let Some(claim) = &mut self.claim else { return };
         claim.term = term;
@@ -162,6 +162,7 @@ impl Node {
             self.hold_after_yield = false;
             self.want.alone = false;
             self.fenced = false;
+            self.forced = false;
             self.overdue_at = Instant::NEVER;
         }
         self.become_role(now, Role::Standby, why);
@@ -256,7 +257,7 @@ impl Node {
     pub(super) fn flush(&mut self, now: Instant) {
         // A vote's floor rides along; it need not survive by itself.
         let same = super::Record { voted: self.want.voted, ..self.disk } == self.want;
-        // A disk that failed is tried again even if nothing has changed: else nobody would learn that it works.
+        // A write that failed is tried again even if its reason has gone: the disk has to show that it works.
         if self.writing.is_some() || (same && !self.disk_fails) {
             return;
         }

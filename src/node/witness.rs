@@ -132,19 +132,19 @@ impl Rounds {
         self.unbroken_since = now;
     }
 
-    /// Looks for a break: two bad rounds of any four consecutive ones.
-    pub fn expire(&mut self, s: &Settings, now: Instant) {
+    /// Looks for a break: two bad rounds of any four consecutive ones. Every window is looked at that ends with a round whose
+    /// outcome became known since `last`, the look before: more than one may have, if the loop was a little late.
+    pub fn expire(&mut self, s: &Settings, now: Instant, last: Instant) {
         let limit = timing::answer_limit(s.lease);
-        let bad = self
-            .recent
-            .iter()
-            .rev()
-            .filter(|r| now.since(r.sent) > limit)
-            .take(WINDOW)
-            .filter(|r| !self.counts(s, r.answered))
-            .count();
-        if bad > WINDOW - GOOD && !(s.planted.has(Fault::QuorumByMean) && bad < WINDOW) {
-            self.unbroken_since = now;
+        let known = self.recent.iter().filter(|r| now.since(r.sent) > limit).count();
+        let before = self.recent.iter().filter(|r| last.since(r.sent) > limit).count();
+        for end in (before + 1).min(known)..=known {
+            let window = self.recent.iter().take(end).skip(end.saturating_sub(WINDOW));
+            let bad = window.filter(|r| !self.counts(s, r.answered)).count();
+            if bad > WINDOW - GOOD && !(s.planted.has(Fault::QuorumByMean) && bad < WINDOW) {
+                self.unbroken_since = now;
+                return;
+            }
         }
     }
 

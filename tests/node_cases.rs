@@ -1,0 +1,370 @@
+//! One node and a peer made of hand-written frames: cases that once went wrong, one test each.
+
+use twobox::node::planted::Planted;
+use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
+use twobox::node::{Action, Answer, Input, Memory, Node, Order};
+use twobox::time::{Duration, Instant};
+use twobox::wire::heartbeat::{Echo, Heartbeat};
+use twobox::wire::pair::{BootId, Data, Role, Score, Side};
+
+const MS: Duration = Duration::from_millis(1);
+const TICK: u32 = 5;
+
+fn settings() -> Settings {
+    Settings {
+        node: Side::B,
+        boot: BootId::new(2).expect("not zero"),
+        lease: MS * 500,
+        fence: Some(MS * 1000),
+        drift_ppm: 1_000,
+        margin: MS * 50,
+        intervals: [Some(MS * 100), None, Some(MS * 50)],
+        witnesses: 1,
+        round: MS * 25,
+        round_idle: MS * 250,
+        require_reflection: false,
+        settle: MS * 2000,
+        hold_down: MS * 3000,
+        boot_wait: MS * 10_000,
+        prefer: None,
+        stale_data: StaleData::Serve,
+        mirrored: false,
+        panic_text: true,
+        feed: MS * 400,
+        stop_timeout: MS * 5000,
+        digest: 1,
+        planted: Planted::NONE,
+    }
+}
+
+/// What the peer says, when it speaks.
+struct Peer {
+    speaks: bool,
+    frame: Heartbeat,
+    /// `sent_at` of the newest frame that reached it.
+    heard: Option<Instant>,
+    spoke: Instant,
+}
+
+struct Script {
+    now: Instant,
+    node: Node,
+    peer: Peer,
+    witness: bool,
+    /// Whether writes succeed; `None`: they hang.
+    disk: Option<bool>,
+    down: Vec<u32>,
+    answer: Option<Answer>,
+    left: bool,
+}
+
+impl Script {
+    fn new() -> Script {
+        let now = Instant::BOOT + Duration::from_secs(100);
+        let frame = Heartbeat {
+            node: Side::A,
+            boot: BootId::new(11).expect("not zero"),
+            path: LAN,
+            path_sequence: 0,
+            content_sequence: 0,
+            sent_at: Instant::BOOT,
+            role: Role::Active,
+            quorum: false,
+            intent: false,
+            eligible: false,
+            farewell: false,
+            lease: MS * 500,
+            fence: Some(MS * 1000),
+            interval: MS * 50,
+            served: 1,
+            top: 1,
+            vote: None,
+            echo: None,
+            reached: 1,
+            heard: 1,
+            score: Score { services: 1, witnesses: 1, carriers: 2 },
+            data: Data::default(),
+            digest: 1,
+        };
+        let mut script = Script {
+            now,
+            node: Node::new(settings(), now, Memory::Fresh, false),
+            peer: Peer { speaks: true, frame, heard: None, spoke: Instant::BOOT },
+            witness: true,
+            disk: Some(true),
+            down: vec![],
+            answer: None,
+            left: false,
+        };
+        script.input(Input::Down { order: 0 });
+        script
+    }
+
+    /// A node that follows an Active peer.
+    fn standby() -> Script {
+        let mut s = Script::new();
+        s.run(1000);
+        assert_eq!(s.role(), Role::Standby);
+        s
+    }
+
+    fn role(&self) -> Role {
+        self.node.status(self.now).role
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.node.handle(self.now, input);
+        let mut pongs = vec![];
+        let mut written = vec![];
+        while let Some(action) = self.node.next_action() {
+            match action {
+                Action::Send(h) => self.peer.heard = Some(h.sent_at),
+                Action::Ping { witness, round } if self.witness => pongs.push((witness, round)),
+                Action::Persist { ticket, .. } => written.extend(self.disk.map(|durable| (ticket, durable))),
+                Action::Yield { order } | Action::Fence { order } => self.down.push(order),
+                Action::Answer(_, answer) => self.answer = Some(answer),
+                Action::Leave => self.left = true,
+                _ => {}
+            }
+        }
+        for (witness, round) in pongs {
+            self.input(Input::Pong { witness, round });
+        }
+        for (ticket, durable) in written {
+            self.input(Input::Persisted { ticket, durable });
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Option<Answer> {
+        self.answer = None;
+        self.input(Input::Order(order));
+        self.answer
+    }
+
+    /// The peer's next frame on `path`, made now, not yet delivered.
+    fn frame(&mut self, path: u8) -> Heartbeat {
+        let f = &mut self.peer.frame;
+        f.path = path;
+        f.path_sequence += 1;
+        f.content_sequence += 1;
+        f.sent_at = f.sent_at + MS * 10;
+        f.echo = self.peer.heard.map(|sent_at| Echo { boot: settings().boot, sent_at });
+        *f
+    }
+
+    fn deliver(&mut self, f: &Heartbeat) {
+        self.input(Input::Heartbeat { path: f.path, heartbeat: f });
+    }
+
+    /// The peer dies and comes back: a new life that has heard nobody.
+    fn reboot_peer(&mut self, boot: u64) {
+        self.peer.frame.boot = BootId::new(boot).expect("not zero");
+        self.peer.frame.role = Role::Joining;
+        self.peer.frame.farewell = false;
+        self.peer.heard = None;
+    }
+
+    fn run(&mut self, ms: u32) {
+        for _ in 0..ms / TICK {
+            self.now = self.now + MS * TICK;
+            for order in std::mem::take(&mut self.down) {
+                self.input(Input::Down { order });
+            }
+            if self.peer.speaks && self.now.since(self.peer.spoke) >= MS * 50 {
+                self.peer.spoke = self.now;
+                for path in [NULL_MODEM, LAN, FIRST_REFLECTED] {
+                    let f = self.frame(path);
+                    self.deliver(&f);
+                }
+            }
+            self.input(Input::Turn);
+        }
+    }
+}
+
+#[test]
+fn a_standby_claims_after_a_silent_peer() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.run(1450);
+    assert_eq!(s.role(), Role::Claiming);
+    s.run(1000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_farewell_does_not_stop_a_claim_in_silence() {
+    let mut s = Script::standby();
+    s.input(Input::Services { healthy: false });
+    s.peer.frame.role = Role::Held;
+    s.peer.frame.farewell = true;
+    s.run(500);
+    assert_eq!(s.role(), Role::Held);
+    s.peer.speaks = false;
+    s.input(Input::Services { healthy: true });
+    s.run(10_000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_late_farewell_of_the_former_life_does_not_outlive_the_word_of_the_next() {
+    let mut s = Script::standby();
+    s.peer.frame.role = Role::Held;
+    s.peer.frame.farewell = true;
+    s.run(200);
+    let late = s.frame(LAN);
+    s.peer.speaks = false;
+    s.run(20);
+    s.reboot_peer(12);
+    let hello = s.frame(LAN);
+    s.deliver(&hello);
+    s.run(20);
+    s.deliver(&late);
+    s.run(2000);
+    let right = s.node.status(s.now).right;
+    assert!(right.is_none_or(|r| r.until != Instant::NEVER), "{right:?}");
+}
+
+#[test]
+fn a_force_ordered_while_claiming_is_not_kept_for_later() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.run(1000);
+    assert_eq!(s.role(), Role::Claiming);
+    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
+    s.run(2000);
+    assert_eq!(s.role(), Role::Active);
+    // The peer comes back and is fit; we hand over, and stay down.
+    s.peer.frame.role = Role::Standby;
+    s.peer.frame.eligible = true;
+    s.peer.speaks = true;
+    s.run(4000);
+    if s.role() == Role::Active {
+        let term = s.node.known_term();
+        assert_eq!(s.order(Order::Switchover { term }), Some(Answer::Accepted));
+    }
+    for _ in 0..100 {
+        s.run(TICK);
+        assert!(!matches!(s.role(), Role::Claiming), "{}", s.node.status(s.now).why);
+    }
+}
+
+#[test]
+fn a_force_ends_with_a_word_of_the_peer() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.run(600);
+    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
+    s.now = s.now + MS;
+    let f = s.frame(LAN);
+    s.deliver(&f);
+    s.now = s.now + MS;
+    s.input(Input::Turn);
+    assert_eq!(s.role(), Role::Standby);
+}
+
+#[test]
+fn a_failed_write_that_nothing_needs_any_more_does_not_hold_for_ever() {
+    let mut s = Script::standby();
+    s.disk = Some(false);
+    let term = s.node.known_term();
+    assert_eq!(s.order(Order::Hold { term }), Some(Answer::Accepted));
+    s.run(50);
+    assert_eq!(s.order(Order::Release), Some(Answer::Accepted));
+    s.run(50);
+    s.disk = Some(true);
+    s.run(3000);
+    assert_eq!(s.role(), Role::Standby);
+}
+
+#[test]
+fn a_peer_without_a_bound_for_a_moment_is_replaced_all_the_same() {
+    let mut s = Script::standby();
+    s.peer.frame.fence = None;
+    s.run(200);
+    s.peer.frame.fence = Some(MS * 1000);
+    s.run(200);
+    s.peer.speaks = false;
+    s.run(3000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_peer_without_a_bound_is_never_claimed_in_silence() {
+    let mut s = Script::standby();
+    s.peer.frame.fence = None;
+    s.run(200);
+    s.peer.speaks = false;
+    s.run(100_000);
+    assert_eq!(s.role(), Role::Claiming);
+}
+
+#[test]
+fn a_promise_to_a_former_life_binds_no_more() {
+    let mut s = Script::standby();
+    s.peer.frame.fence = None;
+    s.run(200);
+    s.reboot_peer(12);
+    s.peer.frame.fence = Some(MS * 1000);
+    s.run(300);
+    s.peer.speaks = false;
+    s.run(5000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn an_old_panic_text_waives_nothing() {
+    let mut s = Script::standby();
+    s.run(1000);
+    s.witness = false;
+    s.peer.speaks = false;
+    s.run(20);
+    let began = s.now;
+    s.input(Input::PanicText { began });
+    // Without quorum nothing is claimed. When it comes back, the peer may have booted and serve.
+    s.run(60_000);
+    assert_eq!(s.role(), Role::Standby);
+    s.witness = true;
+    s.run(800);
+    assert_ne!(s.role(), Role::Active);
+    s.run(2000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_fresh_panic_text_waives_the_wait() {
+    let mut s = Script::standby();
+    s.run(1000);
+    s.peer.speaks = false;
+    s.run(20);
+    let began = s.now;
+    s.input(Input::PanicText { began });
+    s.run(600);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn leaving_during_a_forced_claim_leaves() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.run(600);
+    s.disk = None;
+    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
+    s.run(20);
+    assert_eq!(s.role(), Role::Claiming);
+    assert_eq!(s.order(Order::Leave), Some(Answer::Accepted));
+    s.run(4000);
+    assert!(s.left && s.role() == Role::Held);
+    assert_eq!(s.order(Order::Force), Some(Answer::NotReady));
+}
+
+#[test]
+fn the_highest_possible_term_does_not_panic() {
+    let mut s = Script::standby();
+    s.peer.frame.top = u64::MAX;
+    s.run(200);
+    s.peer.speaks = false;
+    s.run(600);
+    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
+    s.run(1000);
+}
