@@ -77,7 +77,7 @@ impl Pair {
         self.nodes[i].handle(now, input);
         while let Some(action) = self.nodes[i].next_action() {
             match action {
-                Action::Send(h) if !cut || h.path >= FIRST_REFLECTED + 1 => {
+                Action::Send(h) if !cut || h.path > FIRST_REFLECTED => {
                     let mut bytes = [0; SIZE];
                     self.seals[i].encode(&h, &mut bytes);
                     let _ = self.inboxes[1 - i].push((h.path, bytes)); // a full inbox drops, like a socket

@@ -112,7 +112,7 @@ impl World {
         while let Some(action) = self.boxes[i].node.next_action() {
             match action {
                 Action::Send(h) if h.path >= FIRST_REFLECTED || self.cables => {
-                    self.boxes[1 - i].inbox.push((h.path, h))
+                    self.boxes[1 - i].inbox.push((h.path, h));
                 }
                 Action::Ping { witness, round } => self.boxes[i].pongs.push((witness, round)),
                 Action::Persist { ticket, .. } => self.boxes[i].feedback.push(Feedback::Persisted(ticket)),

@@ -244,7 +244,8 @@ fn a_service_that_ends_or_does_not_start_is_tried_again() {
 #[test]
 fn leftovers_of_a_killed_daemon_end_before_anything_starts() {
     bench("leftovers", |bench, reaper| async move {
-        #[allow(clippy::disallowed_methods)] // plays the former daemon
+        #[allow(clippy::disallowed_methods, clippy::zombie_processes)]
+        // plays the former daemon; the reaper waits for it
         let former = std::process::Command::new("/bin/sleep")
             .arg("1000")
             .env("TWOBOX_SERVICE", format!("{}/web", bench.instance()))

@@ -1,4 +1,5 @@
 #!/data/bin/busybox sh
+# shellcheck shell=dash
 # The rig's hand inside a box: a shell on the third serial port. Each line is a command; its end is told.
 exec </dev/ttyS2 >/dev/ttyS2 2>&1
 export PATH=/data/bin

@@ -37,7 +37,8 @@ impl Clock {
         }
         let elapsed = at.as_nanos().saturating_sub(self.from) as i64;
         let mut t = self.booted
-            + (elapsed - (elapsed as i128 * self.drift as i128 / (1_000_000_000 + self.drift) as i128) as i64) as u64;
+            + (elapsed - (i128::from(elapsed) * i128::from(self.drift) / i128::from(1_000_000_000 + self.drift)) as i64)
+                as u64;
         while self.local(t) < at {
             t += 1;
         }

@@ -234,7 +234,7 @@ impl World {
         match event {
             Event::Frame { to, path, frame } => self.arrive(to, path, frame),
             Event::AtWitness { witness, from, round, frame, life } => {
-                self.at_witness(witness, from, round, frame, life)
+                self.at_witness(witness, from, round, frame, life);
             }
             Event::Pong { to, witness, round, life } => {
                 if self.boxes[to].life == life && self.boxes[to].kernel_runs(self.now) {
