@@ -436,6 +436,10 @@ impl Node {
         // The operator spoke of a silent peer.
         self.force_wanted &= !heard_now;
         if !applied {
+            if heard_now && self.peer.rival_at() == Some(now) && !self.s.planted.has(Fault::ForcedForEver) {
+                // A life of the peer that could serve, and has not heard us yet: we may have been stopped while it came up.
+                self.forced = false;
+            }
             return;
         }
         if received == (Received::Applied { new_boot: true }) {

@@ -94,6 +94,9 @@ const BOOT: usize = 3;
 const DISK: usize = 4;
 const WORD: usize = 5;
 
+/// In the calm and the hostile profile the pair has found itself by then, and nothing may move any more.
+const STEADY: Time = 40 * SECOND;
+
 /// A run, before it runs.
 #[derive(Clone)]
 pub struct Plan {
@@ -117,6 +120,9 @@ pub fn run(plan: &Plan, trace: Option<&mut Vec<String>>) -> Outcome {
     let mut world = World::new(plan.setup.clone(), trace.is_some());
     world.power_on(0);
     world.power_on(1);
+    if matches!(plan.profile, Profile::Calm | Profile::Hostile) {
+        world.judge.steady_from = Some(STEADY);
+    }
     for &(at, fault) in &plan.faults {
         world.run_until(at);
         if world.judge.violation.is_some() {
@@ -157,7 +163,8 @@ fn setup(seed: u64, planted: Planted, random: &mut Random) -> Setup {
     let witnesses = random.pick(&[0u8, 1, 1, 1, 2, 2, 3]);
     let serial = random.chance(700);
     let crossover = random.chance(700);
-    let lan = random.chance(970) || !(serial || crossover);
+    // A short lease needs a quick link.
+    let lan = random.chance(970) || lease < 500 || !(serial || crossover);
     let uneven = random.chance(150);
     let belts = [0, 1].map(|_| belts(random));
     let hold_down = random.between(3, 8);
@@ -297,6 +304,11 @@ fn schedule(profile: Profile, setup: &Setup, length: Time, random: &mut Random) 
         return Vec::new();
     }
     if profile == Profile::Hostile {
+        // Former lives, whose frames the attacker has.
+        for _ in 0..draw.random.below(4) {
+            let (at, side) = (draw.random.between(5 * SECOND, 15 * SECOND), draw.side());
+            draw.add(at, Fault::Kill { side, restart: 5 * MS });
+        }
         for _ in 0..draw.random.between(5, 40) {
             let at = draw.random.below(length);
             draw.hostile(at);

@@ -2,7 +2,7 @@
 
 use super::clock::{MS, SECOND, Time};
 use super::machine::{Holding, Power, Waiting};
-use super::{Event, RECORDED, Told, World};
+use super::{Event, RECENT, RECORDED, Told, World};
 use twobox::node::settings::FIRST_REFLECTED;
 use twobox::node::settings::StaleData;
 use twobox::node::{Action, Memory, Note, Record};
@@ -69,7 +69,10 @@ impl World {
         if self.recorded.len() < RECORDED {
             self.recorded.push(h);
         } else if self.random.chance(60) {
-            let n = self.random.below(RECORDED as u64) as usize;
+            let n = self.random.between(RECENT as u64, RECORDED as u64 - 1) as usize;
+            self.recorded[n] = h;
+        } else {
+            let n = (h.content_sequence % RECENT as u64) as usize;
             self.recorded[n] = h;
         }
         if h.path >= FIRST_REFLECTED {

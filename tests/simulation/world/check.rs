@@ -25,6 +25,9 @@ impl World {
         if self.boxes.iter().any(|m| m.emits(self.now)) {
             return;
         }
+        if self.judge.steady_from.is_some_and(|from| self.now >= from) {
+            self.judge.found(self.now, "noise and recorded frames interrupt the service".into());
+        }
         for i in 0..2 {
             let since = self.changed_at.max(self.guarded_until);
             let bound = self.settling_time();

@@ -18,6 +18,8 @@ pub struct Judge {
     /// Terms in which a box went up, in either life of either box.
     served: HashSet<Term>,
     pub highest: Term,
+    /// From then on nothing happens that may move or interrupt the service.
+    pub steady_from: Option<Time>,
     pub takeovers: BTreeMap<&'static str, u64>,
 }
 
@@ -37,6 +39,9 @@ impl Judge {
         *self.takeovers.entry(why).or_default() += 1;
         if !self.served.insert(term) && !memory_was_lost {
             self.found(at, format!("term {term} is served a second time, now by {who}"));
+        }
+        if self.steady_from.is_some_and(|from| at >= from) {
+            self.found(at, format!("{who} takes over ({why}), although nothing happens but noise and recorded frames"));
         }
         self.highest = self.highest.max(term);
     }

@@ -25,6 +25,8 @@ use twobox::time::{Duration, Instant};
 use twobox::wire::heartbeat::{Heartbeat, Seal};
 use twobox::wire::pair::{BootId, Role, Side};
 
+/// Places among the recorded frames that always hold recent ones.
+const RECENT: usize = 32;
 /// Recorded frames that an attacker keeps.
 const RECORDED: usize = 256;
 
@@ -270,7 +272,8 @@ impl World {
                 }
             }
             Event::PowerOn { side, epoch } => {
-                if self.boxes[side].epoch == epoch && self.boxes[side].power == Power::Off {
+                let m = &self.boxes[side];
+                if m.epoch == epoch && m.power == Power::Off && !m.kept_off {
                     self.power_on(side);
                 }
             }
@@ -636,7 +639,11 @@ impl World {
             if self.recorded.is_empty() {
                 break;
             }
-            let n = self.random.below(self.recorded.len() as u64) as usize;
+            // Half of the time something that has just been said.
+            let n = match self.recorded.len() {
+                RECORDED if self.random.chance(500) => self.random.below(RECENT as u64) as usize,
+                all => self.random.below(all as u64) as usize,
+            };
             let h = self.recorded[n];
             if h.node == sender {
                 // Now and then by another path than it was recorded on.
