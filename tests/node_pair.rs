@@ -58,9 +58,13 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::fenced(MS * 4000)
+    }
+
+    fn fenced(bound: Duration) -> World {
         let start = Instant::BOOT + Duration::from_secs(1);
         let make = |side| Box_ {
-            node: Node::new(settings(side), start, Memory::Fresh, false),
+            node: Node::new(Settings { fence: Some(bound), ..settings(side) }, start, Memory::Fresh, false),
             alive: true,
             inbox: vec![],
             pongs: vec![],
@@ -140,6 +144,14 @@ fn boots_and_elects_the_lower_node() {
     w.run(2000);
     assert_eq!((w.role(0), w.role(1)), (Role::Active, Role::Standby));
     assert_eq!(w.boxes[0].node.status(w.now).served, 1);
+}
+
+/// A bound that the wire rounds up: each box must not take its own, known to the nanosecond, for the better one.
+#[test]
+fn elects_with_bounds_that_are_no_whole_microseconds() {
+    let mut w = World::fenced(Duration::from_nanos(14_700_123));
+    w.run(2000);
+    assert_eq!((w.role(0), w.role(1)), (Role::Active, Role::Standby));
 }
 
 #[test]

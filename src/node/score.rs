@@ -6,6 +6,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::pair::{Role, Score, Side};
 
+/// Bounds that differ by less are equally good, in nanoseconds. Coarser than the wire's microsecond, so that both boxes see the
+/// same order: what one knows to the nanosecond the other hears rounded up.
+const FENCE_CLASS: u128 = 100_000_000;
+
 impl Node {
     /// Own score.
     pub(super) fn score(&self, now: Instant) -> Score {
@@ -62,7 +66,9 @@ impl Node {
         // Scores of a node that has just booted say little: only whether its services work counts here.
         let (our_health, their_health) = (u8::from(self.services_healthy), f.score.services);
         let rank = |side: Side| (self.s.prefer == Some(side), side == Side::A);
-        let fenced = |bound: Option<Duration>| core::cmp::Reverse(bound.unwrap_or(Duration::MAX));
+        let fenced = |bound: Option<Duration>| {
+            core::cmp::Reverse(bound.map_or(u128::MAX, |b| b.as_nanos().div_ceil(FENCE_CLASS)))
+        };
         let (our_fence, their_fence) = (fenced(self.fence_bound), fenced(f.fence));
         (theirs, their_health, their_fence, rank(f.node)) > (ours, our_health, our_fence, rank(self.s.node))
     }
