@@ -27,7 +27,7 @@ struct Planting {
 /// Undone one at a time. Rules that overlap with another one are not noticed alone; docs/testing.md names them.
 const SINGLE: &[Fault] = &[Fault::GrantsInYielding, Fault::OwnFenceBound, Fault::NoParity, Fault::SpeaksBeforeLooking];
 
-/// Clocks that run apart by more than is reckoned with are noticed by a scenario, not within these seeds.
+/// Clocks that run apart by more than is reckoned with are not noticed within these seeds.
 fn noticed_by_random(lie: &Lie) -> bool {
     !matches!(lie, Lie::WildClocks)
 }
