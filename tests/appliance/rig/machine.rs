@@ -22,6 +22,8 @@ pub struct Model {
     pub disk: &'static str,
     /// PCI slots of LAN and crossover.
     pub slots: [u8; 2],
+    /// Number of the null modem's serial port; the console's is 0, the rig's own 3.
+    pub null_modem: u8,
     /// The kernel's command line, where QEMU loads the kernel itself.
     pub command_line: Option<String>,
     /// Folder of the UEFI firmware, where the box boots from its disk.
@@ -114,9 +116,16 @@ impl Machine {
             let variables = format!("if=pflash,format=raw,unit=1,file={}", variables.display());
             command.args(["-drive", &code, "-drive", &variables]);
         }
-        let ports = [("console", &self.console.path), ("null-modem", &cables.null_modem), ("agent", &self.agent.path)];
-        for (id, path) in ports {
-            command.args(["-chardev", &serial::chardev(id, path), "-serial", &format!("chardev:{id}")]);
+        let ports = [
+            ("console", 0, &self.console.path),
+            ("null-modem", self.model.null_modem, &cables.null_modem),
+            ("agent", 3, &self.agent.path),
+        ];
+        for (id, number, path) in ports {
+            // Lines of their own: the usual ones are shared by two ports each, which ISA does not do well.
+            let line = [4, 3, 5, 7][usize::from(number)];
+            command.args(["-chardev", &serial::chardev(id, path)]);
+            command.args(["-device", &format!("isa-serial,chardev={id},index={number},irq={line}")]);
         }
         for (card, (netdev, slot)) in (0..).zip(cables.netdevs.iter().zip(self.model.slots)) {
             command.args(["-netdev", netdev]);
