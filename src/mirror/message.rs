@@ -19,8 +19,8 @@ use super::channel::Outgoing;
 use super::codec::{Malformed, Reader, put_bytes, put_number};
 use super::control::Generation;
 use super::entry::{Chunk, Entry, Hash};
-use super::index::CutId;
 use super::name;
+use super::row::CutId;
 use std::io;
 
 /// Name of a staged file: half a BLAKE3 of the key.

@@ -8,7 +8,9 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::chunk::Former;
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
-use super::index::{BLOCK, Lookup, Row, Writer, is_short};
+use super::index::Lookup;
+use super::index_writer::Writer;
+use super::row::{BLOCK, Row, is_short};
 use super::tree::{self, Tree};
 
 /// Before Linux 6.13 a file's time stamps move with the timer tick, 10 ms at most: a change within the same tick as the

@@ -14,8 +14,8 @@ use std::path::Path;
 use super::codec::{Malformed, Reader, put_bytes, put_number};
 use super::control::Generation;
 use super::entry::{Chunk, Entry};
-use super::index::CutId;
 use super::name;
+use super::row::CutId;
 
 /// Longest record; entries are bounded, and a block of chunks is 256 times 42 bytes.
 const LONGEST: usize = 1 << 20;

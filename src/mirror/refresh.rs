@@ -5,8 +5,10 @@ use std::io;
 
 use super::chunk::{Chunker, NoFormer};
 use super::entry::{Entry, Kind, Local};
-use super::index::{Cut, Index, Lookup, Reader, Writer};
+use super::index::{Index, Lookup, Reader};
+use super::index_writer::Writer;
 use super::read::{Found, Listing, is_sparse, read};
+use super::row::Cut;
 use super::scan::{Change, Changes, scan};
 use super::side::{Side, identity};
 use super::tree::Tree;

@@ -11,8 +11,10 @@ use nix::sys::stat::FileStat;
 use super::codec::put_number;
 use super::entry::Kind;
 use super::filter::Filter;
-use super::index::{Lookup, Reader, Row, Rows, Writer};
+use super::index::{Lookup, Reader, Rows};
+use super::index_writer::Writer;
 use super::name;
+use super::row::Row;
 use super::tree::{self, Tree};
 
 /// The names of one directory, sorted: one block of bytes and where each begins.

@@ -1,0 +1,176 @@
+//! Sending what changed, name by name. Files' contents are in `send_file`.
+
+use std::io;
+
+use nix::sys::stat::FileStat;
+
+use super::channel::{Incoming, Outgoing};
+use super::chunk::Chunker;
+use super::entry::{Entry, Kind, Local};
+use super::index::{Lookup, Reader};
+use super::index_writer::Writer;
+use super::message::Message;
+use super::name;
+use super::read::{Found, copy_list, read};
+use super::row::{Cut, CutId};
+use super::scan::{Change, Changes};
+use super::sender::{Progress, Sent, next, unexpected};
+use super::tree::{self, Tree};
+
+/// Attempts at a file that changes while it is read.
+const ATTEMPTS: u32 = 3;
+
+/// A cycle whose changes are known.
+pub(super) struct Sending<'a, 't> {
+    pub(super) tree: Tree,
+    pub(super) base: Reader,
+    pub(super) writer: Writer<'t>,
+    pub(super) incoming: &'a mut Incoming,
+    pub(super) outgoing: &'a mut Outgoing,
+    pub(super) chunker: Chunker,
+    pub(super) held: bool,
+    /// Everything is sent literally: the standby could not follow a reference.
+    pub(super) literal: bool,
+    pub(super) sent: Sent,
+    pub(super) progress: Progress,
+    pub(super) report: &'a mut dyn FnMut(&Progress),
+}
+
+impl Sending<'_, '_> {
+    pub(super) fn send(&mut self, changes: &mut Changes) -> io::Result<()> {
+        changes.each(|change, key| if change == Change::Gone { self.gone(key) } else { Ok(()) })?;
+        changes.each(|change, key| if change == Change::Look { self.look(key) } else { Ok(()) })
+    }
+
+    /// The cut is complete: the standby publishes it, or asks for names again.
+    pub(super) fn commit(&mut self, cut: CutId) -> io::Result<()> {
+        loop {
+            Message::Commit { cut }.put(self.outgoing)?;
+            self.outgoing.flush()?;
+            let mut again = Vec::new();
+            loop {
+                // Staged files are synced meanwhile: the link's own sign of life keeps the wait alive.
+                match next(self.incoming)? {
+                    Message::Resend { key } => again.push(key.to_vec()),
+                    Message::Again => break,
+                    Message::Published { cut: theirs } if theirs == cut => return Ok(()),
+                    _ => return Err(unexpected()),
+                }
+            }
+            self.literal = true;
+            for key in again {
+                self.look(&key)?;
+            }
+        }
+    }
+
+    /// The standby has the cut: so has the index.
+    pub(super) fn finish(mut self, cut: &Cut) -> io::Result<Sent> {
+        self.sent.names = self.writer.count()?;
+        self.writer.set_cut(cut)?;
+        self.writer.forget_unsent()?;
+        self.writer.forget_held()?;
+        Ok(self.sent)
+    }
+
+    fn gone(&mut self, key: &[u8]) -> io::Result<()> {
+        if self.writer.remove(key)?.is_some() {
+            Message::Gone { key }.put(self.outgoing)?;
+            self.sent.gone += 1;
+        }
+        Ok(())
+    }
+
+    /// A name vanished after it had been listed: it goes, and what was below it.
+    pub(super) fn vanished(&mut self, key: &[u8]) -> io::Result<()> {
+        let below: Vec<Vec<u8>> = self
+            .base
+            .rows(key)?
+            .map_while(Result::ok)
+            .map(|(at, _)| at)
+            .take_while(|at| at == key || name::is_below(at, key))
+            .collect();
+        below.iter().try_for_each(|key| self.gone(key))
+    }
+
+    fn look(&mut self, key: &[u8]) -> io::Result<()> {
+        self.progress.files += 1;
+        for _ in 0..ATTEMPTS {
+            if self.attempt(key)? {
+                (self.report)(&self.progress);
+                return Ok(());
+            }
+        }
+        self.restore(key)?;
+        self.sent.unsettled += 1;
+        self.sent.unsettled_name = Some(name::shown(key));
+        Ok(())
+    }
+
+    /// The standby keeps its version, and the index what it says of it.
+    pub(super) fn restore(&mut self, key: &[u8]) -> io::Result<()> {
+        self.writer.remove(key)?;
+        if let Some(mut row) = self.base.row(key)? {
+            row.local = Local::default(); // look again next time
+            let short = copy_list(&self.base, key, &row, &mut self.writer, key)?;
+            self.writer.put(key, &row.entry, row.local, short.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// False: it did not hold still.
+    fn attempt(&mut self, key: &[u8]) -> io::Result<bool> {
+        let Some(stat) = self.tree.stat(key)? else {
+            self.vanished(key)?;
+            return Ok(true);
+        };
+        if tree::is_linked(&stat) {
+            match self.writer.first_of(stat.st_ino)? {
+                Some(first) if first != key => return self.link(key, first, &stat),
+                Some(_) => {}
+                None => self.writer.set_first(stat.st_ino, key)?,
+            }
+        }
+        if tree::format(&stat) == libc::S_IFREG {
+            return self.file(key);
+        }
+        match read(&mut self.tree, key, |_, _, _| Err(changed()))? {
+            Found::Settled(entry, local) => {
+                if self.base.row(key)?.is_none_or(|row| row.entry != entry) || self.literal {
+                    self.put(key, &entry, None)?;
+                }
+                self.writer.remove(key)?;
+                self.writer.put(key, &entry, local, Some(&[]))?;
+                Ok(true)
+            }
+            Found::Unsettled => Ok(false),
+            Found::Nothing => {
+                self.vanished(key)?;
+                Ok(true)
+            }
+        }
+    }
+
+    pub(super) fn put(&mut self, key: &[u8], entry: &Entry, same: Option<&[u8]>) -> io::Result<()> {
+        Message::Put { key, entry: entry.clone(), same }.put(self.outgoing)?;
+        self.sent.put += 1;
+        Ok(())
+    }
+
+    /// Another name of a file. It is said again even if it was so before: the file may be another now.
+    fn link(&mut self, key: &[u8], first: Vec<u8>, stat: &FileStat) -> io::Result<bool> {
+        let known = self.writer.row(&first)?.is_some_and(|row| !matches!(row.entry.kind, Kind::Link { .. }));
+        if !known {
+            return Ok(false); // its first name did not make it into the cut
+        }
+        let entry = Entry::link(first);
+        self.put(key, &entry, None)?;
+        self.writer.remove(key)?;
+        self.writer.put(key, &entry, tree::local(stat), Some(&[]))?;
+        Ok(true)
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the name became a file")
+}
