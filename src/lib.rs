@@ -19,6 +19,7 @@
 //! | [`mirror`] | its own process | time, wire |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
+//! | [`observe`] | watching from outside, its own process | console's status and words |
 //! | [`init`] | PID 1 | time, config, drivers |
 //! | `run` | the loop | all |
 
@@ -32,6 +33,7 @@ pub mod link;
 pub mod mirror;
 pub mod netlink;
 pub mod node;
+pub mod observe;
 pub mod run;
 pub mod service;
 pub mod state;

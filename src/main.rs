@@ -28,11 +28,10 @@ fn main() -> Exit {
     };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some((&"mirror-child", rest)) = arguments.split_first() {
-        return match twobox::mirror::child::main(rest) {
-            0 => Exit::Done,
-            1 => Exit::Refused,
-            _ => Exit::WrongUse,
-        };
+        return exit(twobox::mirror::child::main(rest));
+    }
+    if arguments[..] == ["observe-child"] {
+        return exit(twobox::observe::child::main());
     }
     let line = match command::parse("twobox", &arguments) {
         Ok(line) => line,
@@ -55,6 +54,15 @@ fn main() -> Exit {
             idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle)) },
         }),
         command => execute(command, &socket, &mut face),
+    }
+}
+
+/// How a child's own face ends.
+fn exit(status: u8) -> Exit {
+    match status {
+        0 => Exit::Done,
+        1 => Exit::Refused,
+        _ => Exit::WrongUse,
     }
 }
 

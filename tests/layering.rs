@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("state", &["time", "wire"]),
     ("journal", &["time", "clock"]),
     ("mirror", &["time", "wire", "clock"]),
+    ("observe", &["console"]),
 ];
 
 /// What the pure rooms may not touch: clocks, threads, files, sockets, the heap where it is named.

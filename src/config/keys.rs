@@ -271,10 +271,15 @@ pub const OBSERVE: Section = Section {
         key(
             "listen",
             "-",
-            "a port, or an address with a port",
-            "Where `GET /metrics` and `GET /status` are answered, on the box's own addresses. Absent: nowhere.",
+            "a port, or an own address of a box with a port such as \"192.0.2.2:9140\", or a list of up to 8",
+            "Where `GET /metrics` and `GET /status` are answered: a port alone means all own addresses of each box, never a service address. Absent: nowhere.",
         ),
-        key("syslog", "-", "an address with a port", "Where log lines go by UDP (RFC 5424). Absent: nowhere."),
+        key(
+            "syslog",
+            "-",
+            "an address with a port",
+            "Where role changes, hand-overs and alarms are told by UDP (RFC 5424), from the box's own address. Absent: nowhere.",
+        ),
     ],
 };
 

@@ -231,6 +231,24 @@ impl<'s, 'i> Section<'s, 'i> {
         self.list(key, limit, parse)
     }
 
+    /// As [`Section::one_or_more`], where a whole number stands for its digits.
+    pub(super) fn numbers_or_texts<T>(
+        &self,
+        key: &str,
+        limit: usize,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let one = |value: &DeValue<'_>| match value.as_integer() {
+            Some(_) => parse(&integer(value)?.to_string()),
+            None => parse(string(value)?),
+        };
+        self.value(key, |value| match value.as_array() {
+            Some(array) if array.len() > limit => Err(format!("has {} entries, at most {limit}", array.len())),
+            Some(array) => array.iter().map(|item| one(item.get_ref())).collect(),
+            None => one(value).map(|one| vec![one]),
+        })
+    }
+
     /// A table below this one.
     pub(super) fn child(&self, name: &str, keys: &'static [keys::Key]) -> Option<Section<'s, 'i>> {
         let value = self.table.get(name)?;

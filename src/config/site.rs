@@ -173,10 +173,11 @@ pub struct Console {
 }
 
 /// `[observe]`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observe {
-    /// Where metrics are served: own addresses (`None`) or this one, and the port.
-    pub listen: Option<(Option<IpAddr>, u16)>,
-    /// Where log lines go.
+    /// Where metrics are served: all own addresses of each box (`None`) or this one, which is one of a box's own, and the
+    /// port.
+    pub listen: Vec<(Option<IpAddr>, u16)>,
+    /// Where events go.
     pub syslog: Option<SocketAddr>,
 }

@@ -48,10 +48,10 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
         top.missing(section);
     }
     let mut owners = Owners::default();
+    let nodes = nodes(&top, board, &mut owners);
     let site = Site {
         pair: pair(top.child("pair", keys::PAIR.keys).as_ref()),
         timing: timing(top.child("timing", keys::TIMING.keys).as_ref()),
-        nodes: nodes(&top, board, &mut owners),
         addresses: addresses(&top, board, &mut owners),
         witnesses: witnesses(&top, &mut owners),
         services: services(&top),
@@ -59,7 +59,8 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
         mirror_link: mirror_link(top.child("mirror-link", keys::MIRROR_LINK.keys).as_ref()),
         watchdog: watchdog(top.child("watchdog", keys::SITE_WATCHDOG.keys).as_ref()),
         console: console(top.child("console", keys::CONSOLE.keys).as_ref()),
-        observe: observe(top.child("observe", keys::OBSERVE.keys).as_ref()),
+        observe: observe(top.child("observe", keys::OBSERVE.keys).as_ref(), &nodes),
+        nodes,
         log: levels(top.child("log", keys::LOG.keys).as_ref()),
     };
     refuse_timing(&top, &site, board);
@@ -304,11 +305,17 @@ fn console(section: Option<&Section>) -> Console {
     }
 }
 
-fn observe(section: Option<&Section>) -> Observe {
-    Observe {
-        listen: section.and_then(|s| s.text("listen", value::listen)),
-        syslog: section.and_then(|s| s.text("syslog", value::socket_address)),
+fn observe(section: Option<&Section>, nodes: &[Vec<OwnAddress>; 2]) -> Observe {
+    let Some(section) = section else { return Observe::default() };
+    let listen = section.numbers_or_texts("listen", 8, value::listen).unwrap_or_default();
+    for ip in listen.iter().filter_map(|(ip, _)| *ip) {
+        if !nodes.iter().flatten().any(|own| own.prefix.ip == ip) {
+            // A service address moves, and answers only where its box has the right to serve.
+            let allowed = "allowed: a port alone, or an own address of [node.a] or [node.b] with a port";
+            section.refuse("listen", format!("{ip} is no own address of a box"), allowed);
+        }
     }
+    Observe { listen, syslog: section.text("syslog", value::socket_address) }
 }
 
 /// Rooms that log under their own name.

@@ -126,11 +126,6 @@ pub const CATALOGUE: &[Entry] = &[
         "let the time daemon step at boot and slew gently afterwards",
     ),
     entry(
-        "witness-limits",
-        "a witness answers only some of our pings",
-        "lift its limit for pings from these boxes, raise [timing] witness, or choose another witness",
-    ),
-    entry(
         "mirror-blocked",
         "the mirror stopped a cycle that would do harm",
         "`mirror status` says why; `mirror sync --confirm-delete` after a look, or repair the tree",
@@ -159,11 +154,6 @@ pub const CATALOGUE: &[Entry] = &[
         "loop-plug",
         "our own heartbeats come back on a link",
         "take the loop plug off, or look for a switch port that mirrors",
-    ),
-    entry(
-        "update-failed",
-        "the last update did not come up and was rolled back",
-        "look at the console of the failed boot in `history`; the former version runs",
     ),
     entry(
         "log-lost",

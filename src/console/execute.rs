@@ -12,6 +12,7 @@ use super::face::{Face, Wake};
 use super::password;
 use super::report::{self, bytes, span};
 use super::status::Status;
+use super::wall;
 use crate::config::key_file;
 
 /// No reply and no sign of life for this long: the daemon hangs.
@@ -188,7 +189,7 @@ fn bar(progress: &Progress) -> String {
 /// An entry of the history.
 fn entry(event: &Event) -> String {
     let when = match event.unix_s {
-        Some(seconds) => utc(seconds),
+        Some(seconds) => wall::utc(seconds),
         None => format!("boot +{}", span(event.boot_ms)),
     };
     let boots = match event.boots_ago {
@@ -211,21 +212,6 @@ fn entry(event: &Event) -> String {
         (None, None) => "nothing".to_owned(),
     };
     format!("{when}{boots}  {what}")
-}
-
-/// Seconds since 1970 as UTC, by the days-to-civil rule of the proleptic Gregorian calendar.
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March, so that the leap day is the last one; 719,468 days lie between 0000-03-01 and 1970-01-01.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{date:02} {:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 fn show_status(request: &Request, json: bool, socket: &Path, face: &mut dyn Face) -> Exit {
@@ -397,15 +383,6 @@ fn make_password(file: &Path, face: &mut dyn Face) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00Z");
-        assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59Z");
-        assert_eq!(utc(4_107_542_399), "2100-02-28 23:59:59Z");
-        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00Z");
-    }
 
     #[test]
     fn progress_is_a_bar_with_rate_and_time_left() {

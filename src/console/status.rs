@@ -43,6 +43,9 @@ pub struct Status {
     pub takeover: Takeover,
     /// The last hand-over that this box took part in.
     pub last_handover: Option<Handover>,
+    /// Hand-overs to this box since its daemon started.
+    #[serde(default)]
+    pub handovers: Handovers,
     /// What is wrong and has not gone away.
     pub alarms: Vec<Alarm>,
     /// The cluster loop's own figures.
@@ -471,6 +474,36 @@ pub struct Handover {
     /// Where the time went, in order.
     #[serde(default)]
     pub steps: Vec<Step>,
+}
+
+/// Hand-overs by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handovers {
+    /// Planned ones.
+    pub switchovers: Counted,
+    /// Unplanned ones.
+    pub failovers: Counted,
+}
+
+impl Handovers {
+    /// Counts one more.
+    pub fn add(&mut self, handover: &Handover) {
+        let counted = match handover.kind {
+            HandoverKind::Switchover => &mut self.switchovers,
+            HandoverKind::Failover => &mut self.failovers,
+        };
+        counted.count += 1;
+        counted.outage_ms = counted.outage_ms.saturating_add(handover.total_ms);
+    }
+}
+
+/// Hand-overs of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many.
+    pub count: u64,
+    /// What they took together.
+    pub outage_ms: u64,
 }
 
 /// One step of a hand-over.

@@ -45,6 +45,8 @@ struct Journal {
     levels: Levels,
     queue: ConcurrentQueue<Waiting>,
     dropped: AtomicU64,
+    /// Lines that were lost, ever.
+    lost: AtomicU64,
     wake: EventFd,
     awake: AtomicBool,
     reader: Mutex<Reader>,
@@ -69,6 +71,7 @@ pub fn start(levels: Levels, sink: Sink) -> io::Result<()> {
         levels,
         queue: ConcurrentQueue::bounded(WAITING),
         dropped: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
         wake,
         awake: AtomicBool::new(false),
         reader: Mutex::new(Reader { ring: ring::Ring::default(), sink }),
@@ -103,10 +106,17 @@ pub fn drain() {
     }
     let dropped = journal.dropped.swap(0, Ordering::Relaxed) + reader.sink.take_dropped();
     if dropped > 0 {
+        journal.lost.fetch_add(dropped, Ordering::Relaxed);
         let mut text = Text::new();
         let _ = write!(text, "{dropped} log lines were dropped here");
         reader.write(clock::now(), Level::Warn, module_path!(), &text);
     }
+}
+
+/// How many lines were lost since the start.
+#[must_use]
+pub fn lost() -> u64 {
+    JOURNAL.get().map_or(0, |journal| journal.lost.load(Ordering::Relaxed))
 }
 
 /// At most `count` lines from number `first` on (lines are numbered from 0), oldest first. What the ring no longer has

@@ -40,6 +40,7 @@ pub struct Belts {
     gate_holds: bool,
     watchdog: Option<Watchdog>,
     dog_belt: Option<WatchdogBelt>,
+    fed_late_at: Option<Instant>,
     lease: AddressLease,
     lifetime: Duration,
     netlink: Socket,
@@ -73,6 +74,7 @@ impl Belts {
             gate_holds: true,
             watchdog,
             dog_belt,
+            fed_late_at: None,
             lease: AddressLease::new(lifetime),
             lifetime,
             netlink,
@@ -163,11 +165,18 @@ impl Belts {
         let Some(watchdog) = &mut self.watchdog else { return };
         match watchdog.feed(now) {
             Ok(fed) if fed.late => {
+                self.fed_late_at = Some(now);
                 log::warn!("the watchdog was fed {:?} after the last time, of {:?}", fed.after, watchdog.timeout());
             }
             Ok(_) => {}
             Err(error) => log::error!("the watchdog cannot be fed: {error}"),
         }
+    }
+
+    /// When the watchdog was fed later than it should be, last.
+    #[must_use]
+    pub fn fed_late_at(&self) -> Option<Instant> {
+        self.fed_late_at
     }
 
     /// The watchdog, for the status.

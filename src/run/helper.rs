@@ -1,6 +1,6 @@
 //! The helper's thread: everything slower than the loop, as small async programs on one executor.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,9 +13,11 @@ use smol::channel::{Receiver, Sender};
 use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
+use super::alarms::{self, Standing};
 use super::disk::ToDisk;
 use super::mailbox::Mailbox;
 use super::mirror::Mirror;
+use super::observe::Observe;
 use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
@@ -23,11 +25,13 @@ use super::{Options, Order, ToHelper, ToLoop, settings};
 use super::{child, gatekeeper, history, interface, operator, report};
 use crate::clock;
 use crate::config::Config;
+use crate::console::status::{Handover, HandoverKind, Handovers};
 use crate::console::{self, server};
 use crate::fence::gate::Gate;
 use crate::journal;
 use crate::node::status::Alarm;
 use crate::node::{self, Note};
+use crate::observe::control::Event;
 use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{BootId, Role};
@@ -36,6 +40,10 @@ use crate::wire::pair::{BootId, Role};
 const LOOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long services may take to end after the loop has ended, on top of their own time-outs.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// The row of the decision table by which a node gives up in order.
+const SURRENDER: &str = "surrender";
+/// How long after its own end as the serving box the peer is expected to serve.
+const SUCCESSION: Duration = Duration::from_secs(30);
 
 /// What the thread needs.
 pub(super) struct Start {
@@ -101,6 +109,20 @@ pub(super) struct Helper {
     pub boot: BootId,
     /// The mirror, if anything is mirrored.
     pub mirror: Option<Rc<Mirror>>,
+    /// The watching process, if anybody watches.
+    observe: Option<Rc<Observe>>,
+    /// What is wrong beside the node's own alarms.
+    pub standing: RefCell<Vec<Standing>>,
+    /// Hand-overs to this box in this life of the daemon.
+    pub handovers: RefCell<Handovers>,
+    /// The last hand-over to or from this box, and when; `None`: before this life of the daemon.
+    pub last_handover: RefCell<Option<(Option<Instant>, Handover)>>,
+    /// Why the operator holds this box, if that was said.
+    pub hold_reason: RefCell<Option<String>>,
+    /// The surrender or fence under way: why, and since when.
+    yielding: Cell<Option<(&'static str, Instant)>>,
+    /// The loop's worst lateness since the last status.
+    pub worst_lateness: Cell<Duration>,
     executor: Rc<LocalExecutor<'static>>,
 }
 
@@ -113,6 +135,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let instance = instance(&options)?;
     let crossover = config.board.interface("crossover").and_then(|wanted| interface::find(wanted).ok());
     let mirror = Mirror::new(&config, options.node, crossover.as_deref());
+    let last_handover = history::read(&options.state, boot, usize::MAX).into_iter().rev().find_map(|e| e.handover);
+    let last_handover = last_handover.map(|handover| (None, handover));
+    let observe = Observe::new(&config.site, options.node);
     let helper = Rc::new(Helper {
         options,
         config,
@@ -128,11 +153,22 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         to_disk,
         boot,
         mirror,
+        observe,
+        standing: RefCell::default(),
+        handovers: RefCell::default(),
+        last_handover: RefCell::new(last_handover),
+        hold_reason: RefCell::default(),
+        yielding: Cell::default(),
+        worst_lateness: Cell::default(),
         executor: executor.clone(),
     });
     if let Some(mirror) = helper.mirror.clone() {
         let (reaper, telling) = (reaper.clone(), helper.clone());
         executor.spawn(mirror.keep(reaper, move |data| telling.tell_loop(ToLoop::Data(data)))).detach();
+    }
+    if let Some(observe) = helper.observe.clone() {
+        observe.tell(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        executor.spawn(observe.keep(helper.clone(), reaper.clone())).detach();
     }
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
@@ -145,6 +181,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     }
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();
+    executor.spawn(alarms::watch(helper.clone())).detach();
     let leaving = helper.clone();
     executor.spawn(async move { leaving.leave_on_signal().await }).detach();
     executor.spawn(peer::listen(helper.clone(), executor.clone(), from_peer)).detach();
@@ -188,7 +225,7 @@ async fn copy_log() -> io::Result<()> {
 impl Helper {
     /// What the loop says, until it ends.
     async fn read_letters(
-        &self,
+        self: &Rc<Self>,
         letters: &Arc<Mailbox<ToHelper>>,
         orders: &Sender<(service::Order, u32)>,
         supervisor: &Supervisor,
@@ -204,8 +241,8 @@ impl Helper {
                     ToHelper::Answer(order, answer) => self.answered(order, answer),
                     ToHelper::Note(note) => {
                         self.noted(note);
-                        if let Note::Role { to, .. } = note {
-                            self.role_changed(to).await;
+                        if let Note::Role { from, to, why, term } = note {
+                            self.clone().role_changed(from, to, why, term).await;
                         }
                     }
                     ToHelper::Told(kind) => self.peer.told(kind),
@@ -298,7 +335,9 @@ impl Helper {
         self.waiting.borrow_mut().push(sender);
         self.tell_loop(ToLoop::Snapshot);
         within(LOOP_PATIENCE, async { receiver.recv().await.ok() }).await.flatten()?;
-        self.snapshot.newest()
+        let newest = self.snapshot.newest()?;
+        self.worst_lateness.set(self.worst_lateness.get().max(newest.worst_lateness));
+        Some(newest)
     }
 
     async fn hear_snapshots(&self) -> io::Result<()> {
@@ -337,33 +376,89 @@ impl Helper {
     }
 
     fn noted(&self, note: Note) {
-        let mut alarms = self.alarms.borrow_mut();
         match note {
             Note::Raised(alarm) => {
-                let now = clock::now();
-                alarms.push((alarm, now));
-                let text = console::alarm::in_words(alarm);
-                self.remember(history::of_alarm(self.boot, now, history::wall_clock(), text));
+                self.alarms.borrow_mut().push((alarm, clock::now()));
+                self.raised(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
             }
-            Note::Cleared(alarm) => alarms.retain(|(stands, _)| *stands != alarm),
+            Note::Cleared(alarm) => {
+                self.alarms.borrow_mut().retain(|(stands, _)| *stands != alarm);
+                self.cleared(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
+            }
             _ => {}
         }
     }
 
-    /// The mirror turns with the role, and a takeover belongs into the history.
-    async fn role_changed(&self, to: Role) {
+    /// For the syslog server, if there is one.
+    pub(super) fn tell_observer(&self, event: Event) {
+        if let Some(observe) = &self.observe {
+            observe.tell(event);
+        }
+    }
+
+    /// The mirror turns with the role, and whoever took or gave up the service writes that into the history.
+    async fn role_changed(self: Rc<Self>, from: Role, to: Role, why: &'static str, term: u64) {
+        let (was, is) = (from.name().to_owned(), to.name().to_owned());
+        self.tell_observer(Event::Role { from: was, to: is, why: why.to_owned(), term });
         let Some(snapshot) = self.snapshot().await else { return };
         if let Some(mirror) = &self.mirror {
             mirror.set_role(to, snapshot.node.data.generation);
         }
-        if to == Role::Active
-            && let Some(handover) = report::last_handover(self, &snapshot)
-        {
-            self.remember(history::of_handover(self.boot, clock::now(), history::wall_clock(), handover));
+        match to {
+            Role::Active => {
+                if let Some(handover) = report::to_this_box(&self, &snapshot) {
+                    self.handovers.borrow_mut().add(&handover);
+                    self.handed_over(handover);
+                }
+            }
+            Role::Yielding => self.yielding.set(Some((why, clock::now()))),
+            _ => {
+                if let Some((why, at)) = self.yielding.take() {
+                    self.executor.spawn(self.clone().gave_up(why, at)).detach();
+                }
+            }
         }
     }
 
-    fn remember(&self, line: Box<str>) {
+    /// This box began to give the service up at `at`: notes to whom it went, if the peer is heard to serve before long.
+    async fn gave_up(self: Rc<Self>, why: &'static str, at: Instant) {
+        while clock::now().since(at) < SUCCESSION {
+            // Often at first: the outage is told in milliseconds.
+            smol::Timer::after(Duration::from_millis(2).max(clock::now().since(at) / 16)).await;
+            let Some(s) = self.snapshot().await else { continue };
+            if s.node.role == Role::Active {
+                return;
+            }
+            if s.node.peer_role == Some(Role::Active)
+                && let Some(heard) = s.node.peer_heard_at.filter(|heard| *heard >= at)
+            {
+                let planned = why == SURRENDER;
+                self.handed_over(Handover {
+                    kind: if planned { HandoverKind::Switchover } else { HandoverKind::Failover },
+                    reason: if planned { "surrendered in order".to_owned() } else { why.to_owned() },
+                    detect_ms: 0,
+                    fence_wait_ms: 0,
+                    total_ms: u64::try_from(heard.since(at).as_millis()).unwrap_or(u64::MAX),
+                    ago_ms: Some(0),
+                    term: s.node.top,
+                    to: self.options.node.peer().name().to_owned(),
+                    steps: Vec::new(),
+                });
+                return;
+            }
+        }
+        let text = format!("gave the service up ({why}); the peer was not heard to take it over");
+        self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), &text));
+    }
+
+    fn handed_over(&self, handover: Handover) {
+        let now = clock::now();
+        *self.last_handover.borrow_mut() = Some((Some(now), handover.clone()));
+        self.tell_observer(Event::Handover { handover: handover.clone() });
+        self.remember(history::of_handover(self.boot, now, history::wall_clock(), handover));
+    }
+
+    pub(super) fn remember(&self, line: Box<str>) {
         if self.to_disk.send(ToDisk::Remember(line)).is_err() {
             log::warn!("the disk hangs: an event is missing in the history");
         }

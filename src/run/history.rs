@@ -43,11 +43,16 @@ fn ms(at: Instant) -> u64 {
     at.as_nanos() / 1_000_000
 }
 
-/// The wall clock for the operator's eyes only, if it has been set.
-#[allow(clippy::disallowed_methods)] // no decision rests on it
+/// The wall clock in seconds since 1970, for the operator's eyes only, if it has been set.
 pub(super) fn wall_clock() -> Option<u64> {
+    wall_clock_us().map(|us| us / 1_000_000)
+}
+
+/// The same in microseconds.
+#[allow(clippy::disallowed_methods)] // no decision rests on it
+pub(super) fn wall_clock_us() -> Option<u64> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(since.as_secs()).filter(|seconds| *seconds >= CLOCK_IS_SET)
+    u64::try_from(since.as_micros()).ok().filter(|us| *us >= CLOCK_IS_SET * 1_000_000)
 }
 
 /// The newest `count` events, oldest first. Lines that are none (a torn end) are left out.

@@ -51,8 +51,8 @@ pub(super) struct Mirror {
     next_request: Cell<u64>,
     /// How the trees stand, and when that was told.
     figures: RefCell<(Instant, Vec<TreeFigures>)>,
-    /// What needs the operator, by tree.
-    alarms: RefCell<Vec<(String, Instant, String)>>,
+    /// When the process ended last by itself.
+    fell_at: Cell<Option<Instant>>,
 }
 
 impl Mirror {
@@ -86,7 +86,7 @@ impl Mirror {
             asked: RefCell::default(),
             next_request: Cell::new(1),
             figures: RefCell::default(),
-            alarms: RefCell::default(),
+            fell_at: Cell::default(),
         }))
     }
 
@@ -99,6 +99,7 @@ impl Mirror {
                 let why = ("the mirror's process ended".to_owned(), "try again; see `log`".to_owned());
                 let _ = asked.end.try_send(Err(why)); // gave up
             }
+            self.fell_at.set(Some(clock::now()));
             log::error!("the mirror's process ended: {ended:?}; started again in {PAUSE:?}");
             Timer::after(PAUSE).await;
         }
@@ -158,15 +159,8 @@ impl Mirror {
                 data(of_trees(&trees));
                 *self.figures.borrow_mut() = (clock::now(), trees);
             }
-            Report::Alarm { tree, text } => {
-                let tree = tree.display().to_string();
-                let mut alarms = self.alarms.borrow_mut();
-                alarms.retain(|(stands, ..)| *stands != tree);
-                if let Some(text) = text {
-                    log::warn!("mirror {tree}: {text}");
-                    alarms.push((tree, clock::now(), text));
-                }
-            }
+            // The tree's figures say the same, and whoever looks for alarms reads them.
+            Report::Alarm { .. } => {}
             Report::Progress { request, tree, bytes, bytes_total, files, .. } => {
                 self.reply(request, |began| {
                     Reply::Progress(Progress {
@@ -246,14 +240,9 @@ impl Mirror {
         trees.iter().map(|tree| shown(tree, since)).collect()
     }
 
-    /// For the status.
-    pub(super) fn alarms(&self, now: Instant) -> Vec<status::Alarm> {
-        let alarm = |(tree, at, text): &(String, Instant, String)| status::Alarm {
-            since_ms: u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
-            text: format!("{tree}: {text}"),
-            name: String::new(),
-        };
-        self.alarms.borrow().iter().map(alarm).collect()
+    /// The process ended by itself within this time.
+    pub(super) fn fell_within(&self, now: Instant, time: Duration) -> bool {
+        self.fell_at.get().is_some_and(|at| now.since(at) <= time)
     }
 
     /// Carries out an operator's request.

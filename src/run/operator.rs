@@ -11,6 +11,7 @@ use super::snapshot::Snapshot;
 use super::{Order, history, report};
 use crate::clock;
 use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
+use crate::console::wall;
 use crate::journal;
 use crate::node::Answer;
 use crate::time::{Duration, Instant};
@@ -20,8 +21,6 @@ use crate::wire::pair::Role;
 const LOOK: Duration = Duration::from_millis(1);
 /// How long after the end of its own time-outs a hand-over counts as failed.
 const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two attempts at the way back of a drill.
-const DRILL_PAUSE: Duration = Duration::from_millis(200);
 /// How often a follower of the log is served.
 const FOLLOW: Duration = Duration::from_millis(100);
 /// Shortest interval of a live view.
@@ -35,7 +34,7 @@ pub(super) struct Refusal {
 
 pub(super) type Outcome = Result<String, Refusal>;
 
-fn refuse(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+pub(super) fn refuse(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
     Refusal { reason: reason.into(), remedy: remedy.into() }
 }
 
@@ -44,7 +43,7 @@ fn gone() -> Refusal {
     refuse("the client has gone", "")
 }
 
-fn hangs() -> Refusal {
+pub(super) fn hangs() -> Refusal {
     refuse("the loop does not answer", "look at the log; if it stays so, restart the daemon: the peer takes over")
 }
 
@@ -101,7 +100,7 @@ impl Helper {
         loop {
             for line in journal::lines(next, journal::LINES) {
                 next = line.number + 1;
-                replies.send(Reply::Line { text: line.to_string() }).await.map_err(|_| gone())?;
+                replies.send(Reply::Line { text: with_wall_time(&line) }).await.map_err(|_| gone())?;
             }
             if !follow {
                 return Ok(String::new());
@@ -120,33 +119,6 @@ impl Helper {
         Ok(String::new())
     }
 
-    /// To the peer and back again. Refused before anything moves if either way is not safe now.
-    async fn drill(&self, replies: &Sender<Reply>) -> Outcome {
-        let before = self.snapshot().await.ok_or_else(hangs)?;
-        if before.node.role != Role::Active {
-            return match before.node.peer_role {
-                // A boxed future: the peer's drill asks us back, and types must end.
-                Some(Role::Active) => Box::pin(self.ask_peer(&Request::Drill, replies)).await,
-                _ => Err(self.refused(Answer::NotActive).await),
-            };
-        }
-        let there = self.switch_over(replies).await?;
-        let until = clock::now() + super::settings::stop_timeout(&self.config.site) + SWITCHOVER_PATIENCE;
-        let back = loop {
-            match self.ask_peer(&Request::Switchover, replies).await {
-                Ok(text) => break text,
-                // We have just surrendered: for some leases nobody votes for us.
-                Err(_) if clock::now() < until => Timer::after(DRILL_PAUSE).await,
-                Err(Refusal { reason, .. }) => {
-                    let reason = format!("{there}, but not back: {reason}");
-                    return Err(refuse(reason, "the pair serves; see `status` of both boxes"));
-                }
-            };
-        };
-        self.await_surrender(|s| s.node.role == Role::Active).await?;
-        Ok(format!("there: {there}; back: {back}"))
-    }
-
     /// An order whose answer is all there is to tell.
     async fn obey(&self, order: Order, done: &str) -> Outcome {
         let answer = self.order(order).await.ok_or_else(hangs)?;
@@ -156,7 +128,7 @@ impl Helper {
         }
     }
 
-    async fn refused(&self, answer: Answer) -> Refusal {
+    pub(super) async fn refused(&self, answer: Answer) -> Refusal {
         match answer {
             Answer::Accepted => refuse("accepted", ""),
             Answer::OtherTerm => refuse("the pair has moved meanwhile", "look at `status` and order again"),
@@ -189,14 +161,20 @@ impl Helper {
             return Err(self.refused(answer).await);
         }
         log::warn!("held by the operator: {}", reason.as_deref().unwrap_or("no reason given"));
+        *self.hold_reason.borrow_mut() = reason;
         if matches!(before.node.role, Role::Active | Role::Yielding) {
             self.await_surrender(|s| s.node.role == Role::Held).await?;
         }
         Ok("held: this box stays up and never takes over until `release`".into())
     }
 
-    async fn await_surrender(&self, done: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, Refusal> {
-        let patience = super::settings::stop_timeout(&self.config.site) + SWITCHOVER_PATIENCE;
+    /// How long a hand-over may take, services included.
+    pub(super) fn handover_patience(&self) -> Duration {
+        super::settings::stop_timeout(&self.config.site) + SWITCHOVER_PATIENCE
+    }
+
+    pub(super) async fn await_surrender(&self, done: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, Refusal> {
+        let patience = self.handover_patience();
         let until = clock::now() + patience;
         loop {
             let now = self.snapshot().await.ok_or_else(hangs)?;
@@ -212,7 +190,7 @@ impl Helper {
     }
 
     /// Step by step, each with the time since the order.
-    async fn switch_over(&self, replies: &Sender<Reply>) -> Outcome {
+    pub(super) async fn switch_over(&self, replies: &Sender<Reply>) -> Outcome {
         let before = self.snapshot().await.ok_or_else(hangs)?;
         if before.node.role != Role::Active && before.node.peer_role == Some(Role::Active) {
             return self.ask_peer(&Request::Switchover, replies).await;
@@ -244,6 +222,13 @@ impl Helper {
     fn config_peer(&self) -> &'static str {
         self.options.node.peer().name()
     }
+}
+
+/// A line of the log, with the wall time before the time since boot once the box knows it.
+fn with_wall_time(line: &journal::Line) -> String {
+    let age = clock::now().since(line.at).as_secs();
+    history::wall_clock()
+        .map_or_else(|| line.to_string(), |now| format!("{} {line}", wall::utc(now.saturating_sub(age))))
 }
 
 /// The request as it would be given on the peer itself.

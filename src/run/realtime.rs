@@ -5,12 +5,16 @@
 #![allow(unsafe_code)] // raw system calls
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Priority of the loop among real-time threads, 1 to 99: above ordinary real-time work, below the kernel's own threads
 /// that interrupts run in (50 by default on kernels with forced threaded interrupts).
 const LOOP_PRIORITY: i32 = 40;
 /// The disk's thread is on the way of every takeover, and only waits for the disk.
 const DISK_PRIORITY: i32 = 20;
+
+/// The loop's thread has its priority, or has not asked yet.
+static LOOP_ON_TIME: AtomicBool = AtomicBool::new(true);
 
 /// Which thread asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +41,17 @@ pub fn prioritize(thread: Thread) -> io::Result<()> {
     // The raw call: musl's sched_setscheduler always fails with ENOSYS.
     // SAFETY: `parameter` lives until the call returns.
     let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let outcome = if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    if thread == Thread::Loop {
+        LOOP_ON_TIME.store(outcome.is_ok(), Ordering::Relaxed);
+    }
+    outcome
+}
+
+/// The loop got its priority when it asked for it.
+#[must_use]
+pub fn loop_has_priority() -> bool {
+    LOOP_ON_TIME.load(Ordering::Relaxed)
 }
 
 /// Locks what is mapped now and whatever is mapped later (mlockall(2)). Later pages are locked when they are first
@@ -71,20 +85,31 @@ pub fn touch_stack() {
     core::hint::black_box(&stack);
 }
 
-/// Whether the kernel's clock is being slewed so far that the drift reckoned with does not hold: a tick off its nominal
-/// 10,000 us moves CLOCK_BOOTTIME by up to 10 % (adjtimex(2)); the frequency alone is bounded to 500 ppm.
+/// Whether the kernel's clock is being slewed so far that the drift reckoned with does not hold. Said in the log.
 #[must_use]
 pub fn clock_is_slewed() -> bool {
+    let slewed = clock_tick().filter(|tick| is_slewed(*tick));
+    if let Some(tick) = slewed {
+        log::warn!("the kernel's clock is slewed (tick {tick} us): waits are reckoned with 10 % of drift");
+    }
+    slewed.is_some()
+}
+
+/// A tick off its nominal 10,000 us moves CLOCK_BOOTTIME by up to 10 % (adjtimex(2)); the frequency alone is bounded to
+/// 500 ppm.
+#[must_use]
+pub fn is_slewed(tick: i64) -> bool {
     const NOMINAL_TICK: i64 = 10_000;
+    (tick - NOMINAL_TICK).abs() > 1
+}
+
+/// The kernel's tick in microseconds; `None` when it does not tell.
+#[must_use]
+pub fn clock_tick() -> Option<i64> {
     // SAFETY: timex is a plain C structure of numbers, for which all zeroes is a value: no mode, so nothing is set.
     let mut timex: libc::timex = unsafe { core::mem::zeroed() };
     // SAFETY: `timex` is valid and outlives the call.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     #[allow(clippy::useless_conversion)] // 32 bits on some targets
-    let tick = i64::from(timex.tick);
-    let slewed = state >= 0 && (tick - NOMINAL_TICK).abs() > 1;
-    if slewed {
-        log::warn!("the kernel's clock is slewed (tick {tick} us): waits are reckoned with 10 % of drift");
-    }
-    slewed
+    (state >= 0).then(|| i64::from(timex.tick))
 }

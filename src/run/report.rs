@@ -24,7 +24,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         node: side.name().into(),
         role: role(s.node.role),
         since_ms: ms(s.at.since(s.node.since)),
-        held_by: s.node.holds.iter().map(|hold| alarm::hold_in_words(hold).to_owned()).collect(),
+        held_by: held_by(helper, s),
         term: s.node.top,
         right: right(s),
         fence: fence(helper, s),
@@ -39,10 +39,11 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         addresses: addresses(helper, s),
         services: services(helper),
         mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
-        takeover: takeover(s),
+        takeover: takeover(helper, s),
         last_handover: last_handover(helper, s),
+        handovers: *helper.handovers.borrow(),
         alarms: alarms(helper, s),
-        cluster_loop: ClusterLoop { turns: s.turns, worst_lateness_us: us(s.worst_lateness) },
+        cluster_loop: ClusterLoop { turns: s.turns, worst_lateness_us: us(helper.worst_lateness.take()) },
     }
 }
 
@@ -63,6 +64,15 @@ fn role(role: pair::Role) -> Role {
         pair::Role::Active => Role::Active,
         pair::Role::Yielding => Role::Yielding,
     }
+}
+
+/// Why this box is held, with the operator's own words.
+fn held_by(helper: &Helper, s: &Snapshot) -> Vec<String> {
+    let in_words = |hold| match (&*helper.hold_reason.borrow(), hold) {
+        (Some(reason), node::Hold::Operator) => format!("{}: {reason}", alarm::hold_in_words(hold)),
+        _ => alarm::hold_in_words(hold).to_owned(),
+    };
+    s.node.holds.iter().map(in_words).collect()
 }
 
 fn right(s: &Snapshot) -> Right {
@@ -137,10 +147,11 @@ fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -
         LinkKind::Reflected => timing.witness_idle,
     };
     let heard = judged.heard_at.map(|at| s.at.since(at));
+    let up = heard.is_some_and(|age| age <= interval * 3 + timing.lease);
     Link {
         name,
         kind,
-        up: heard.is_some_and(|age| age <= interval * 3 + timing.lease),
+        up,
         heard_ms_ago: heard.map(ms),
         lost: judged.lost,
         rejected: judged.rejected.iter().chain(&seen.rejected).map(|count| u64::from(*count)).sum(),
@@ -148,7 +159,8 @@ fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -
         heard: judged.heard,
         sent: seen.counters.frames_out,
         dropped: seen.counters.dropped,
-        finding: seen.finding.map(str::to_owned),
+        // The kernel tells of a carrier up to a second late; a link that is heard has one.
+        finding: seen.finding.filter(|_| !up || kind == LinkKind::Serial).map(str::to_owned),
     }
 }
 
@@ -163,18 +175,18 @@ fn witnesses(helper: &Helper, s: &Snapshot) -> Vec<Witness> {
 }
 
 fn addresses(helper: &Helper, s: &Snapshot) -> Vec<Address> {
-    let conflict = |index: usize| {
-        s.conflicts[index].map(|conflict| {
-            let hex: Vec<String> = conflict.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-            hex.join(":")
-        })
-    };
+    let conflict = |index: usize| s.conflicts[index].map(|conflict| hex(&conflict.mac));
     let address = |(index, a): (usize, &crate::config::site::ServiceAddress)| Address {
         ip: a.prefix.to_string(),
         held: s.held[index],
         conflict: conflict(index),
     };
     helper.config.site.addresses.iter().enumerate().map(address).collect()
+}
+
+/// A hardware address as everybody writes it.
+pub(super) fn hex(mac: &crate::wire::Mac) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn services(helper: &Helper) -> Vec<Service> {
@@ -192,20 +204,38 @@ fn services(helper: &Helper) -> Vec<Service> {
 }
 
 /// Seen from the active box: could the peer take over? From the other: could this box, if the peer died now?
-fn takeover(s: &Snapshot) -> Takeover {
+fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
     let blocked_by: Vec<String> = if matches!(s.node.role, pair::Role::Active | pair::Role::Yielding) {
-        if s.node.peer_eligible { Vec::new() } else { vec![s.node.peer_blocked.to_owned()] }
+        match (s.node.peer_eligible, s.node.peer_role) {
+            (true, _) => Vec::new(),
+            // Only the peer knows why.
+            (false, Some(pair::Role::Held)) => vec![format!("{}; `peer status` says why", s.node.peer_blocked)],
+            (false, _) => vec![s.node.peer_blocked.to_owned()],
+        }
     } else {
-        // That the peer serves is no obstacle: it is what the takeover is for.
-        let blockers = s.node.blockers.iter().filter(|blocker| *blocker != Blocker::PeerServes);
-        let holds = s.node.holds.iter().map(|hold| alarm::hold_in_words(hold).to_owned());
-        blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned()).chain(holds).collect()
+        // That the peer serves is no obstacle: it is what the takeover is for. What holds it says more than "held".
+        let held = !s.node.holds.is_empty();
+        let said = |blocker: &Blocker| *blocker != Blocker::PeerServes && !(held && *blocker == Blocker::Held);
+        let blockers = s.node.blockers.iter().filter(said);
+        blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned()).chain(held_by(helper, s)).collect()
     };
     Takeover { ready: blocked_by.is_empty(), blocked_by }
 }
 
+/// The last hand-over that this box knows of: the node's own account of one to this box, unless a newer one was noted.
+fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
+    let noted = helper.last_handover.borrow();
+    let of_node = s.node.handover.map(|handover| handover.at);
+    match &*noted {
+        Some((at, handover)) if *at >= of_node => {
+            Some(Handover { ago_ms: at.map(|at| ms(s.at.since(at))), ..handover.clone() })
+        }
+        _ => to_this_box(helper, s),
+    }
+}
+
 /// The last hand-over to this box, in this life.
-pub(super) fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
+pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
     let h = s.node.handover?;
     let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
     Some(Handover {
@@ -228,6 +258,6 @@ fn alarms(helper: &Helper, s: &Snapshot) -> Vec<Alarm> {
         let at = since.iter().find(|(stands, _)| *stands == alarm).map_or(s.at, |(_, at)| *at);
         Alarm { since_ms: ms(s.at.since(at)), text: alarm::in_words(alarm).to_owned(), name: name.to_owned() }
     };
-    let of_mirror = helper.mirror.iter().flat_map(|mirror| mirror.alarms(s.at));
-    s.node.alarms.iter().map(one).chain(of_mirror).collect()
+    let standing = helper.standing.borrow();
+    s.node.alarms.iter().map(one).chain(standing.iter().map(|one| one.shown(s.at))).collect()
 }

@@ -47,6 +47,8 @@ pub struct Dog {
     pub timeout: Duration,
     /// The last reset was its own.
     pub reset_by_it: bool,
+    /// When it was fed later than it should be, last.
+    pub late_at: Option<Instant>,
 }
 
 /// The place where loop and helper meet. The loop only ever tries the lock.

@@ -88,6 +88,7 @@ pub fn peace() -> Status {
             to: "a".into(),
             steps: vec![],
         }),
+        handovers: Handovers::default(),
         alarms: vec![],
         cluster_loop: ClusterLoop::default(),
     }

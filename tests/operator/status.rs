@@ -46,6 +46,34 @@ fn colour_is_for_terminals_only() {
     assert_eq!(plain, report::full(&status, PLAIN));
 }
 
+#[test]
+fn a_drill_is_refused_with_every_reason_unless_all_is_green() {
+    use twobox::console::green::obstacles;
+    assert_eq!(obstacles(&states::peace()), [""; 0]);
+    assert_eq!(obstacles(&states::standby()), [""; 0]);
+    let held = obstacles(&states::held());
+    assert_eq!(held, ["b is held", "held by the operator (`release` ends it)"]);
+    let alone = obstacles(&states::alone()).join("; ");
+    for reason in ["a is not heard", "b serves by quorum", "crossover is down", "/data is not current"] {
+        assert!(alone.contains(reason), "{reason}: {alone}");
+    }
+    let trouble = obstacles(&states::trouble()).join("; ");
+    for reason in [
+        "the site files of the two boxes differ",
+        "null-modem is down: wrong baud rate",
+        "the witness 192.0.2.1 does not reflect",
+        "the witness 2001:db8::1 does not answer",
+        "the service web fails",
+        "the mirror of /data/mail is blocked",
+        "changes of /data were set aside",
+        "another device claims a service address",
+    ] {
+        assert!(trouble.contains(reason), "{reason}: {trouble}");
+    }
+    // A box without belts may rehearse: it hands over by vote.
+    assert!(!trouble.contains("UNFENCED"), "{trouble}");
+}
+
 /// The names that outside programs rely on.
 #[test]
 fn json_has_the_fields_of_the_contract() {

@@ -5,7 +5,6 @@
 
 mod allocation;
 mod client;
-mod neighbor;
 mod null_modem;
 mod rig;
 mod wire;
@@ -19,7 +18,7 @@ use null_modem::Line;
 use rig::{PORT, Rig, SERVICE, other, wait};
 use twobox::clock;
 use twobox::console::control::{PeerRequest, Reply, Request};
-use twobox::console::status::{BoundBy, RightKind, Role};
+use twobox::console::status::{BoundBy, HandoverKind, RightKind, Role};
 use twobox::fence::gate::bpf;
 use twobox::fence::gate::layout::Direction;
 use twobox::time::{Duration, Instant};
@@ -364,12 +363,104 @@ fn a_drill_goes_there_and_back_and_the_history_knows() {
         let replies = rig.ask(node, &Request::History { count: 100 });
         replies.iter().filter(|reply| matches!(reply, Reply::Event(e) if e.handover.is_some())).count()
     };
-    wait("the history is written", || handovers(&rig, active) == 2 && handovers(&rig, standby) == 1);
+    // Both boxes know of both: who gave the service up and who took it over.
+    wait("the history is written", || handovers(&rig, active) == 3 && handovers(&rig, standby) == 2);
+    let last = rig.status(standby).unwrap().last_handover.unwrap();
+    assert_eq!((last.kind, last.to.as_str()), (HandoverKind::Switchover, active));
     rig.kill(standby);
     assert!(rig.order(active, &Request::Drill).is_err(), "not safe without a peer");
     rig.launch(standby);
     rig.await_touch();
-    assert_eq!(handovers(&rig, standby), 1, "the history outlives the program");
+    assert_eq!(handovers(&rig, standby), 2, "the history outlives the program");
+    let last = rig.status(standby).unwrap().last_handover.unwrap();
+    assert_eq!((last.to.as_str(), last.ago_ms), (active, None), "and so does the last hand-over");
+    // Not everything is green: nothing moves, and every reason is told.
+    rig.null_modem.set(CUT);
+    wait("the null modem down", || rig.status(active).is_some_and(|s| !s.links[0].up));
+    let refused = rig.order(standby, &Request::Drill).unwrap_err();
+    assert!(refused.contains("not everything is green: null-modem is down"), "{refused}");
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+}
+
+/// A scraper and a log host on the LAN see a hand-over; the service address does not answer for them.
+#[test]
+fn a_scraper_and_a_log_host_see_a_hand_over() {
+    let mut rig = Rig::new("observe", DEFAULT);
+    for node in ["a", "b"] {
+        let observe = "[observe]\nlisten = 9140\nsyslog = \"10.77.0.50:5514\"\n";
+        std::fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, DEFAULT) + observe).unwrap();
+    }
+    let name = rig.name.clone();
+    let entering = name.clone();
+    let bound = std::thread::spawn(move || {
+        wire::enter(&entering, "client");
+        std::net::UdpSocket::bind("10.77.0.50:5514").unwrap()
+    });
+    let log_host = bound.join().unwrap();
+    log_host.set_read_timeout(Some(rig::PATIENCE)).unwrap();
+    let active = rig.start_both();
+    let standby = other(active);
+    let own = |node: &str| if node == "a" { "10.77.0.2:9140" } else { "10.77.0.3:9140" };
+    let role = |node: &str, role: &str| {
+        let line = format!("twobox_role{{role=\"{role}\"}} 1\n");
+        wait(&format!("{node} is scraped as {role}"), || get(&name, own(node), "/metrics").contains(&line));
+    };
+    role(active, "active");
+    role(standby, "standby");
+    let status = get(&name, own(active), "/status");
+    let status: twobox::console::status::Status =
+        serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((status.node.as_str(), status.role), (active, Role::Active));
+    assert_eq!(get(&name, &format!("{SERVICE}:9140"), "/status"), "", "the service address is nobody's own");
+    rig.order(active, &Request::Switchover).unwrap();
+    role(active, "standby");
+    role(standby, "active");
+    let counted = get(&name, own(standby), "/metrics");
+    assert!(counted.contains("twobox_handovers_total{kind=\"switchover\"} 1\n"), "{counted}");
+    let mut heard = Vec::new();
+    let told = |heard: &[String], node: &str, what: &str| {
+        heard.iter().any(|line| line.contains(&format!("test {node}: ")) && line.contains(what))
+    };
+    wait("the log host hears of it", || {
+        let mut datagram = [0; 2048];
+        let length = log_host.recv(&mut datagram).unwrap();
+        heard.push(String::from_utf8(datagram[..length].to_vec()).unwrap());
+        told(&heard, standby, "claiming -> active")
+            && told(&heard, standby, &format!("switchover to {standby}"))
+            && told(&heard, active, &format!("switchover to {standby}"))
+    });
+    // The process that answers is killed: it comes again, and the pair has not noticed.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", rig.pid(active))).unwrap_or_default();
+    let helpers = std::fs::read_dir(format!("/proc/{}/task", rig.pid(active))).unwrap();
+    let all = helpers.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
+    let observer =
+        all.chain([children]).flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let observer: Vec<String> = observer
+        .filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("observe-child"))
+        })
+        .collect();
+    let pid = nix::unistd::Pid::from_raw(observer[0].parse().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    role(active, "standby");
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+/// The answer to a request from the client; empty when nobody listens there.
+fn get(name: &str, address: &str, path: &str) -> String {
+    let (name, address, path) = (name.to_owned(), address.to_owned(), path.to_owned());
+    let asking = std::thread::spawn(move || {
+        wire::enter(&name, "client");
+        let mut answer = String::new();
+        let timeout = Duration::from_secs(5);
+        if let Ok(mut stream) = TcpStream::connect_timeout(&address.parse().unwrap(), timeout) {
+            stream.set_read_timeout(Some(timeout)).unwrap();
+            let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: box\r\n\r\n").as_bytes());
+            let _ = stream.read_to_string(&mut answer); // an empty answer says it
+        }
+        answer
+    });
+    asking.join().unwrap()
 }
 
 #[test]

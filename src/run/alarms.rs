@@ -1,0 +1,308 @@
+//! Alarms, from their beginning to their end: the node tells of its own, everything else is looked for once a second.
+//!
+//! Each goes to the status, the history and the syslog server, once when it begins and (not to the history) when it ends.
+
+use std::rc::Rc;
+
+use smol::Timer;
+
+use super::helper::Helper;
+use super::history;
+use super::realtime;
+use super::snapshot::Snapshot;
+use crate::clock;
+use crate::console::alarm;
+use crate::console::status::{self, Direction, Tree, TreeState};
+use crate::fence::bound::BoundBy;
+use crate::journal;
+use crate::node::settings::{FIRST_REFLECTED, NULL_MODEM};
+use crate::observe::control::Event;
+use crate::time::{Duration, Instant};
+use crate::wire::heartbeat::Reject;
+use crate::wire::line::Finding;
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long something that happened in an instant is shown.
+const SHOWN: Duration = Duration::from_secs(60);
+
+/// An alarm that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Its name in the catalogue.
+    pub name: &'static str,
+    /// What it is about, where several things may have it: a tree, an address.
+    about: String,
+    /// What more there is to say.
+    detail: String,
+    /// Since when.
+    since: Instant,
+}
+
+impl Standing {
+    /// In words.
+    fn text(&self) -> String {
+        let text = alarm::find(self.name).map_or(self.name, |entry| entry.text);
+        let parts = [text, &self.about, &self.detail];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    }
+
+    /// For the status.
+    pub(super) fn shown(&self, now: Instant) -> status::Alarm {
+        let since_ms = u64::try_from(now.since(self.since).as_millis()).unwrap_or(u64::MAX);
+        status::Alarm { since_ms, text: self.text(), name: self.name.to_owned() }
+    }
+}
+
+/// What one look found, as far as alarms go.
+#[derive(Clone, Debug, Default)]
+struct Look {
+    /// Service address, hardware address of a foreign claim.
+    conflicts: Vec<(String, String)>,
+    gate_lost: bool,
+    watchdog_late: bool,
+    not_realtime: bool,
+    clock_slewed: bool,
+    same_node: bool,
+    /// Links on which our own frames come back.
+    loops: Vec<&'static str>,
+    log_lost: bool,
+    mirror_fell: bool,
+    trees: Vec<Tree>,
+}
+
+impl Look {
+    /// Every alarm that this look calls for: name, about, detail. Pure.
+    fn alarms(&self) -> Vec<(&'static str, String, String)> {
+        let mut found = Vec::new();
+        let mut add = |name, about: &str, detail: &str| found.push((name, about.to_owned(), detail.to_owned()));
+        for (ip, mac) in &self.conflicts {
+            add("address-conflict", ip, mac);
+        }
+        for (name, on) in [
+            ("gate-lost", self.gate_lost),
+            ("watchdog-late", self.watchdog_late),
+            ("not-realtime", self.not_realtime),
+            ("clock-slewed", self.clock_slewed),
+            ("same-node", self.same_node),
+            ("log-lost", self.log_lost),
+            ("mirror-down", self.mirror_fell),
+        ] {
+            if on {
+                add(name, "", "");
+            }
+        }
+        for link in &self.loops {
+            add("loop-plug", link, "");
+        }
+        for tree in &self.trees {
+            if tree.state == TreeState::Blocked {
+                add("mirror-blocked", &tree.tree, tree.reason.as_deref().unwrap_or_default());
+            } else if tree.direction == Direction::Receive && tree.last_cut_ms_ago.is_some() && !tree.current {
+                add("mirror-late", &tree.tree, "");
+            }
+            if tree.diverged > 0 {
+                add("mirror-diverged", &tree.tree, "");
+            }
+        }
+        found
+    }
+}
+
+/// Brings what stands up to date. Returns what has begun and what has ended.
+fn compare(
+    standing: &mut Vec<Standing>,
+    found: Vec<(&'static str, String, String)>,
+    now: Instant,
+) -> (Vec<Standing>, Vec<Standing>) {
+    let (mut begun, mut ended) = (Vec::new(), Vec::new());
+    standing.retain(|one| {
+        let stays = found.iter().any(|(name, about, _)| *name == one.name && *about == one.about);
+        if !stays {
+            ended.push(one.clone());
+        }
+        stays
+    });
+    for (name, about, detail) in found {
+        match standing.iter_mut().find(|one| one.name == name && one.about == about) {
+            Some(one) => one.detail = detail,
+            None => {
+                let one = Standing { name, about, detail, since: now };
+                begun.push(one.clone());
+                standing.push(one);
+            }
+        }
+    }
+    (begun, ended)
+}
+
+/// A counter whose growth is an event.
+#[derive(Default)]
+struct Growth {
+    last: u64,
+    at: Option<Instant>,
+}
+
+impl Growth {
+    /// It grew a moment ago.
+    fn seen(&mut self, now: Instant, count: u64) -> bool {
+        if count > self.last {
+            self.at = Some(now);
+        }
+        self.last = count;
+        self.at.is_some_and(|at| now.since(at) <= SHOWN)
+    }
+}
+
+/// Counters of the former looks.
+#[derive(Default)]
+struct Memory {
+    same_node: Growth,
+    own_frames: [Growth; FIRST_REFLECTED as usize],
+    log_lost: Growth,
+}
+
+/// Looks for as long as the daemon lives.
+pub(super) async fn watch(helper: Rc<Helper>) {
+    let mut memory = Memory::default();
+    loop {
+        if let Some(snapshot) = helper.snapshot().await {
+            let found = look(&helper, &snapshot, &mut memory).alarms();
+            let (begun, ended) = compare(&mut helper.standing.borrow_mut(), found, snapshot.at);
+            for one in begun {
+                log::warn!("alarm: {}", one.text());
+                helper.raised(one.name, one.text());
+            }
+            for one in ended {
+                log::info!("alarm over: {}", one.text());
+                helper.cleared(one.name, one.text());
+            }
+        }
+        Timer::after(LOOK).await;
+    }
+}
+
+fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
+    let rejected = |path: usize, reason: Reject| {
+        u64::from(s.links[path].rejected[reason as usize] + s.paths[path].rejected[reason as usize])
+    };
+    let direct = 0..usize::from(FIRST_REFLECTED);
+    let same_node = direct.clone().map(|path| rejected(path, Reject::SameNode)).sum();
+    let names = ["null-modem", "crossover", "lan"];
+    let loops = direct.filter(|path| {
+        let grew = memory.own_frames[*path].seen(s.at, rejected(*path, Reject::OwnFrame));
+        if *path == usize::from(NULL_MODEM) { s.links[*path].finding == Some(Finding::LoopPlug.name()) } else { grew }
+    });
+    let addresses = helper.config.site.addresses.iter().zip(&s.conflicts);
+    Look {
+        conflicts: addresses
+            .filter_map(|(address, conflict)| {
+                Some((address.prefix.to_string(), super::report::hex(&conflict.as_ref()?.mac)))
+            })
+            .collect(),
+        gate_lost: s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate,
+        watchdog_late: s.watchdog.and_then(|dog| dog.late_at).is_some_and(|at| s.at.since(at) <= SHOWN),
+        not_realtime: !realtime::loop_has_priority(),
+        clock_slewed: realtime::clock_tick().is_some_and(realtime::is_slewed),
+        loops: loops.map(|path| names[path]).collect(),
+        same_node: memory.same_node.seen(s.at, same_node),
+        log_lost: memory.log_lost.seen(s.at, journal::lost()),
+        mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
+        trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
+    }
+}
+
+impl Helper {
+    /// An alarm has begun: for the history and whoever watches.
+    pub(super) fn raised(&self, name: &str, text: String) {
+        self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), &text));
+        self.tell_observer(Event::Raised { name: name.to_owned(), text });
+    }
+
+    /// An alarm has ended.
+    pub(super) fn cleared(&self, name: &str, text: String) {
+        self.tell_observer(Event::Cleared { name: name.to_owned(), text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(path: &str) -> Tree {
+        Tree {
+            tree: path.into(),
+            direction: Direction::Receive,
+            last_cut_ms_ago: Some(1),
+            lag_ms: None,
+            state: TreeState::Idle,
+            files: 0,
+            bytes_sent: 0,
+            diverged: 0,
+            current: true,
+            reason: None,
+        }
+    }
+
+    fn names(look: &Look) -> Vec<&'static str> {
+        look.alarms().into_iter().map(|(name, ..)| name).collect()
+    }
+
+    #[test]
+    fn a_look_at_a_healthy_pair_finds_nothing() {
+        assert_eq!(names(&Look { trees: vec![tree("/data")], ..Look::default() }), [""; 0]);
+    }
+
+    #[test]
+    fn everything_that_can_be_found_is_in_the_catalogue() {
+        let look = Look {
+            conflicts: vec![("192.0.2.10/24".into(), "02:00:5e:00:53:01".into())],
+            gate_lost: true,
+            watchdog_late: true,
+            not_realtime: true,
+            clock_slewed: true,
+            same_node: true,
+            loops: vec!["lan"],
+            log_lost: true,
+            mirror_fell: true,
+            trees: vec![
+                Tree { state: TreeState::Blocked, reason: Some("too many".into()), ..tree("/a") },
+                Tree { current: false, diverged: 2, ..tree("/b") },
+            ],
+        };
+        let found = names(&look);
+        assert_eq!(found.len(), 12);
+        assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
+        // And everything in the catalogue is found by a look or told by the node.
+        let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));
+        let known: Vec<&str> = told.chain(found).collect();
+        for entry in alarm::CATALOGUE {
+            assert!(known.contains(&entry.name), "nothing raises {}", entry.name);
+        }
+    }
+
+    #[test]
+    fn an_alarm_begins_once_and_ends_once() {
+        let at = Instant::from_nanos;
+        let mut standing = Vec::new();
+        let found = |detail: &str| vec![("mirror-blocked", "/a".to_owned(), detail.to_owned())];
+        let (begun, ended) = compare(&mut standing, found("x"), at(1));
+        assert_eq!((begun.len(), ended.len()), (1, 0));
+        let (begun, ended) = compare(&mut standing, found("y"), at(2));
+        assert_eq!((begun.len(), ended.len()), (0, 0));
+        assert!(standing[0].text().ends_with(": /a: y"), "{}", standing[0].text());
+        assert_eq!(standing[0].shown(at(3_000_001)).since_ms, 3);
+        let (begun, ended) = compare(&mut standing, vec![], at(3));
+        assert_eq!((begun.len(), ended.len(), standing.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn growth_is_shown_for_a_while() {
+        let mut growth = Growth::default();
+        let at = |seconds| Instant::BOOT + Duration::from_secs(seconds);
+        assert!(!growth.seen(at(1), 0));
+        assert!(growth.seen(at(2), 1));
+        assert!(growth.seen(at(62), 1));
+        assert!(!growth.seen(at(63), 1));
+    }
+}

@@ -1,0 +1,65 @@
+//! `drill`: over to the peer and back again, refused with every reason before anything moves.
+
+use smol::Timer;
+use smol::channel::{Sender, bounded};
+
+use super::helper::Helper;
+use super::operator::{Outcome, Refusal, hangs, refuse};
+use super::report;
+use crate::clock;
+use crate::console::control::{Reply, Request};
+use crate::console::green::obstacles;
+use crate::node::Answer;
+use crate::time::Duration;
+use crate::wire::pair::Role;
+
+/// Pause between two attempts at the way back.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Helper {
+    /// To the peer and back again.
+    pub(super) async fn drill(&self, replies: &Sender<Reply>) -> Outcome {
+        let before = self.snapshot().await.ok_or_else(hangs)?;
+        if before.node.role != Role::Active {
+            return match before.node.peer_role {
+                // A boxed future: the peer's drill asks us back, and types must end.
+                Some(Role::Active) => Box::pin(self.ask_peer(&Request::Drill, replies)).await,
+                _ => Err(self.refused(Answer::NotActive).await),
+            };
+        }
+        let mut reasons = obstacles(&report::status(self, &before));
+        if reasons.is_empty() {
+            reasons = self.obstacles_of_peer().await?;
+        }
+        if !reasons.is_empty() {
+            let reason = format!("not everything is green: {}", reasons.join("; "));
+            return Err(refuse(reason, "see `status` and `peer status`, repair that, then drill"));
+        }
+        let there = self.switch_over(replies).await?;
+        let until = clock::now() + self.handover_patience();
+        let back = loop {
+            match self.ask_peer(&Request::Switchover, replies).await {
+                Ok(text) => break text,
+                // We have just surrendered: for some leases nobody votes for us.
+                Err(_) if clock::now() < until => Timer::after(PAUSE).await,
+                Err(Refusal { reason, .. }) => {
+                    let reason = format!("{there}, but not back: {reason}");
+                    return Err(refuse(reason, "the pair serves; see `status` of both boxes"));
+                }
+            };
+        };
+        self.await_surrender(|s| s.node.role == Role::Active).await?;
+        Ok(format!("there: {there}; back: {back}"))
+    }
+
+    /// The peer's own view, which alone knows its side of the witnesses and its services.
+    async fn obstacles_of_peer(&self) -> Result<Vec<String>, Refusal> {
+        let (sender, replies) = bounded(8);
+        self.ask_peer(&Request::Status { every_ms: None }, &sender).await?;
+        let Ok(Reply::Status { status }) = replies.try_recv() else {
+            return Err(refuse("the peer does not tell its status", "give both boxes the same version"));
+        };
+        let node = &status.node;
+        Ok(obstacles(&status).into_iter().map(|reason| format!("{node}: {reason}")).collect())
+    }
+}
