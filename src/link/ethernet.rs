@@ -27,6 +27,7 @@ const SKIPPED: usize = 16;
 /// One interface.
 pub struct Ethernet {
     packet: Packet,
+    source: Mac,
 }
 
 impl Ethernet {
@@ -36,7 +37,7 @@ impl Ethernet {
     /// No such interface, no CAP_NET_RAW, or what packet(7) says.
     pub fn open(interface: &str) -> io::Result<Ethernet> {
         let filter = filter::ethernet(GROUP, HEADER as u32, &[heartbeat::MAGIC, side::MAGIC]);
-        Ok(Ethernet { packet: Packet::open(interface, ETHER_TYPE, &filter, Some(GROUP))? })
+        Ok(Ethernet { packet: Packet::open(interface, ETHER_TYPE, &filter, Some(GROUP))?, source: [0; 6] })
     }
 
     /// Takes one payload into `buffer` and returns its length; `None` when nothing is there. A payload longer than `buffer`
@@ -51,6 +52,7 @@ impl Ethernet {
             let Some(length) = self.packet.recv(&mut parts)? else { return Ok(None) };
             let payload = usize::from(u16::from_be_bytes([header[14], header[15]]));
             if payload <= length.saturating_sub(HEADER) {
+                self.source.copy_from_slice(&header[6..12]);
                 self.packet.counters.frames_in += 1;
                 self.packet.counters.bytes_in += payload as u64;
                 return Ok(Some(payload));
@@ -86,6 +88,12 @@ impl Ethernet {
     /// There is none yet.
     pub fn rebind(&mut self) -> io::Result<()> {
         self.packet.rebind()
+    }
+
+    /// Hardware address that the frame taken last came from; zero before the first one.
+    #[must_use]
+    pub fn source(&self) -> Mac {
+        self.source
     }
 
     /// Hardware address of the interface.

@@ -38,6 +38,9 @@ const SKIPPED: usize = 16;
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 /// A hardware address is confirmed so often in peace.
 const CONFIRM: Duration = Duration::from_secs(15);
+/// A witness is told the silent peer's hardware address so often: fewer answers to the peer come in between (83 at the fast
+/// profile's rate) than a Linux witness lets wait (some 130).
+const VOUCH_PAUSE: Duration = Duration::from_millis(250);
 /// So many pings without an answer make the hardware address doubtful.
 const UNANSWERED: u32 = 4;
 
@@ -103,6 +106,7 @@ struct Station {
     mac: Option<Mac>,
     confirmed_at: Instant,
     asked_at: Option<Instant>,
+    vouched_at: Option<Instant>,
     unanswered: u32,
 }
 
@@ -140,6 +144,7 @@ impl Reflected {
                 mac: None,
                 confirmed_at: Instant::BOOT,
                 asked_at: None,
+                vouched_at: None,
                 unanswered: 0,
             };
             stations.push(station).map_err(|_| invalid(format!("at most {WITNESSES} witnesses")))?;
@@ -183,6 +188,39 @@ impl Reflected {
         let echo = self.send(witness, u16::from(witness), payload, |s| (s.peer, s.ip))?;
         self.send(witness, u16::from(witness), payload, |s| (s.own, s.peer))?;
         Ok(echo)
+    }
+
+    /// Tells `witness` where the peer is, which does not say so itself any more; not more often than every 250 ms.
+    ///
+    /// A witness answers reflected heartbeats to the peer. When the peer is dead, its entry in the witness's neighbour table
+    /// runs out, and the answers wait for it to be found again. Linux lets them wait up to 208 KiB a neighbour
+    /// (`unres_qlen_bytes`), but all that its ICMP socket has under way may be 129 KiB (`icmp_sk_init` in net/ipv4/icmp.c):
+    /// some 130 answers to a dead box, and it answers no other box either. The one that lives would lose its quorum.
+    ///
+    /// # Errors
+    /// No such witness, or what packet(7) says.
+    pub fn vouch(&mut self, now: Instant, witness: u8, peer_mac: Mac) -> io::Result<()> {
+        let own_mac = self.packet.mac();
+        let Some(station) = self.stations.get_mut(usize::from(witness)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let Some(to) = station.mac else { return Ok(()) };
+        if station.vouched_at.is_some_and(|at| now.since(at) < VOUCH_PAUSE) {
+            return Ok(());
+        }
+        station.vouched_at = Some(now);
+        match (station.peer, station.hop) {
+            (IpAddr::V4(peer), IpAddr::V4(hop)) => {
+                let frame = arp::answer_for(to, own_mac, (peer_mac, peer), hop);
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            (IpAddr::V6(peer), IpAddr::V6(hop)) => {
+                let frame = neighbor::answer_for(to, own_mac, (peer_mac, peer), hop);
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            _ => {} // `open` has refused it
+        }
+        Ok(())
     }
 
     /// Takes one thing that came; `None` when nothing is there. Answers to questions for hardware addresses are used and

@@ -79,6 +79,8 @@ pub(super) struct Cluster {
     pub(super) confirmed_down: bool,
     /// The peer's hardware address on the LAN, from its frames.
     peer_mac: Option<Mac>,
+    /// The one that the next life will find.
+    kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
     look_at: Instant,
     learn_at: Instant,
@@ -115,6 +117,7 @@ impl Cluster {
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
             peer_mac: None,
+            kept_mac: None,
             bound,
             look_at: now,
             learn_at: now,
@@ -271,6 +274,7 @@ impl Cluster {
         let carriers = self.parts.links.look_after(now);
         self.parts.node.handle(now, Input::Carriers(carriers));
         self.look_at_bound(now);
+        self.keep_neighbor();
         if self.confirmed_down && !self.parts.takeover.down().unwrap_or(false) {
             log::error!("a service address is up on this box, and we did not put it there");
             self.confirmed_down = false;
@@ -284,6 +288,17 @@ impl Cluster {
             self.parts.side.offer_clients(now, &self.parts.takeover);
         }
         self.act(now);
+    }
+
+    /// Has the peer's hardware address written when it is new; in a second again if the disk hangs.
+    fn keep_neighbor(&mut self) {
+        let mac = self.parts.links.peer_mac();
+        if mac != self.kept_mac
+            && let Some(new) = mac
+            && self.parts.to_disk.send(ToDisk::Neighbor(new)).is_ok()
+        {
+            self.kept_mac = mac;
+        }
     }
 
     /// Tells the node when a belt was gained or lost.

@@ -9,9 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::mailbox::Mailbox;
 use super::record;
-use super::{ToLoop, realtime};
+use super::{ToLoop, neighbor, realtime};
 use crate::node::Record;
 use crate::state::Directory;
+use crate::wire::Mac;
 use std::os::fd::AsFd;
 
 /// Name of the record's file in the state directory.
@@ -30,6 +31,8 @@ pub enum ToDisk {
         /// What to write.
         record: Record,
     },
+    /// Where the peer is on the LAN, for the next life.
+    Neighbor(Mac),
     /// A line for the history.
     Remember(Box<str>),
     /// Nothing more will come.
@@ -65,6 +68,12 @@ fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbo
             ToDisk::Remember(line) => {
                 if let Err(error) = directory.append(HISTORY, &line, HISTORY_MAX) {
                     log::warn!("{}: the history cannot be written: {error}", directory.path().display());
+                }
+                continue;
+            }
+            ToDisk::Neighbor(mac) => {
+                if let Err(error) = directory.write(neighbor::FILE, &mac) {
+                    log::warn!("{}: where the peer is cannot be written: {error}", directory.path().display());
                 }
                 continue;
             }

@@ -15,7 +15,9 @@ use crate::wire::line::{Finding, Observer};
 use crate::wire::pair::{BootId, Side};
 use crate::wire::panic_text::Matcher;
 use crate::wire::serial::{self as framing, Decoder, Piece};
-use crate::wire::side;
+use crate::wire::{Mac, side};
+
+use super::neighbor::Neighbor;
 
 /// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
 /// the turn began is taken, and a flood cannot hold the loop for ever.
@@ -63,6 +65,8 @@ pub(super) struct Links {
     crossover: Option<Ethernet>,
     lan: Option<Ethernet>,
     witnesses: Option<Reflected>,
+    /// The peer on the LAN.
+    neighbor: Neighbor,
     rejected: [[u32; Reject::ALL.len()]; PATHS],
     last_serial_beat: Instant,
 }
@@ -73,6 +77,7 @@ impl Links {
         config: &Config,
         side: Side,
         boot: BootId,
+        neighbor: Neighbor,
         interface: &dyn Fn(&str) -> Result<String, String>,
     ) -> Result<Self, String> {
         let ethernet = |role: &str| -> Result<Option<Ethernet>, String> {
@@ -102,6 +107,7 @@ impl Links {
             crossover: ethernet("crossover")?,
             lan: ethernet("lan")?,
             witnesses: witnesses(config, side, boot, interface)?,
+            neighbor,
             rejected: [[0; Reject::ALL.len()]; PATHS],
             last_serial_beat: Instant::BOOT,
         })
@@ -148,11 +154,18 @@ impl Links {
         }
     }
 
-    /// Pings a witness.
+    /// Pings a witness, which has to be told where a silent peer is.
     pub(super) fn ping(&mut self, now: Instant, witness: u8, round: u32) {
-        if let Some(Err(error)) = self.witnesses.as_mut().map(|port| port.ping(now, witness, round)) {
+        let Some(port) = &mut self.witnesses else { return };
+        let told = self.neighbor.silent(now).map_or(Ok(()), |mac| port.vouch(now, witness, mac));
+        if let Err(error) = told.and_then(|()| port.ping(now, witness, round)) {
             log::debug!("witness {witness}: {error}");
         }
+    }
+
+    /// Hardware address of the peer on the LAN, once known.
+    pub(super) fn peer_mac(&self) -> Option<Mac> {
+        self.neighbor.mac()
     }
 
     /// Takes everything that has come. What is no heartbeat is counted by its reason.
@@ -181,7 +194,13 @@ impl Links {
             let Some(port) = port else { continue };
             for _ in 0..DRAIN_MAX {
                 match port.recv(&mut buffer) {
-                    Ok(Some(length)) => drop(judge(path, &buffer[..length], &mut take)),
+                    Ok(Some(length)) => {
+                        let payload = &buffer[..length];
+                        let authentic = judge(path, payload, &mut take).is_none() && !payload.starts_with(&side::MAGIC);
+                        if authentic && path == LAN {
+                            self.neighbor.heard(now, port.source());
+                        }
+                    }
                     Ok(None) => break,
                     Err(error) => {
                         log::debug!("path {path}: {error}");

@@ -27,6 +27,7 @@ mod interface;
 mod links;
 mod mailbox;
 mod mirror;
+mod neighbor;
 mod observe;
 mod operator;
 mod peer;
@@ -58,6 +59,7 @@ use crate::wire::side::{Channel, Kind};
 use belts::{Belts, Way};
 use cluster::Cluster;
 use mailbox::Mailbox;
+use neighbor::Neighbor;
 
 /// Stack of the helper's and the disk's thread: what they need several times over, and little to lock in memory.
 const STACK: usize = 256 * 1024;
@@ -200,6 +202,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     start_log(options, &config)?;
     let directory = Directory::open(&options.state).map_err(|e| format!("{}: {e}", options.state.display()))?;
     let memory = remember(&directory)?;
+    let known_neighbor = neighbor::read(&directory);
     let listener = server::bind(&options.socket).map_err(|e| format!("{}: {e}", options.socket.display()))?;
     let to_loop = mailbox()?;
     let to_loop_first = to_loop.clone();
@@ -240,7 +243,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
     let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
-    let links = links::Links::open(&config, options.node, boot, &name)?;
+    let links = links::Links::open(&config, options.node, boot, Neighbor::new(known_neighbor, now), &name)?;
     let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
     let node = Node::new(node_settings, now, memory, unclean);
     let snapshot = Arc::new(snapshot::Shared::new().map_err(|e| format!("no eventfd: {e}"))?);

@@ -79,6 +79,17 @@ pub fn request(destination: Mac, mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -
     zerocopy::transmute!(frame)
 }
 
+/// A reply by `source` that tells `destination`, who has `target`, that `sender` is at `mac`: on behalf of a neighbour that
+/// does not answer itself. Sent to one station, Linux takes it for an answer and calls the entry reachable.
+#[must_use]
+pub fn answer_for(destination: Mac, source: Mac, (mac, sender): (Mac, Ipv4Addr), target: Ipv4Addr) -> [u8; FRAME] {
+    let mut frame: Frame = zerocopy::transmute!(request(destination, mac, sender, target));
+    frame.source = source;
+    frame.operation = REPLY.to_be_bytes();
+    frame.target_mac = destination;
+    zerocopy::transmute!(frame)
+}
+
 /// Asks whether anybody owns `ip`, without claiming it (RFC 5227 section 2.1.1).
 #[must_use]
 pub fn probe(mac: Mac, ip: Ipv4Addr) -> [u8; FRAME] {
@@ -124,6 +135,15 @@ mod tests {
     fn a_probe_claims_nothing() {
         let arp = parse(&probe(MAC, IP)).unwrap();
         assert_eq!((arp.sender_ip, arp.target_ip, arp.operation), (Ipv4Addr::UNSPECIFIED, IP, REQUEST));
+    }
+
+    #[test]
+    fn an_answer_for_a_neighbour_names_the_neighbour_and_comes_from_us() {
+        let (witness, ours, asked) = ([6; 6], [8; 6], Ipv4Addr::new(192, 0, 2, 1));
+        let frame = answer_for(witness, ours, (MAC, IP), asked);
+        assert_eq!((&frame[..6], &frame[6..12]), (&witness[..], &ours[..]));
+        let told = Arp { operation: REPLY, sender_mac: MAC, sender_ip: IP, target_mac: witness, target_ip: asked };
+        assert_eq!(parse(&frame), Some(told));
     }
 
     #[test]

@@ -84,6 +84,18 @@ pub fn solicitation(destination: Mac, mac: Mac, source: Ipv6Addr, target: Ipv6Ad
     seal(blank(destination, mac, source, target, target))
 }
 
+/// An advertisement by `source` that tells `destination`, who has `asker`, that `target` is at `mac`: on behalf of a neighbour
+/// that does not answer itself (RFC 4861 section 7.2.5; solicited, so that the entry becomes reachable).
+#[must_use]
+pub fn answer_for(destination: Mac, source: Mac, (mac, target): (Mac, Ipv6Addr), asker: Ipv6Addr) -> [u8; FRAME] {
+    let mut frame = blank(destination, mac, target, asker, target);
+    frame.source = source;
+    frame.icmp_type = ADVERTISEMENT;
+    frame.flags = FLAG_SOLICITED | FLAG_OVERRIDE;
+    frame.option = TARGET_LINK_LAYER;
+    seal(frame)
+}
+
 /// Asks the group of `target` for its hardware address, as `source` with `mac` (RFC 4861 section 7.2.2).
 #[must_use]
 pub fn resolution(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> [u8; FRAME] {

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod client;
+mod neighbor;
 mod null_modem;
 mod rig;
 mod wire;
