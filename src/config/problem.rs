@@ -17,6 +17,17 @@ pub struct Problem {
     pub allowed: String,
 }
 
+/// Text of the file in our own line: what would break the line or steer a terminal is written as Rust writes it.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(out, "{}", c.escape_default()) } else { write!(out, "{c}") })
+    }
+}
+
 /// `FILE:LINE: KEY: what is wrong; what is allowed`
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,11 +36,11 @@ impl fmt::Display for Problem {
             write!(out, "{}:", self.line)?;
         }
         if !self.key.is_empty() {
-            write!(out, " {}:", self.key)?;
+            write!(out, " {}:", Printable(&self.key))?;
         }
-        write!(out, " {}", self.what)?;
+        write!(out, " {}", Printable(&self.what))?;
         if !self.allowed.is_empty() {
-            write!(out, "; {}", self.allowed)?;
+            write!(out, "; {}", Printable(&self.allowed))?;
         }
         Ok(())
     }
@@ -52,6 +63,18 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_one_line_whatever_the_file_holds() {
+        let problem = Problem {
+            file: "site.toml".into(),
+            line: 2,
+            key: "pair.na\nme".into(),
+            what: "\"a\nb\u{1b}[2J\" is no name".into(),
+            allowed: String::new(),
+        };
+        assert_eq!(problem.to_string(), "site.toml:2: pair.na\\nme: \"a\\nb\\u{1b}[2J\" is no name");
+    }
 
     #[test]
     fn a_slip_finds_its_key_and_a_stranger_none() {

@@ -344,7 +344,8 @@ fn value(l: &Layout) -> Option<Heartbeat> {
         1 => Side::B,
         _ => return None,
     };
-    if l.flags & !FLAGS != 0 || l.reserved != 0 || l.reserved_2 != [0; 2] {
+    // Newer versions are refused before this; there was none before the first.
+    if l.version != VERSION || l.flags & !FLAGS != 0 || l.reserved != 0 || l.reserved_2 != [0; 2] {
         return None;
     }
     let vote = match (l.vote_term.get(), BootId::new(l.vote_candidate.get())) {
