@@ -3,12 +3,13 @@
 #
 #   ./flash.sh image --board NAME [--output FILE]            one disk without site, key and node
 #   ./flash.sh pair --board NAME --site FILE [--output DIR]  the disks of both boxes, with a fresh key
+#   ./flash.sh update --board NAME [--output FILE]           the image alone, for `twobox update` on a running box
 #   ./flash.sh write IMAGE DEVICE                            write a disk, read it back, compare
 #   ./flash.sh verify IMAGE DEVICE                           compare a disk with its image
 #   ./flash.sh demo                                          both boxes on this machine, under QEMU: faults and what follows
 #   ./flash.sh kernel                                        fetch Debian's kernel, say where it is
 #
-# Options of image and pair: --kernel DIR (an unpacked kernel package: boot/vmlinuz-*, lib/modules/*), --program FILE (the
+# Options of image, pair and update: --kernel DIR (an unpacked kernel package: boot/vmlinuz-*, lib/modules/*), --program FILE (the
 # static twobox binary; built when absent), --data-size MiB (default 256), --data DIR (what the data partition holds).
 set -eu
 
@@ -91,7 +92,8 @@ make_unified_kernel() {
     printf '%s twobox.image=%s' "$(cat "$work/command-line")" "$hash" >"$work/cmdline"
     # The boot loader sorts by version first and by file name then. The version is the same for ever, so that the name's
     # number decides: a step back is an update like any other.
-    printf 'ID=twobox\nNAME=Twobox\nPRETTY_NAME="Twobox"\nVERSION_ID=1\nIMAGE_HASH=%s\n' "$hash" >"$work/os-release"
+    printf 'ID=twobox\nNAME=Twobox\nPRETTY_NAME="Twobox"\nVERSION_ID=1\nIMAGE_HASH=%s\nIMAGE_BOARD=%s\n' \
+        "$hash" "$(cat "$work/board-name")" >"$work/os-release"
     objcopy \
         --add-section .osrel="$work/os-release" --change-section-vma .osrel=0x20000 \
         --add-section .cmdline="$work/cmdline" --change-section-vma .cmdline=0x30000 \
@@ -99,6 +101,7 @@ make_unified_kernel() {
         --add-section .initrd="$work/initramfs" --change-section-vma .initrd=0x3000000 \
         "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$work/twobox.efi" ||
         die "objcopy cannot make the unified kernel image"
+    "$packer" seal "$work/twobox.efi" || die "the image cannot be sealed"
 }
 
 make_esp() {
@@ -191,6 +194,10 @@ build() {
         die "the initramfs cannot be packed"
     cat "$work/list"
     make_unified_kernel
+}
+
+build_partitions() {
+    build
     make_esp
     make_data
 }
@@ -198,7 +205,7 @@ build() {
 command_image() {
     output=${output:-$here/twobox.img}
     prepare
-    build
+    build_partitions
     make_state "$work/state" ""
     make_disk "$work/disk" "$work/state"
     mv "$work/disk" "$output"
@@ -220,7 +227,7 @@ command_pair() {
     sed "s|^\( *key-file *= *\).*|\1\"$work/pair.key\"|" "$site" >"$work/site-checked.toml"
     "$program" check --board "$board/board.toml" --site "$work/site-checked.toml" >"$work/check" 2>&1 ||
         die "$(sed "s|$work/site-checked.toml|$site|" "$work/check")"
-    build
+    build_partitions
     mkdir -p "$output"
     for node in a b; do
         make_state "$work/state-$node" "$node"
@@ -230,6 +237,14 @@ command_pair() {
     done
     cp "$work/initramfs" "$work/command-line" "$output/"
     cp "$work/twobox.efi" "$output/update.efi"
+}
+
+command_update() {
+    output=${output:-$here/update.efi}
+    prepare
+    build
+    mv "$work/twobox.efi" "$output"
+    echo "$output: copy it to the box that serves, then there: twobox update --pair FILE"
 }
 
 # Refuses what must not be overwritten: no disk, mounted, in use as swap or by a volume manager, or smaller than the image.
@@ -299,7 +314,7 @@ command=$1
 shift
 kernel='' program='' board='' site='' output='' data='' data_size=256
 case $command in
-    image | pair | kernel)
+    image | pair | update | kernel)
         while [ $# -gt 0 ]; do
             [ $# -gt 1 ] || usage
             case $1 in
@@ -323,6 +338,7 @@ case $command in
         ;;
     image) command_image ;;
     pair) command_pair ;;
+    update) command_update ;;
     write) command_write "$@" ;;
     verify) command_verify "$@" ;;
     demo) command_demo ;;

@@ -29,6 +29,8 @@ pub struct Contents {
     pub entries: Vec<Entry>,
     /// `kernel-command-line` of the board.
     pub command_line: String,
+    /// `name` of the board.
+    pub board: String,
 }
 
 /// Reads everything that `plan` names.
@@ -85,5 +87,5 @@ pub fn gather(plan: &Plan) -> io::Result<Contents> {
     for module in packed {
         file(&format!("lib/modules/{}.ko", module.name), 0o644, module.content);
     }
-    Ok(Contents { entries, command_line: board.kernel_command_line })
+    Ok(Contents { entries, command_line: board.kernel_command_line, board: board.name })
 }

@@ -1,7 +1,9 @@
 //! Packs the image that the kernel boots: `pack-initramfs --board board/NAME --program FILE --modules DIR --output DIR`.
 //!
-//! Writes `initramfs` and `command-line` into the output folder and prints what is inside with its sizes. The same
-//! inputs give the same bytes: owner, time, order and compression are fixed.
+//! Writes `initramfs`, `command-line` and `board-name` into the output folder and prints what is inside with its sizes.
+//! The same inputs give the same bytes: owner, time, order and compression are fixed.
+//!
+//! `pack-initramfs seal FILE` puts the seal at the end of a finished image, by which a box knows that it is whole.
 
 mod contents;
 mod cpio;
@@ -9,13 +11,14 @@ mod modules;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use argh::FromArgs;
 
 use contents::Plan;
 use cpio::{Entry, Kind};
+use twobox::update::image;
 
 /// Packs the image that the kernel boots.
 #[derive(FromArgs)]
@@ -49,7 +52,12 @@ fn parse_extra(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn main() -> ExitCode {
-    match pack(argh::from_env()) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let done = match words.as_slice() {
+        [word, file] if word == "seal" => seal(file.as_ref()),
+        _ => pack(argh::from_env()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pack-initramfs: {error}");
@@ -68,7 +76,14 @@ fn pack(arguments: Arguments) -> io::Result<()> {
     println!("{:>9}  unpacked\n{:>9}  image", unpacked, image.len());
     fs::create_dir_all(&output)?;
     fs::write(output.join("initramfs"), image)?;
+    fs::write(output.join("board-name"), format!("{}\n", contents.board))?;
     fs::write(output.join("command-line"), format!("{}\n", contents.command_line))
+}
+
+fn seal(path: &Path) -> io::Result<()> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&fs::read(path)?);
+    fs::OpenOptions::new().append(true).open(path)?.write_all(&image::seal(&hash))
 }
 
 /// One line per entry: size and path.
@@ -116,7 +131,7 @@ mod tests {
         root
     }
 
-    fn arguments(root: &std::path::Path, output: &str) -> Arguments {
+    fn arguments(root: &Path, output: &str) -> Arguments {
         Arguments {
             board: root.join("board"),
             program: root.join("program"),

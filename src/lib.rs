@@ -17,6 +17,7 @@
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
 //! | [`mirror`] | its own process | time, wire |
+//! | [`update`] | another image beside the running one | time, the mirror's link |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
 //! | [`observe`] | watching from outside, its own process | console's status and words |
@@ -39,4 +40,5 @@ pub mod service;
 pub mod state;
 pub mod takeover;
 pub mod time;
+pub mod update;
 pub mod wire;

@@ -33,6 +33,13 @@ fn main() -> Exit {
     if arguments[..] == ["observe-child"] {
         return exit(twobox::observe::child::main());
     }
+    if arguments == ["update-child"] {
+        return match twobox::update::child::main() {
+            0 => Exit::Done,
+            1 => Exit::Refused,
+            _ => Exit::WrongUse,
+        };
+    }
     let line = match command::parse("twobox", &arguments) {
         Ok(line) => line,
         Err(explanation) if explanation.asked => {
@@ -100,6 +107,7 @@ fn appliance() -> ! {
                 report: std::mem::take(&mut boot.report),
                 hold: boot.hold_reason().map(str::to_owned),
                 panic: boot.last_reset.panic_text().map(str::to_owned),
+                image: boot.image.clone(),
                 power_off: Arc::default(),
             }),
         },

@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &["time", "clock"]),
     ("mirror", &["time", "wire", "clock"]),
     ("observe", &["console"]),
+    ("update", &["time", "clock", "mirror"]),
 ];
 
 /// What the pure rooms may not touch: clocks, threads, files, sockets, the heap where it is named.

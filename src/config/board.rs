@@ -30,6 +30,8 @@ pub struct Board {
     pub data: Option<Volume>,
     /// `[storage] state`
     pub state: Option<Volume>,
+    /// `[storage] esp`
+    pub esp: Option<Volume>,
 }
 
 impl Board {
@@ -132,6 +134,7 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
         watchdog: top.child("watchdog", keys::BOARD_WATCHDOG.keys).and_then(|section| watchdog(&section)),
         data: storage.as_ref().and_then(|s| s.text("data", volume)),
         state: storage.as_ref().and_then(|s| s.text("state", volume)),
+        esp: storage.as_ref().and_then(|s| s.text("esp", volume)),
     }
 }
 

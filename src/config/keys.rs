@@ -387,6 +387,12 @@ pub const STORAGE: Section = Section {
             "an absolute path, or PARTLABEL=, LABEL=, PARTUUID= or UUID= with a name",
             "Where term, generation, site file and key live.",
         ),
+        key(
+            "esp",
+            "-",
+            "an absolute path, or PARTLABEL=, LABEL=, PARTUUID= or UUID= with a name",
+            "The EFI system partition with the image's slots, for `update`.",
+        ),
     ],
 };
 

@@ -156,6 +156,11 @@ pub const CATALOGUE: &[Entry] = &[
         "take the loop plug off, or look for a switch port that mirrors",
     ),
     entry(
+        "update-failed",
+        "the last update did not come up and was rolled back",
+        "the former version runs; look at the console of the failed boot, then update again",
+    ),
+    entry(
         "log-lost",
         "the log dropped lines because nobody took them",
         "look at the console port or at the disk that takes them",

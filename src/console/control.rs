@@ -72,6 +72,8 @@ pub enum Request {
         /// Both boxes in turn.
         pair: bool,
     },
+    /// Take the image that the peer offers, and start it; only the peer asks this.
+    Install,
     /// Surrender, say farewell, start anew.
     Reboot,
     /// Surrender, say farewell, switch off.

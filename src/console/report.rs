@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::alarm;
-use super::status::{BoundBy, Direction, Gate, RightKind, Role, ServiceState, Status, Tree, TreeState};
+use super::status::{BoundBy, Direction, Gate, RightKind, Role, ServiceState, Status, Tree, TreeState, UpdateState};
 
 /// A peer that was silent for longer is not believed to be what it last said.
 const BELIEVED_MS: u64 = 3_000;
@@ -56,6 +56,7 @@ pub fn full(status: &Status, style: Style) -> String {
     paper.line("");
     boxes(&mut paper, status);
     fence(&mut paper, status);
+    image(&mut paper, status);
     links(&mut paper, status);
     services(&mut paper, status);
     trees(&mut paper, &status.mirror);
@@ -266,6 +267,21 @@ fn fence(paper: &mut Paper, status: &Status) {
         }
         None => paper.row("", "no watchdog", Mood::Good, &gate),
     }
+    if let Some(panic) = &status.last_panic {
+        paper.row("", "last panic", Mood::Odd, panic);
+    }
+}
+
+fn image(paper: &mut Paper, status: &Status) {
+    let Some(image) = &status.image else { return };
+    let (mood, word) = if image.confirmed { (Mood::Good, "confirmed") } else { (Mood::Odd, "on trial") };
+    let update = match (image.update, &image.failure) {
+        (UpdateState::None | UpdateState::Failed, None) => String::new(),
+        (UpdateState::Writing, _) => "; another is being written".to_owned(),
+        (UpdateState::Restarting, _) => "; another is about to start".to_owned(),
+        (_, Some(why)) => format!("; the last update failed: {why}"),
+    };
+    paper.row("image", &format!("slot {}", image.slot), mood, &format!("{word}, {}{update}", image.hash));
 }
 
 fn links(paper: &mut Paper, status: &Status) {

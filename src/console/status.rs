@@ -48,9 +48,46 @@ pub struct Status {
     pub handovers: Handovers,
     /// What is wrong and has not gone away.
     pub alarms: Vec<Alarm>,
+    /// The image that an appliance runs; `null` elsewhere.
+    #[serde(default)]
+    pub image: Option<Image>,
+    /// Text of the kernel panic that ended the boot before, where the kernel could keep it.
+    #[serde(default)]
+    pub last_panic: Option<String>,
     /// The cluster loop's own figures.
     #[serde(default)]
     pub cluster_loop: ClusterLoop,
+}
+
+/// The image that runs, and an update of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Number of its slot.
+    pub slot: u32,
+    /// What it is called.
+    pub hash: String,
+    /// It is the one that boots; false while it is on trial.
+    pub confirmed: bool,
+    /// Slot of a newer image that was tried and not confirmed.
+    pub rolled_back: Option<u32>,
+    /// How far an update of this box is.
+    pub update: UpdateState,
+    /// Why the last one failed.
+    pub failure: Option<String>,
+}
+
+/// How far an update of a box is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateState {
+    /// There is none.
+    None,
+    /// The other slot is being written.
+    Writing,
+    /// It could not be written.
+    Failed,
+    /// The new image is about to start.
+    Restarting,
 }
 
 /// How the cluster loop does.

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::{self, Config, board::Board};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::time::{Duration, Instant};
+use crate::update::esp::{self, Booted};
 use crate::wire::pair::Side;
 
 /// Where the image keeps its own files.
@@ -69,6 +70,8 @@ pub struct Boot {
     pub watchdog: Option<Watchdog>,
     /// Why the box was reset before this boot.
     pub last_reset: last_reset::Cause,
+    /// The slot that was booted.
+    pub image: Option<Booted>,
     /// Which box this is.
     pub side: Option<Side>,
     /// The site file.
@@ -115,6 +118,7 @@ pub const STEPS: &[Step] = &[
     step("clock", |_| shown(kernel::straighten_clock()), Then::GoOn, "leases may be counted on a clock that is slewed"),
     step("interfaces", bring_interfaces_up, Then::Wait, "the pair cannot speak: compare the board file with the ports"),
     step("state", mount_state, Then::Hold, "terms cannot be kept, so this box must not serve"),
+    step("image", find_own_image, Then::GoOn, "this box takes no updates"),
     step("node", know_own_side, Then::Wait, "which box of the pair this is, nobody said"),
     step(
         "site",
@@ -248,6 +252,19 @@ fn bring_interfaces_up(boot: &mut Boot) -> Result<String, String> {
 fn mount_state(boot: &mut Boot) -> Result<String, String> {
     let volume = board(boot)?.state.clone().ok_or("the board names no state partition")?;
     volume::mount_state(&volume)
+}
+
+/// Which slot this is, and whether it is on trial. A board without slots was booted by somebody else.
+fn find_own_image(boot: &mut Boot) -> Result<String, String> {
+    let Some(volume) = board(boot)?.esp.clone() else { return Ok("in no slot".into()) };
+    let hash = boot.command_line.image.clone().ok_or("the boot loader does not say which image this is")?;
+    let device = volume::wait_for(&volume)?;
+    let booted = esp::look(&device, &hash).map_err(|e| e.to_string())?;
+    let trial = if booted.slot.is_on_trial() { ", on trial" } else { "" };
+    let failed = booted.rolled_back.map(|slot| format!("; the trial of slot {} failed", slot.number));
+    let said = format!("slot {}{trial}{}", booted.slot.number, failed.unwrap_or_default());
+    boot.image = Some(booted);
+    Ok(said)
 }
 
 /// The boot loader's word, else the one that stands on the state partition.

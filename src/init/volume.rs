@@ -69,7 +69,12 @@ fn probe_write(directory: &Path) -> Result<(), String> {
     }
 }
 
-fn wait_for(volume: &Volume) -> Result<PathBuf, String> {
+/// The partition's device, once the disk is there.
+///
+/// # Errors
+///
+/// It has not come, or there are several of that name.
+pub(super) fn wait_for(volume: &Volume) -> Result<PathBuf, String> {
     let until = clock::now() + DISK_WAIT;
     loop {
         if let Some(device) = partition::find(volume).map_err(|e| e.to_string())? {

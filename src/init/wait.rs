@@ -18,6 +18,8 @@ use crate::{clock, journal};
 const TURN: Duration = Duration::from_secs(1);
 /// Turns between two tellings on the console.
 const TELL_EVERY: u32 = 60;
+/// Turns until a new image that cannot run the pair gives way to the former one, which could.
+const TRIAL: u32 = 60;
 
 /// Waits for ctrl-alt-del, SIGTERM or the power button's signal. Never returns.
 pub fn wait(mut boot: Boot, reason: &str) -> ! {
@@ -34,6 +36,10 @@ pub fn wait(mut boot: Boot, reason: &str) -> ! {
             && let Err(error) = watchdog.feed(clock::now())
         {
             log::error!("the watchdog takes no feed: {error}");
+        }
+        if turn >= TRIAL && boot.image.as_ref().is_some_and(|image| image.slot.is_on_trial()) {
+            log::error!("the pair cannot run with this image: starting the former one");
+            leave(End::Reboot);
         }
         while matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
         {

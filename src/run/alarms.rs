@@ -68,6 +68,7 @@ struct Look {
     loops: Vec<&'static str>,
     log_lost: bool,
     mirror_fell: bool,
+    update_failed: bool,
     trees: Vec<Tree>,
 }
 
@@ -87,6 +88,7 @@ impl Look {
             ("same-node", self.same_node),
             ("log-lost", self.log_lost),
             ("mirror-down", self.mirror_fell),
+            ("update-failed", self.update_failed),
         ] {
             if on {
                 add(name, "", "");
@@ -208,6 +210,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         same_node: memory.same_node.seen(s.at, same_node),
         log_lost: memory.log_lost.seen(s.at, journal::lost()),
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
+        update_failed: helper.was_rolled_back(),
         trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
     }
 }
@@ -265,13 +268,14 @@ mod tests {
             loops: vec!["lan"],
             log_lost: true,
             mirror_fell: true,
+            update_failed: true,
             trees: vec![
                 Tree { state: TreeState::Blocked, reason: Some("too many".into()), ..tree("/a") },
                 Tree { current: false, diverged: 2, ..tree("/b") },
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 12);
+        assert_eq!(found.len(), 13);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

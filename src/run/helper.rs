@@ -21,6 +21,7 @@ use super::observe::Observe;
 use super::peer::{self, Peer};
 use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
+use super::update::{self, Update};
 use super::{Options, Order, ToHelper, ToLoop, settings};
 use super::{child, gatekeeper, history, interface, operator, report};
 use crate::clock;
@@ -89,7 +90,7 @@ impl<T: AsFd> AsFd for Bell<T> {
 pub(super) struct Helper {
     pub options: Options,
     pub config: Config,
-    to_loop: Arc<Mailbox<ToLoop>>,
+    pub to_loop: Arc<Mailbox<ToLoop>>,
     snapshot: Arc<Shared>,
     /// Who waits for a snapshot.
     waiting: RefCell<Vec<Sender<()>>>,
@@ -123,7 +124,11 @@ pub(super) struct Helper {
     yielding: Cell<Option<(&'static str, Instant)>>,
     /// The loop's worst lateness since the last status.
     pub worst_lateness: Cell<Duration>,
-    executor: Rc<LocalExecutor<'static>>,
+    pub executor: Rc<LocalExecutor<'static>>,
+    /// Where the ends of children are told.
+    pub reaper: Rc<Reaper>,
+    /// An update of this box.
+    pub update: Update,
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
@@ -161,6 +166,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         yielding: Cell::default(),
         worst_lateness: Cell::default(),
         executor: executor.clone(),
+        reaper: reaper.clone(),
+        update: Update::default(),
     });
     if let Some(mirror) = helper.mirror.clone() {
         let (reaper, telling) = (reaper.clone(), helper.clone());
@@ -179,6 +186,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     if let Some(gate) = gate {
         executor.spawn(gatekeeper::watch(gate, helper.to_loop.clone())).detach();
     }
+    executor.spawn(update::watch_trial(helper.clone())).detach();
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();
     executor.spawn(alarms::watch(helper.clone())).detach();

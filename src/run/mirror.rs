@@ -294,7 +294,8 @@ fn tree(tree: &site::Tree) -> TreeSettings {
     }
 }
 
-fn lan_address(site: &Site, side: Side) -> Option<IpAddr> {
+/// A box's own address on the LAN.
+pub(super) fn lan_address(site: &Site, side: Side) -> Option<IpAddr> {
     site.nodes[side as usize].iter().find(|own| own.interface == "lan").map(|own| own.prefix.ip)
 }
 

@@ -38,6 +38,7 @@ mod route;
 pub mod settings;
 mod side;
 mod snapshot;
+mod update;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,6 +95,8 @@ pub struct Appliance {
     pub hold: Option<String>,
     /// The panic that ended the former boot.
     pub panic: Option<String>,
+    /// The slot that was booted; `None` where there are none.
+    pub image: Option<crate::update::esp::Booted>,
     /// Set when the box shall stay off after it has left; otherwise it is reset.
     pub power_off: Arc<AtomicBool>,
 }

@@ -59,7 +59,7 @@ pub(super) async fn answer(helper: Rc<Helper>, call: Call) {
 }
 
 impl Helper {
-    async fn request(&self, request: Request, replies: &Sender<Reply>) -> Outcome {
+    async fn request(self: &Rc<Self>, request: Request, replies: &Sender<Reply>) -> Outcome {
         match request {
             Request::Status { every_ms } => self.show_status(every_ms, replies).await,
             Request::Switchover => self.switch_over(replies).await,
@@ -74,7 +74,8 @@ impl Helper {
                 None => Err(refuse("nothing is mirrored", "add a [[mirror]] section to the site file")),
             },
             Request::Peer(peer) => self.ask_peer(&of_peer(peer), replies).await,
-            Request::Update { .. } => Err(refuse("this box is no appliance", "update its packages")),
+            Request::Update { image, pair } => self.install(image, pair, replies).await,
+            Request::Install => self.clone().install_offered().await,
             Request::Reboot | Request::Poweroff => {
                 let Some(appliance) = &self.options.appliance else {
                     return Err(refuse("this box is no appliance", "stop the daemon, then use the host's own command"));
@@ -242,7 +243,7 @@ fn of_peer(request: PeerRequest) -> Request {
     }
 }
 
-async fn step(replies: &Sender<Reply>, began: Instant, text: &str) -> Result<(), Refusal> {
+pub(super) async fn step(replies: &Sender<Reply>, began: Instant, text: &str) -> Result<(), Refusal> {
     step_at(replies, clock::now().since(began), text).await
 }
 

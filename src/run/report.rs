@@ -43,6 +43,8 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         last_handover: last_handover(helper, s),
         handovers: *helper.handovers.borrow(),
         alarms: alarms(helper, s),
+        image: helper.image(),
+        last_panic: helper.options.appliance.as_ref().and_then(|appliance| appliance.panic.clone()),
         cluster_loop: ClusterLoop { turns: s.turns, worst_lateness_us: us(helper.worst_lateness.take()) },
     }
 }

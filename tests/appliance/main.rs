@@ -12,6 +12,7 @@
 
 mod rig;
 mod scenario;
+mod update;
 
 use std::process::ExitCode;
 

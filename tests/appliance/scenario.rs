@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::rig::hub::Fault;
 use crate::rig::station::Reign;
 use crate::rig::{Cable, Rig};
+use crate::update;
 
 /// One scenario. It finds the pair as the one before left it and leaves it healthy.
 pub struct Scenario {
@@ -26,6 +27,10 @@ const fn full(name: &'static str, run: fn(&mut Rig) -> Result<String, String>) -
     Scenario { name, board: "qemu-pc", short: false, run }
 }
 
+const fn uefi(name: &'static str, run: fn(&mut Rig) -> Result<String, String>) -> Scenario {
+    Scenario { name, board: "qemu-q35-uefi", short: false, run }
+}
+
 /// All of them, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
     short("pair", pair),
@@ -44,8 +49,12 @@ pub const SCENARIOS: &[Scenario] = &[
     full("witness/dead", witness_dead),
     full("reboot/standby", reboot_standby),
     full("alone", alone),
-    Scenario { name: "uefi/pair", board: "qemu-q35-uefi", short: false, run: pair },
-    Scenario { name: "uefi/power_cut", board: "qemu-q35-uefi", short: false, run: power_cut_active },
+    uefi("uefi/pair", pair),
+    uefi("uefi/power_cut", power_cut_active),
+    uefi("uefi/update_pair", update::both),
+    uefi("uefi/update_bad", update::bad),
+    uefi("uefi/update_cut", update::cut),
+    uefi("uefi/update", update::one),
 ];
 
 /// The rig's site: L = 2 s, h = 200 ms on the slowest link.
@@ -55,10 +64,10 @@ const STALL: Duration = Duration::from_secs(3);
 /// Time that a takeover may take at most, whatever its way: the wait for the watchdog's bound, and more.
 const TAKEOVER: Duration = Duration::from_secs(40);
 
-const NAMES: [&str; 2] = ["a", "b"];
+pub const NAMES: [&str; 2] = ["a", "b"];
 
 /// Both boxes on, one serves, the other stands by ready to take over. Returns the one that serves.
-fn healthy(rig: &mut Rig) -> Result<usize, String> {
+pub fn healthy(rig: &mut Rig) -> Result<usize, String> {
     for index in [0, 1] {
         if !rig.machines[index].is_on() {
             rig.power_on(index);
@@ -86,14 +95,14 @@ fn rested(rig: &mut Rig) -> Result<usize, String> {
 }
 
 /// From the outside: since `before`, the address went from its former holder to `to`, once, and nobody else sent.
-fn handed_over(rig: &Rig, before: &[Reign], to: usize) -> Result<(), String> {
+pub fn handed_over(rig: &Rig, before: &[Reign], to: usize) -> Result<(), String> {
     let reigns = rig.reigns();
     let after: Vec<usize> = reigns[before.len()..].iter().map(|reign| reign.port).collect();
     if after == [to] { Ok(()) } else { Err(format!("the address went {after:?} instead of to {} alone", NAMES[to])) }
 }
 
 /// The longest silence that the client saw since `start`.
-fn outage(rig: &Rig, start: Duration) -> Duration {
+pub fn outage(rig: &Rig, start: Duration) -> Duration {
     let outages = rig.seen().outages;
     outages.iter().filter(|(at, length)| *at + *length >= start).map(|(_, length)| *length).max().unwrap_or_default()
 }
@@ -191,7 +200,7 @@ fn hang(rig: &mut Rig) -> Result<String, String> {
 }
 
 /// Since `before` the address did not move, and no silence was longer than a stall.
-fn unmoved(rig: &Rig, before: &[Reign], start: Duration) -> Result<String, String> {
+pub fn unmoved(rig: &Rig, before: &[Reign], start: Duration) -> Result<String, String> {
     let reigns = rig.reigns();
     if reigns.len() != before.len() {
         return Err(format!("the address moved: {:?}", &reigns[before.len()..]));

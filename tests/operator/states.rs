@@ -90,6 +90,8 @@ pub fn peace() -> Status {
         }),
         handovers: Handovers::default(),
         alarms: vec![],
+        image: None,
+        last_panic: None,
         cluster_loop: ClusterLoop::default(),
     }
 }

@@ -34,7 +34,10 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         "{} is missing: cargo build --release --target x86_64-unknown-linux-musl --bins",
         program.display()
     );
-    let data = furnish_data(root, &cache);
+    let mut data = furnish_data(root, &cache);
+    if board == "qemu-q35-uefi" {
+        data = add_updates(root, &cache, &data, board, &program, &packer);
+    }
     let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh"), data.join("bin/busybox")];
     let inputs = inputs.into_iter().chain([root.join("board").join(board).join("board.toml")]);
     let newest = inputs.map(|path| fs::metadata(&path).and_then(|m| m.modified()).expect("an input")).max().unwrap();
@@ -88,6 +91,39 @@ fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(data.join("bin").join(program), mode).expect("a mode");
+    }
+    data
+}
+
+/// The same data with images for `twobox update` in it: two that differ in a word of the command line, and one whose
+/// /init ends at once.
+#[allow(clippy::disallowed_methods)] // runs flash.sh
+fn add_updates(root: &Path, cache: &Path, plain: &Path, board: &str, program: &Path, packer: &Path) -> PathBuf {
+    let data = cache.join(format!("data-{board}"));
+    let _ = fs::remove_dir_all(&data);
+    let copied = Command::new("cp").arg("-a").args([plain, &data]).status().expect("cp");
+    assert!(copied.success());
+    let no_init = cache.join("no-init");
+    fs::write(&no_init, super::spinner::program_that_ends()).expect("a program");
+    fs::set_permissions(&no_init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    for (name, program) in [("good", program), ("again", program), ("bad", &no_init)] {
+        let changed = cache.join(format!("board-{name}"));
+        fs::create_dir_all(&changed).expect("a folder");
+        let text = fs::read_to_string(root.join("board").join(board).join("board.toml")).expect("the board");
+        let text = text.replace("kernel-command-line = \"", &format!("kernel-command-line = \"rig.image={name} "));
+        fs::write(changed.join("board.toml"), text).expect("a board");
+        let made = Command::new(root.join("flash.sh"))
+            .arg("update")
+            .arg("--board")
+            .arg(&changed)
+            .arg("--program")
+            .arg(program)
+            .arg("--output")
+            .arg(data.join(format!("{name}.efi")))
+            .env("TWOBOX_PACKER", packer)
+            .output()
+            .expect("flash.sh runs");
+        assert!(made.status.success(), "flash.sh update: {}", String::from_utf8_lossy(&made.stderr));
     }
     data
 }

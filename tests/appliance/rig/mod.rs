@@ -11,7 +11,7 @@ pub mod timeline;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct Rig {
     seen: Arc<Mutex<Seen>>,
     reigns: Arc<Mutex<Vec<Reign>>>,
     accelerator: String,
+    asked: AtomicU32,
     directory: PathBuf,
 }
 
@@ -121,7 +122,19 @@ impl Rig {
             Machine::new(index, model(board, images), &directory, disk, &timeline)
         });
         let accelerator = accelerator(&timeline);
-        Rig { timeline, machines, lan, crossover, null_modem, witness_is_dead, seen, reigns, accelerator, directory }
+        Rig {
+            timeline,
+            machines,
+            lan,
+            crossover,
+            null_modem,
+            witness_is_dead,
+            seen,
+            reigns,
+            accelerator,
+            asked: AtomicU32::new(1),
+            directory,
+        }
     }
 
     /// Switches a box on.
@@ -202,12 +215,20 @@ impl Rig {
 
     /// The status of a box, asked inside it; `None` when it does not answer in time.
     pub fn status(&self, index: usize, limit: Duration) -> Option<serde_json::Value> {
+        let (said, _) = self.ask(index, "/init status --json", limit)?;
+        serde_json::from_str(said.lines().find(|line| line.starts_with('{'))?).ok()
+    }
+
+    /// Has a command run inside a box; what it printed, and whether it succeeded. `None` when it does not end in time.
+    pub fn ask(&self, index: usize, command: &str, limit: Duration) -> Option<(String, bool)> {
         let machine = &self.machines[index];
         let mark = self.timeline.mark();
-        machine.agent.send("/init status --json");
+        // A number of its own: the end of an earlier command may come first.
+        let end = format!("end {} ", self.asked.fetch_add(1, Ordering::Relaxed));
+        machine.agent.send(&format!("{command}; echo \"{end}$?\""));
         let who = format!("{}$", machine.name);
-        let event = self.timeline.wait(mark, limit, |event| event.who == who && event.text.starts_with('{'))?;
-        serde_json::from_str(&event.text).ok()
+        let ended = self.timeline.wait(mark, limit, |event| event.who == who && event.text.starts_with(&end))?;
+        Some((self.timeline.said(mark, &who, &end), ended.text[end.len()..] == *"0"))
     }
 
     /// Waits until a box has this role.

@@ -1,11 +1,9 @@
-//! A program that hangs a box of one CPU: it takes the highest real-time priority and never gives the CPU back. Written
-//! as machine code, because no compiler for the box's system is needed then.
+//! Programs for a box's ruin, written as machine code, because no compiler for the box's system is needed then.
 
-/// An ELF executable (elf(5)) of one segment: `sched_setscheduler(0, SCHED_FIFO, {99})` and a jump to itself.
+/// Hangs a box of one CPU: takes the highest real-time priority and never gives the CPU back.
+/// `sched_setscheduler(0, SCHED_FIFO, {99})` and a jump to itself.
 pub fn program() -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    const CODE: &[u8] = &[
+    executable(&[
         0xb8, 144, 0, 0, 0, // mov eax, SYS_sched_setscheduler
         0x31, 0xff, // xor edi, edi: this process
         0xbe, 1, 0, 0, 0, // mov esi, SCHED_FIFO
@@ -13,8 +11,23 @@ pub fn program() -> Vec<u8> {
         0x48, 0x89, 0xe2, // mov rdx, rsp
         0x0f, 0x05, // syscall
         0xeb, 0xfe, // jmp to itself
-    ];
-    let size = HEADERS + CODE.len() as u64;
+    ])
+}
+
+/// Ends at once. As /init that is a kernel panic.
+pub fn program_that_ends() -> Vec<u8> {
+    executable(&[
+        0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+        0x31, 0xff, // xor edi, edi
+        0x0f, 0x05, // syscall
+    ])
+}
+
+/// An ELF executable (elf(5)) of one segment.
+fn executable(code: &[u8]) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let size = HEADERS + code.len() as u64;
     let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     elf.extend([2u16, 62].iter().flat_map(|n| n.to_le_bytes())); // ET_EXEC, x86-64
     elf.extend(1u32.to_le_bytes());
@@ -23,6 +36,6 @@ pub fn program() -> Vec<u8> {
     elf.extend([64u16, 56, 1, 64, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
     elf.extend([1u32, 5].iter().flat_map(|n| n.to_le_bytes())); // PT_LOAD, readable and executable
     elf.extend([0, BASE, BASE, size, size, 4096].iter().flat_map(|n| n.to_le_bytes()));
-    elf.extend(CODE);
+    elf.extend(code);
     elf
 }

@@ -68,6 +68,17 @@ impl Timeline {
         }
     }
 
+    /// What `who` has said since `mark`, up to a line that begins with `end`.
+    pub fn said(&self, mark: usize, who: &str, end: &str) -> String {
+        let events = self.0.events.lock().unwrap();
+        let lines = events[mark..].iter().filter(|event| event.who == who && !event.text.starts_with("done "));
+        lines
+            .take_while(|event| !event.text.starts_with(end))
+            .map(|event| event.text.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
     /// All events from `mark` on as text.
     pub fn text(&self, mark: usize) -> String {
         self.0.events.lock().unwrap()[mark..].iter().map(|event| show(event) + "\n").collect()

@@ -1,0 +1,495 @@
+//! The operator's update: of this box, or of both in turn. The work is a child's ([`crate::update::child`]); this asks
+//! whether it may be done, says how far it is, and decides on trial when the new image is kept.
+//!
+//! ```text
+//! update --pair, on the box that serves:       the standby:
+//!   check the image                              fetch it into a slot, read it back, start it
+//!   offer it to the peer            ------->     healthy: confirm      (else: the former image)
+//!   wait until the peer runs it, confirmed and in sync
+//!   write it into a slot here
+//!   switch over, start it
+//! ```
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+
+use smol::channel::{Sender, bounded};
+use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use smol::{Async, Timer};
+
+use super::helper::{Helper, within};
+use super::operator::{Outcome, Refusal, hangs, refuse, step};
+use super::snapshot::Snapshot;
+use super::{Order, interface, mirror};
+use crate::clock;
+use crate::console::control::{Progress, Reply, Request};
+use crate::console::status::{self, Status};
+use crate::mirror::control::{LINE, Link};
+use crate::time::{Duration, Instant};
+use crate::update::child::{Order as Work, Own, Report, Source};
+use crate::update::esp::Booted;
+use crate::update::transfer;
+use crate::update::trial::{self, Verdict, View as OnTrial};
+use crate::wire::pair::Role;
+
+/// How long the peer may take to come back with the new image: firmware of big servers tests itself for minutes.
+const PEER_PATIENCE: Duration = Duration::from_secs(900);
+/// Pause between two looks at the peer.
+const LOOK: Duration = Duration::from_secs(1);
+/// A box that is starting does not answer; the operator hears how long that takes.
+const ANSWER: Duration = Duration::from_secs(4);
+/// From the last word to the operator to the restart.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Pause between two looks at oneself on trial, and after a confirmation that failed.
+const TRIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// How far an update of this box is. The box that ordered it reads it in our status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    None,
+    Writing,
+    Failed(String),
+    Restarting,
+}
+
+/// The helper's part of an update.
+#[derive(Default)]
+pub(super) struct Update {
+    phase: RefCell<Phase>,
+    /// The running image has been confirmed in this life.
+    confirmed: RefCell<bool>,
+}
+
+/// What decides whether an update may begin.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    appliance: bool,
+    /// It boots from a slot; whether that is on trial.
+    slot: Option<bool>,
+    busy: bool,
+    role: Role,
+    peer_heard: bool,
+    peer_ready: bool,
+}
+
+/// Why not, and what to do.
+fn obstacle(view: &View, pair: bool) -> Option<(&'static str, &'static str)> {
+    let serves = matches!(view.role, Role::Active | Role::Yielding | Role::Claiming);
+    Some(match *view {
+        View { appliance: false, .. } => ("this box is no appliance", "update its packages"),
+        View { slot: None, .. } => {
+            ("this box does not boot from a slot of its own disk", "give its boot loader the new kernel and image")
+        }
+        View { busy: true, .. } => ("an update is under way", "see `status`"),
+        View { slot: Some(true), .. } => ("the image that runs is on trial", "wait until `status` says confirmed"),
+        View { peer_heard: false, .. } if serves => {
+            ("this box serves and its peer is not there", "bring the peer back first")
+        }
+        View { peer_heard: false, .. } => ("the peer is not there", "an image is confirmed by a healthy pair only"),
+        _ if pair && view.role != Role::Active => {
+            ("this box does not serve", "order it on the box that serves, and have the image there")
+        }
+        _ if pair && !view.peer_ready => ("the peer could not take over now", "see `status`"),
+        _ if pair => return None,
+        _ if serves => ("this box serves", "order it on the standby, or `update --pair` here"),
+        View { role: Role::Standby, .. } => return None,
+        _ => ("this box is no healthy standby", "see `status`"),
+    })
+}
+
+/// Kills a child that nobody waits for any more.
+struct Child(Option<u32>);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+impl Helper {
+    fn booted(&self) -> Option<&Booted> {
+        self.options.appliance.as_ref()?.image.as_ref()
+    }
+
+    fn is_on_trial(&self) -> bool {
+        self.booted().is_some_and(|booted| booted.slot.is_on_trial()) && !*self.update.confirmed.borrow()
+    }
+
+    /// For the status.
+    pub(super) fn image(&self) -> Option<status::Image> {
+        let booted = self.booted()?;
+        let (update, failure) = match &*self.update.phase.borrow() {
+            Phase::None => (status::UpdateState::None, None),
+            Phase::Writing => (status::UpdateState::Writing, None),
+            Phase::Restarting => (status::UpdateState::Restarting, None),
+            Phase::Failed(why) => (status::UpdateState::Failed, Some(why.clone())),
+        };
+        Some(status::Image {
+            slot: booted.slot.number,
+            hash: booted.hash.clone(),
+            confirmed: !self.is_on_trial(),
+            rolled_back: booted.rolled_back.map(|slot| slot.number),
+            update,
+            failure,
+        })
+    }
+
+    /// A newer image was tried and not confirmed.
+    pub(super) fn was_rolled_back(&self) -> bool {
+        self.booted().is_some_and(|booted| booted.rolled_back.is_some())
+    }
+
+    /// Whether an update may begin, and what this box is and runs.
+    async fn may_update(&self, pair: bool) -> Result<(Own, Booted), Refusal> {
+        let s = self.snapshot().await.ok_or_else(hangs)?;
+        let view = View {
+            appliance: self.options.appliance.is_some(),
+            slot: self.booted().map(|_| self.is_on_trial()),
+            busy: matches!(*self.update.phase.borrow(), Phase::Writing | Phase::Restarting),
+            role: s.node.role,
+            peer_heard: self.hears_peer(&s),
+            peer_ready: s.node.peer_eligible,
+        };
+        if let Some((reason, remedy)) = obstacle(&view, pair) {
+            return Err(refuse(reason, remedy));
+        }
+        let booted = self.booted().ok_or_else(|| refuse("this box boots from no slot", ""))?.clone();
+        let own = Own { board: self.config.board.name.clone(), running: booted.hash.clone() };
+        Ok((own, booted))
+    }
+
+    fn hears_peer(&self, s: &Snapshot) -> bool {
+        let lease = self.config.site.timing.lease;
+        s.node.peer_heard_at.is_some_and(|at| s.at.since(at) <= lease)
+    }
+
+    /// `update IMAGE` and `update --pair IMAGE`.
+    pub(super) async fn install(&self, image: String, pair: bool, replies: &Sender<Reply>) -> Outcome {
+        let (own, booted) = self.may_update(pair).await?;
+        let began = clock::now();
+        let file = std::path::PathBuf::from(image);
+        let hash = self.work(Work::Check { image: file.clone(), wanted: own.clone() }, None).await?;
+        step(replies, began, "the image is whole, and made for this board").await?;
+        if !pair {
+            let slot = self.write(Source::File(file), own, &booted, Some(replies)).await?;
+            step(replies, began, &format!("written to {slot}, read back")).await?;
+            self.start_anew();
+            return Ok(format!(
+                "this box starts {slot} now; it keeps it if the pair is healthy then, or comes back as before"
+            ));
+        }
+        let peer = self.options.node.peer().name();
+        self.update_peer(&file, &hash, began, replies).await?;
+        let slot = self.write(Source::File(file), own, &booted, Some(replies)).await?;
+        step(replies, began, &format!("written to {slot} here, read back")).await?;
+        let switched = match self.switch_over(replies).await {
+            Ok(text) => text,
+            Err(Refusal { reason, remedy }) => {
+                let reason = format!("{peer} runs the new image, this box does not yet: {reason}");
+                return Err(refuse(reason, format!("it tries {slot} at its next boot; {remedy}")));
+            }
+        };
+        self.start_anew();
+        Ok(format!("{switched}, with the new image; this box starts it now, and keeps it if the pair is healthy then"))
+    }
+
+    /// The peer's order to take the image that it offers. Answered at once; how it goes is in the status.
+    pub(super) async fn install_offered(self: Rc<Self>) -> Outcome {
+        let (own, booted) = self.may_update(false).await?;
+        let source = Source::Peer { links: self.update_links(false), key: self.key_text() };
+        *self.update.phase.borrow_mut() = Phase::Writing;
+        let helper = self.clone();
+        let work = async move {
+            match helper.write(source, own, &booted, None).await {
+                Ok(slot) => {
+                    log::info!("update: written to {slot}; starting it");
+                    helper.start_anew();
+                }
+                Err(Refusal { reason, .. }) => log::error!("update: {reason}"),
+            }
+        };
+        self.executor.spawn(work).detach();
+        Ok("fetching the image".into())
+    }
+
+    /// Writes an image into the other slot; returns that slot in words.
+    async fn write(&self, source: Source, own: Own, booted: &Booted, replies: Option<&Sender<Reply>>) -> Outcome {
+        *self.update.phase.borrow_mut() = Phase::Writing;
+        let order = Work::Install { source, esp: booted.device.clone(), wanted: own };
+        let outcome = self.work(order, replies).await;
+        *self.update.phase.borrow_mut() = match &outcome {
+            Ok(_) => Phase::Restarting,
+            Err(Refusal { reason, .. }) => Phase::Failed(reason.clone()),
+        };
+        outcome
+    }
+
+    /// Leaves and comes back, after the operator has been told.
+    fn start_anew(&self) {
+        let to_loop = self.to_loop.clone();
+        let leave = async move {
+            Timer::after(FAREWELL).await;
+            if to_loop.send(super::ToLoop::Order(Order::Leave)).is_err() {
+                log::error!("the loop hangs: the new image starts at the next boot");
+            }
+        };
+        self.executor.spawn(leave).detach();
+    }
+
+    /// Brings the peer to the image in `file` and waits until it is in sync again.
+    async fn update_peer(
+        &self,
+        file: &std::path::Path,
+        hash: &str,
+        began: Instant,
+        replies: &Sender<Reply>,
+    ) -> Result<(), Refusal> {
+        let peer = self.options.node.peer().name();
+        let runs = |status: &Status| status.image.as_ref().is_some_and(|image| image.hash == hash && image.confirmed);
+        if self.peer_status().await.is_some_and(|status| runs(&status)) {
+            return step(replies, began, &format!("{peer} runs it already")).await;
+        }
+        let work = Work::Offer { image: file.to_owned(), links: self.update_links(true), key: self.key_text() };
+        let offering = self.work(work, Some(replies));
+        let asking = async {
+            // A short while for the listening end to be there; the fetching one tries for longer.
+            self.ask_peer(&Request::Install, replies).await
+        };
+        let asked_then_offered = async {
+            let mut offering = std::pin::pin!(offering);
+            let asked = smol::future::or(async { Some(asking.await) }, async {
+                let _ = offering.as_mut().await;
+                None
+            })
+            .await;
+            match asked {
+                Some(Err(refusal)) => Err(refusal),
+                Some(Ok(_)) => offering.await.map(drop),
+                None => Ok(()),
+            }
+        };
+        asked_then_offered.await?;
+        step(replies, began, &format!("{peer} has the image")).await?;
+        self.await_peer(hash, began, replies).await
+    }
+
+    async fn await_peer(&self, hash: &str, began: Instant, replies: &Sender<Reply>) -> Result<(), Refusal> {
+        let peer = self.options.node.peer().name();
+        let until = clock::now() + PEER_PATIENCE;
+        let mut silent = false;
+        loop {
+            let status = self.peer_status().await;
+            match status.as_ref().and_then(|status| status.image.as_ref()) {
+                Some(image) if image.hash == hash && image.confirmed => break,
+                Some(image) if image.hash == hash => step(replies, began, &format!("{peer} tries it")).await?,
+                Some(status::Image { failure: Some(why), .. }) => {
+                    return Err(refuse(format!("{peer}: {why}"), "nothing has moved"));
+                }
+                Some(image) if silent && image.update == status::UpdateState::None => {
+                    let reason = format!("{peer} came back with its former image");
+                    return Err(refuse(
+                        reason,
+                        format!("nothing has moved; look at `peer log` and at {peer}'s console"),
+                    ));
+                }
+                Some(_) => step(replies, began, &format!("{peer} writes it, and starts it")).await?,
+                None => {
+                    silent = true;
+                    step(replies, began, &format!("{peer} is starting")).await?;
+                }
+            }
+            if clock::now() > until {
+                return Err(refuse(format!("{peer} has not come back"), format!("look at {peer}'s console")));
+            }
+            Timer::after(LOOK).await;
+        }
+        step(replies, began, &format!("{peer} runs it, and has confirmed it")).await?;
+        loop {
+            let s = self.snapshot().await.ok_or_else(hangs)?;
+            let mirrored = self.mirror.as_ref().is_none_or(|mirror| mirror.trees(s.at).iter().all(|tree| tree.current));
+            if s.node.peer_eligible && s.node.peer_role == Some(Role::Standby) && mirrored {
+                return step(replies, began, &format!("{peer} is in sync")).await;
+            }
+            if clock::now() > until {
+                return Err(refuse(format!("{peer} does not get in sync: {}", s.node.peer_blocked), "see `status`"));
+            }
+            step(replies, began, &format!("waits until {peer} is in sync")).await?;
+            Timer::after(LOOK * 2).await;
+        }
+    }
+
+    /// What the peer says of itself; `None` when it does not answer soon.
+    async fn peer_status(&self) -> Option<Status> {
+        let (sender, receiver) = bounded(4);
+        within(ANSWER, self.ask_peer(&Request::Status { every_ms: None }, &sender)).await?.ok()?;
+        match receiver.try_recv() {
+            Ok(Reply::Status { status }) => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Ways for an image, best first: to listen on, or to look for the peer on.
+    fn update_links(&self, listen: bool) -> Vec<Link> {
+        let crossover = self.config.board.interface("crossover").and_then(|wanted| interface::find(wanted).ok());
+        let whose = if listen { self.options.node } else { self.options.node.peer() };
+        let lan = mirror::lan_address(&self.config.site, whose);
+        let lan = lan.map(|ip| Link::Address(std::net::SocketAddr::new(ip, transfer::PORT)));
+        crossover.map(Link::Interface).into_iter().chain(lan).collect()
+    }
+
+    fn key_text(&self) -> String {
+        self.config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Has the child do its work; its progress goes to `replies`. What it says in the end.
+    async fn work(&self, order: Work, replies: Option<&Sender<Reply>>) -> Outcome {
+        match self.have_done(&order, replies).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(reason)) => Err(refuse(reason, "the running image stays")),
+            Err(error) => Err(refuse(format!("the updating process: {error}"), "see `log`; the running image stays")),
+        }
+    }
+
+    async fn have_done(&self, order: &Work, replies: Option<&Sender<Reply>>) -> io::Result<Result<String, String>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        #[allow(clippy::disallowed_methods)] // the one place that starts it
+        let process = Command::new("/proc/self/exe")
+            .arg("update-child")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut child = Child(Some(process.id()));
+        let end = self.reaper.end_of(process.id());
+        let stream = Async::new(ours)?;
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        (&stream).write_all(&line).await?;
+        let began = clock::now();
+        let mut lines = BufReader::with_capacity(1024, &stream);
+        let outcome = loop {
+            line.clear();
+            let length = lines.read_until(b'\n', &mut line).await?;
+            if length == 0 || length > LINE {
+                break Err("it ended without a word".to_owned());
+            }
+            match serde_json::from_slice(&line)? {
+                Report::Progress { done, total } => {
+                    if let Some(replies) = replies {
+                        let _ = replies.try_send(Reply::Progress(Progress {
+                            elapsed_us: u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX),
+                            done: Some(done),
+                            total: Some(total),
+                            unit: "bytes".into(),
+                            ..Progress::default()
+                        })); // a client that does not read misses steps
+                    }
+                }
+                Report::Done { text } => break Ok(text),
+                Report::Refused { reason } => break Err(reason),
+            }
+        };
+        let _ = end.recv().await;
+        child.0 = None;
+        Ok(outcome)
+    }
+}
+
+/// On trial: keeps the image when the pair is healthy, goes back when it is not in time.
+pub(super) async fn watch_trial(helper: Rc<Helper>) {
+    let mut healthy_since: Option<Instant> = None;
+    while helper.is_on_trial() {
+        Timer::after(TRIAL.0).await;
+        let snapshot = helper.snapshot().await;
+        let role = snapshot.as_ref().map(|s| s.node.role);
+        let healthy =
+            snapshot.is_some_and(|s| matches!(s.node.role, Role::Standby | Role::Active) && helper.hears_peer(&s));
+        let now = clock::now();
+        healthy_since = if healthy { healthy_since.or(Some(now)) } else { None };
+        let view = OnTrial {
+            up: now.since(Instant::BOOT),
+            serves: role == Some(Role::Active),
+            healthy_for: healthy_since.map(|since| now.since(since)),
+        };
+        match trial::judge(view) {
+            Verdict::Wait => {}
+            Verdict::Confirm => helper.confirm().await,
+            Verdict::GoBack => {
+                log::error!("the pair has not become healthy with this image: starting the former one");
+                helper.tell_loop(super::ToLoop::Order(Order::Leave));
+                return;
+            }
+        }
+    }
+}
+
+impl Helper {
+    async fn confirm(&self) {
+        let Some(booted) = self.booted() else { return };
+        let order = Work::Confirm { esp: booted.device.clone(), running: booted.hash.clone() };
+        match self.work(order, None).await {
+            Ok(_) => {
+                log::info!("update: slot {} is confirmed", booted.slot.number);
+                *self.update.confirmed.borrow_mut() = true;
+            }
+            Err(Refusal { reason, .. }) => {
+                log::error!("update: slot {} cannot be confirmed: {reason}", booted.slot.number);
+                Timer::after(TRIAL.1).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: View = View {
+        appliance: true,
+        slot: Some(false),
+        busy: false,
+        role: Role::Standby,
+        peer_heard: true,
+        peer_ready: true,
+    };
+
+    fn why(view: View, pair: bool) -> Option<&'static str> {
+        obstacle(&view, pair).map(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn one_box_is_updated_as_a_healthy_standby_only() {
+        assert_eq!(why(GOOD, false), None);
+        assert_eq!(why(View { appliance: false, ..GOOD }, false), Some("this box is no appliance"));
+        assert_eq!(why(View { slot: None, ..GOOD }, false), Some("this box does not boot from a slot of its own disk"));
+        assert_eq!(why(View { slot: Some(true), ..GOOD }, false), Some("the image that runs is on trial"));
+        assert_eq!(why(View { busy: true, ..GOOD }, false), Some("an update is under way"));
+        assert_eq!(why(View { peer_heard: false, ..GOOD }, false), Some("the peer is not there"));
+        for role in [Role::Active, Role::Yielding, Role::Claiming] {
+            assert_eq!(why(View { role, ..GOOD }, false), Some("this box serves"));
+            let alone = View { role, peer_heard: false, ..GOOD };
+            assert_eq!(why(alone, false), Some("this box serves and its peer is not there"));
+            assert_eq!(why(alone, true), Some("this box serves and its peer is not there"));
+        }
+        for role in [Role::Joining, Role::Held] {
+            assert_eq!(why(View { role, ..GOOD }, false), Some("this box is no healthy standby"));
+        }
+    }
+
+    #[test]
+    fn both_are_updated_from_the_box_that_serves() {
+        let active = View { role: Role::Active, ..GOOD };
+        assert_eq!(why(active, true), None);
+        assert_eq!(why(View { peer_ready: false, ..active }, true), Some("the peer could not take over now"));
+        for role in [Role::Standby, Role::Held, Role::Joining, Role::Yielding, Role::Claiming] {
+            assert_eq!(why(View { role, ..GOOD }, true), Some("this box does not serve"));
+        }
+        assert_eq!(why(View { slot: Some(true), ..active }, true), Some("the image that runs is on trial"));
+    }
+}

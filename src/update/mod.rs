@@ -1,0 +1,29 @@
+//! A/B update of the appliance: another image beside the one that runs, tried once, kept when the pair is healthy.
+//!
+//! ```text
+//! twobox-1.efi                                 runs
+//! twobox-1.efi  twobox-2.new                   is being written
+//! twobox-1.efi  twobox-2+1.efi                 whole and read back: one try
+//! twobox-1.efi  twobox-2+0-1.efi               the boot loader has used up the try
+//! twobox-1.efi  twobox-2.efi                   the pair was healthy: confirmed
+//! ```
+//!
+//! The boot loader is systemd-boot, and the names are its boot counting (uapi-group.org, Boot Loader Specification): it
+//! takes the highest number that has a try left. So the box is bootable whenever the power fails, and a box that does not
+//! confirm boots its former image next. Nothing else remembers anything: no variable of the firmware, no file.
+//!
+//! | file | is |
+//! |---|---|
+//! | [`slot`] | names and what is done to them: pure |
+//! | [`image`] | what an image says of itself, and its seal: pure |
+//! | [`trial`] | when a new image is kept: pure |
+//! | [`esp`] | the partition with the slots |
+//! | [`transfer`] | an image to the peer, over the mirror's kind of link |
+//! | [`child`] | the process that does the work: what parses bulk data is never the daemon |
+
+pub mod child;
+pub mod esp;
+pub mod image;
+pub mod slot;
+pub mod transfer;
+pub mod trial;

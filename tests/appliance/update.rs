@@ -1,0 +1,145 @@
+//! Another image: for one box, for both in turn, a bad one, and a power cut in the middle of it.
+
+use std::time::Duration;
+
+use crate::rig::Rig;
+use crate::scenario::{NAMES, handed_over, healthy, outage, unmoved};
+
+/// An image of 11 MB through an emulated disk and a null modem's worth of progress lines.
+const WRITTEN: Duration = Duration::from_secs(90);
+/// From the order to restart to a pair that is healthy, firmware included.
+const BACK: Duration = Duration::from_secs(150);
+
+/// A box's account of its image: slot, confirmed, slot that was rolled back.
+fn image(rig: &Rig, index: usize) -> Option<(u64, bool, Option<u64>)> {
+    let image = &rig.status(index, Duration::from_secs(5))?["image"];
+    Some((image["slot"].as_u64()?, image["confirmed"].as_bool()?, image["rolled_back"].as_u64()))
+}
+
+/// Waits until a box runs and has confirmed an image in another slot than `former`.
+fn confirmed(rig: &Rig, index: usize, former: u64) -> Result<u64, String> {
+    let until = rig.timeline.now() + BACK;
+    let mut last = None;
+    while rig.timeline.now() < until {
+        last = image(rig, index);
+        match last {
+            Some((slot, true, _)) if slot != former => return Ok(slot),
+            _ => rig.pass(Duration::from_secs(1)),
+        }
+    }
+    Err(format!("{} has not confirmed another image than that of slot {former}: {last:?}", NAMES[index]))
+}
+
+fn slot(rig: &Rig, index: usize) -> Result<u64, String> {
+    let (slot, confirmed, _) = image(rig, index).ok_or("no image in the status")?;
+    if confirmed { Ok(slot) } else { Err(format!("slot {slot} of {} is on trial", NAMES[index])) }
+}
+
+/// Orders an update that must succeed as far as the order goes.
+fn order(rig: &Rig, index: usize, words: &str) -> Result<String, String> {
+    let (said, done) = rig.ask(index, &format!("/init update {words}"), WRITTEN).ok_or("the update does not end")?;
+    if done { Ok(said) } else { Err(format!("update {words}: {said}")) }
+}
+
+fn restarted(rig: &Rig, mark: usize, index: usize) -> Result<(), String> {
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[index] && event.text.contains("RESET");
+    rig.timeline.wait(mark, Duration::from_secs(30), reset).map(drop).ok_or("the box does not restart".into())
+}
+
+/// The standby alone. What must not be taken is refused first.
+pub fn one(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let refusals = [
+        (active, "/data/again.efi", "this box serves"),
+        (standby, "/data/none.efi", "/data/none.efi"),
+        (standby, "/data/www/index.html", "too short for an image"),
+        (standby, "/data/bin/busybox", "its seal is missing"),
+        (standby, "--pair /data/again.efi", "this box does not serve"),
+    ];
+    for (index, words, why) in refusals {
+        let (said, done) = rig.ask(index, &format!("/init update {words}"), WRITTEN).ok_or("no answer")?;
+        if done || !said.contains(why) {
+            return Err(format!("update {words} on {}: {said}", NAMES[index]));
+        }
+    }
+    let former = slot(rig, standby)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    order(rig, standby, "/data/again.efi")?;
+    restarted(rig, mark, standby)?;
+    let slot = confirmed(rig, standby, former)?;
+    let took = (rig.timeline.now() - start).as_secs_f64();
+    healthy(rig)?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("slot {former} to {slot} in {took:.0} s, nothing moved"))
+}
+
+/// Both in turn, ordered on the box that serves: the service moves once.
+pub fn both(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let former = [slot(rig, 0)?, slot(rig, 1)?];
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.machines[active].agent.send("/init update --pair /data/good.efi");
+    let who = format!("{}$", NAMES[active]);
+    let done = |event: &crate::rig::timeline::Event| event.who == who && event.text.starts_with("done ");
+    let end = rig.timeline.wait(mark, BACK * 2, done).ok_or("the update does not end")?;
+    if end.text != "done 0" {
+        return Err(rig.timeline.said(mark, &who, "done "));
+    }
+    confirmed(rig, 1 - active, former[1 - active])?;
+    confirmed(rig, active, former[active])?;
+    let took = (rig.timeline.now() - start).as_secs_f64();
+    healthy(rig)?;
+    handed_over(rig, &before, 1 - active)?;
+    let outage = outage(rig, start);
+    if outage > Duration::from_secs(3) {
+        return Err(format!("the client waited {outage:?}"));
+    }
+    Ok(format!("both in {took:.0} s, outage {} ms", outage.as_millis()))
+}
+
+/// An image whose /init ends: it is tried once, and the former one is back.
+pub fn bad(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let former = slot(rig, standby)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    order(rig, standby, "/data/bad.efi")?;
+    restarted(rig, mark, standby)?;
+    let panic = |event: &crate::rig::timeline::Event| event.text.contains("Attempted to kill init");
+    rig.timeline.wait(mark, BACK, panic).ok_or("the bad image does not panic")?;
+    let until = rig.timeline.now() + BACK;
+    let rolled_back = loop {
+        match image(rig, standby) {
+            Some((slot, true, Some(rolled_back))) if slot == former => break rolled_back,
+            _ if rig.timeline.now() > until => return Err("the former image does not come back".into()),
+            _ => rig.pass(Duration::from_secs(1)),
+        }
+    };
+    let took = (rig.timeline.now() - start).as_secs_f64();
+    let (said, _) = rig.ask(standby, "/init status", Duration::from_secs(5)).ok_or("no status")?;
+    if !said.contains("rolled back") {
+        return Err(format!("the status does not tell of the roll-back: {said}"));
+    }
+    healthy(rig)?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("slot {rolled_back} tried, back with slot {former} after {took:.0} s, nothing moved"))
+}
+
+/// The power of the standby fails while it writes the image: it comes back with the one that it had.
+pub fn cut(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let former = slot(rig, standby)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.machines[standby].agent.send("/init update /data/again.efi");
+    let who = format!("{}$", NAMES[standby]);
+    let writes = |event: &crate::rig::timeline::Event| event.who == who && event.text.contains("made for this board");
+    rig.timeline.wait(mark, WRITTEN, writes).ok_or("the update does not begin")?;
+    rig.pass(Duration::from_millis(700));
+    rig.machines[standby].power_cut();
+    healthy(rig)?;
+    let after = slot(rig, standby)?;
+    unmoved(rig, &before, start)?;
+    if after == former { Ok(format!("slot {former} as before")) } else { Err(format!("slot {after} runs")) }
+}
