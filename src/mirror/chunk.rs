@@ -102,8 +102,12 @@ pub fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Resu
     Ok(done)
 }
 
-/// The next stretch of data at or after `from`: begin and end. `None`: only a hole is left.
-fn data_from(file: BorrowedFd<'_>, from: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+/// The next stretch of data at or after `from` and before `size`: begin and end. `None`: only a hole is left.
+///
+/// # Errors
+///
+/// What lseek(2) says.
+pub fn data_from(file: BorrowedFd<'_>, from: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
     let begin = match lseek(file, from as i64, Whence::SeekData) {
         Ok(at) => at as u64,
         Err(nix::Error::ENXIO) => return Ok(None),

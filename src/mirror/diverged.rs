@@ -13,7 +13,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::renameat;
-use nix::sys::stat::{Mode, mkdirat};
 
 use super::fault;
 use super::index::Lookup;
@@ -61,7 +60,7 @@ impl SetAside {
     /// What the file system says.
     pub fn take(&mut self, from: &mut Tree, key: &[u8]) -> io::Result<()> {
         let files = self.files()?;
-        make_parents(files, key)?;
+        files.make_parents(key)?;
         let mut target = key.to_vec();
         for number in 1.. {
             if files.stat(&target)?.is_none() {
@@ -77,17 +76,6 @@ impl SetAside {
         from.forget();
         Ok(())
     }
-}
-
-fn make_parents(files: &mut Tree, key: &[u8]) -> io::Result<()> {
-    for (at, _) in key.iter().enumerate().filter(|(_, b)| **b == 0) {
-        let (parent, name) = files.parent(&key[..at])?;
-        match mkdirat(parent, name.as_c_str(), Mode::S_IRWXU) {
-            Ok(()) | Err(nix::Error::EEXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
 }
 
 /// A set of changes that was set aside.
@@ -191,7 +179,7 @@ pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io:
     let (mut from, mut to) = (Tree::open(&files)?, Tree::open(root)?);
     for path in &chosen {
         let Some(key) = name::from_path(path) else { continue };
-        make_parents(&mut to, &key)?;
+        to.make_parents(&key)?;
         if to.stat(&key)?.is_some() {
             let (parent, now) = to.parent(&key)?;
             let kept = [key.as_slice(), b".replaced"].concat();

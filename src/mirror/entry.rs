@@ -13,6 +13,9 @@ pub const XATTRS: usize = 512 * 1024;
 /// Longest target of a symbolic link (PATH_MAX).
 pub const TARGET: usize = 4096;
 
+/// Most chunks that are held in memory as one list: a hole takes a byte where it is stored, and fifty here.
+pub const CHUNKS: usize = 1024;
+
 /// Largest file that the kernel can hold (loff_t).
 pub const SIZE: u64 = i64::MAX as u64;
 
@@ -231,10 +234,13 @@ impl Chunk {
     ///
     /// # Errors
     ///
-    /// When one is cut off.
+    /// When one is cut off, when there are more than [`CHUNKS`].
     pub fn decode_all(mut from: Reader<'_>) -> Result<Vec<Chunk>, Malformed> {
         let mut chunks = Vec::new();
         while !from.0.is_empty() {
+            if chunks.len() == CHUNKS {
+                return Err(Malformed);
+            }
             chunks.push(Chunk::decode(&mut from)?);
         }
         Ok(chunks)

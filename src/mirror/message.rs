@@ -18,7 +18,7 @@
 use super::channel::Outgoing;
 use super::codec::{Malformed, Reader, put_bytes, put_number};
 use super::control::Generation;
-use super::entry::{Chunk, Entry, Hash};
+use super::entry::{Chunk, Entry, Hash, SIZE};
 use super::name;
 use super::row::CutId;
 use std::io;
@@ -39,6 +39,9 @@ pub const PAGE: u64 = 4096;
 
 /// Longest chunk that is accepted.
 pub const LONGEST: u64 = super::chunk::LONGEST as u64;
+
+/// Stretches in one [`Message::AskSums`].
+pub const ASK: usize = 1024;
 
 /// A sum of one page: enough to tell pages apart, the chunk's hash has the last word.
 pub type Sum = [u8; 8];
@@ -297,6 +300,11 @@ fn chunk_length(len: u64) -> Result<u64, Malformed> {
     if (1..=LONGEST).contains(&len) { Ok(len) } else { Err(Malformed) }
 }
 
+/// A place in a file: lengths can be added to it.
+fn place(n: u64) -> Result<u64, Malformed> {
+    if n <= SIZE { Ok(n) } else { Err(Malformed) }
+}
+
 impl<'a> Message<'a> {
     /// Understands a record.
     ///
@@ -329,13 +337,13 @@ impl<'a> Message<'a> {
             RUN => Message::Run {
                 number: from.number()?,
                 count: from.number()?,
-                offset: from.number()?,
+                offset: place(from.number()?)?,
                 key: key(from.take(from.0.len())?)?,
             },
             STAGED => Message::Staged {
                 old: from.byte()? != 0,
                 name: from.array()?,
-                offset: from.number()?,
+                offset: place(from.number()?)?,
                 len: chunk_length(from.number()?)?,
                 hash: from.array()?,
             },
@@ -345,14 +353,17 @@ impl<'a> Message<'a> {
                 literal: from.bytes()?,
                 data: from.take(from.0.len())?,
             },
-            HOLE => Message::Hole { len: from.number()? },
+            HOLE => Message::Hole { len: Some(place(from.number()?)?).filter(|len| *len > 0).ok_or(Malformed)? },
             END => Message::End { content: from.array()? },
             ABANDON => Message::Abandon,
             ASK_SUMS => {
                 let key_bytes = key(from.bytes()?)?;
                 let mut stretches = Vec::new();
                 while !from.0.is_empty() {
-                    stretches.push((from.number()?, chunk_length(from.number()?)?));
+                    if stretches.len() == ASK {
+                        return Err(Malformed);
+                    }
+                    stretches.push((place(from.number()?)?, chunk_length(from.number()?)?));
                 }
                 Message::AskSums { key: key_bytes, stretches }
             }
@@ -371,7 +382,7 @@ impl<'a> Message<'a> {
             ROWS_END => Message::RowsEnd,
             HAVE => Message::Have {
                 name: from.array()?,
-                offset: from.number()?,
+                offset: place(from.number()?)?,
                 chunks: Chunk::decode_all(Reader(from.take(from.0.len())?))?,
             },
             SUMS => Message::Sums { sums: from.take(payload.len())? },

@@ -38,6 +38,7 @@ pub mod sender;
 pub mod serve;
 pub mod side;
 pub mod stage;
+pub mod still;
 pub mod store;
 pub mod tree;
 pub mod watch;

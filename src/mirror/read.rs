@@ -1,21 +1,18 @@
 //! Reading a name as it is at one moment: what changes while it is read is no state of it.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::stat::{FileStat, fstat};
-use nix::time::{ClockId, clock_gettime};
 
 use super::chunk::Former;
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
 use super::index::Lookup;
 use super::index_writer::Writer;
 use super::row::{BLOCK, Row, is_short};
+use super::still::{Grain, digest, first_look, is_fresh, wait_for_writers};
 use super::tree::{self, Tree};
-
-/// Before Linux 6.13 a file's time stamps move with the timer tick, 10 ms at most: a change within the same tick as the
-/// one before leaves no trace.
-const TICK_NS: i128 = 20_000_000;
 
 /// What a reading found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,20 +25,22 @@ pub enum Found {
     Nothing,
 }
 
-/// Is the inode's last change so fresh that another one could hide behind it?
-fn is_fresh(local: Local) -> bool {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_REALTIME) else { return true };
-    let now = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
-    let then = i128::from(local.ctime.seconds) * 1_000_000_000 + i128::from(local.ctime.nanos);
-    (now - then).abs() < TICK_NS
+/// How a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It must not change meanwhile.
+    Still,
+    /// What is read must not change meanwhile, more may come: for files that never hold still. Reads three times.
+    Framed,
 }
 
 fn same_state(a: &FileStat, b: &FileStat) -> bool {
     tree::local(a) == tree::local(b) && tree::mtime(a) == tree::mtime(b) && a.st_size == b.st_size
 }
 
-/// Reads what `key` names. `content` is called for a regular file, with its entry and what it looks like, and returns
-/// the hash of its chunk list.
+/// Reads what `key` names. Of a file that grew meanwhile, as [`Manner::Framed`] allows, it is what was there at first;
+/// then the local part says that it must be read again. `content` is called for a regular file, with its entry and what
+/// it looks like, and returns the hash of its chunk list.
 ///
 /// # Errors
 ///
@@ -49,9 +48,10 @@ fn same_state(a: &FileStat, b: &FileStat) -> bool {
 pub fn read(
     tree: &mut Tree,
     key: &[u8],
+    manner: Manner,
     mut content: impl FnMut(BorrowedFd<'_>, &Entry, &FileStat) -> io::Result<Hash>,
 ) -> io::Result<Found> {
-    match attempt(tree, key, &mut content) {
+    match attempt(tree, key, manner, &mut content) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(Found::Nothing),
         Err(e) if e.raw_os_error() == Some(libc::ESTALE) => Ok(Found::Unsettled),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Found::Unsettled),
@@ -62,34 +62,60 @@ pub fn read(
 fn attempt(
     tree: &mut Tree,
     key: &[u8],
+    manner: Manner,
     content: &mut impl FnMut(BorrowedFd<'_>, &Entry, &FileStat) -> io::Result<Hash>,
 ) -> io::Result<Found> {
+    let grain = tree.grain();
     let (parent, name) = tree.parent(key)?;
     let stat = tree::stat_at(parent, &name)?;
     if tree::format(&stat) == libc::S_IFREG {
         let file = tree.file(key)?;
-        let begin = fstat(&file)?;
-        if tree::format(&begin) != libc::S_IFREG {
-            return Ok(Found::Unsettled);
-        }
         let (parent, name) = tree.parent(key)?;
-        let mut entry = tree::entry(parent, &name, &begin, Some(file.as_fd()))?;
-        let hash = content(file.as_fd(), &entry, &begin)?;
-        if let Kind::File { content, .. } = &mut entry.kind {
-            *content = hash;
-        }
-        let end = fstat(&file)?;
-        return Ok(if same_state(&begin, &end) { Found::Settled(entry, seen(&begin)) } else { Found::Unsettled });
+        return file_at(parent, &name, file.as_fd(), (manner, grain), content);
     }
     let entry = tree::entry(parent, &name, &stat, None)?;
     let end = tree::stat_at(parent, &name)?;
-    Ok(if same_state(&stat, &end) { Found::Settled(entry, seen(&stat)) } else { Found::Unsettled })
+    let local = seen(&stat, grain == Grain::Fine || !is_fresh(tree::local(&stat)));
+    Ok(if same_state(&stat, &end) { Found::Settled(entry, local) } else { Found::Unsettled })
+}
+
+fn file_at(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    file: BorrowedFd<'_>,
+    (manner, grain): (Manner, Grain),
+    content: &mut impl FnMut(BorrowedFd<'_>, &Entry, &FileStat) -> io::Result<Hash>,
+) -> io::Result<Found> {
+    let (begin, telling) = first_look(file, grain)?;
+    if tree::format(&begin) != libc::S_IFREG || (!telling && manner == Manner::Still) {
+        return Ok(Found::Unsettled);
+    }
+    let mut entry = tree::entry(parent, name, &begin, Some(file))?;
+    let frame = if manner == Manner::Framed { Some(digest(file, entry.size())?) } else { None };
+    wait_for_writers(file);
+    let hash = content(file, &entry, &begin)?;
+    wait_for_writers(file);
+    let end = fstat(file)?;
+    let still = telling && same_state(&begin, &end);
+    let framed = !still && same_file(&begin, &end) && frame.is_some() && frame == Some(digest(file, entry.size())?);
+    if !still && !framed {
+        return Ok(Found::Unsettled);
+    }
+    if let Kind::File { content, .. } = &mut entry.kind {
+        *content = hash;
+    }
+    Ok(Found::Settled(entry, seen(&begin, still)))
 }
 
 /// What is remembered of an inode that was read: nothing, if a change could hide behind the last one.
-fn seen(stat: &FileStat) -> Local {
+fn seen(stat: &FileStat, telling: bool) -> Local {
     let local = tree::local(stat);
-    if is_fresh(local) { Local { inode: 0, ..local } } else { local }
+    if telling { local } else { Local { inode: 0, ..local } }
+}
+
+/// Nothing but times and size has changed.
+fn same_file(a: &FileStat, b: &FileStat) -> bool {
+    (a.st_ino, a.st_mode, a.st_uid, a.st_gid) == (b.st_ino, b.st_mode, b.st_uid, b.st_gid)
 }
 
 /// The file has fewer blocks than its size needs: there may be holes.

@@ -27,6 +27,8 @@ use super::tree::{self, Tree};
 
 /// Names that may have to be sent again before the cycle is given up.
 const RESENDS: usize = 10_000;
+/// Bytes of their names, at most.
+const RESEND_BYTES: usize = 2 << 20;
 
 /// What a cycle brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -190,7 +192,8 @@ impl Receiving<'_, '_> {
     }
 
     pub(super) fn ask_again(&mut self, key: Vec<u8>) -> io::Result<()> {
-        if self.resend.len() >= RESENDS {
+        let bytes: usize = self.resend.iter().map(Vec::len).sum();
+        if self.resend.len() >= RESENDS || bytes >= RESEND_BYTES {
             return Err(io::Error::other("too many files of the copy are not what the index says: run verify"));
         }
         self.resend.push(key);

@@ -5,7 +5,7 @@ use std::io;
 
 use super::channel::{Incoming, Outgoing};
 use super::codec::put_bytes;
-use super::entry::{Chunk, Entry, Hash, Local};
+use super::entry::{Chunk, Entry, Hash, Kind, Local};
 use super::index::{Reader, each_chunk};
 use super::index_writer::Writer;
 use super::message::Message;
@@ -16,6 +16,12 @@ use super::side::Side;
 
 /// Rows under one digest.
 const RANGE: usize = 512;
+
+/// Names of ranges that differ, in bytes: millions of files.
+const DIFFER_BYTES: usize = 8 << 20;
+
+/// Blocks of one row's chunk list that are held: a file of 16 GiB.
+const BLOCKS: usize = 1024;
 
 /// Makes the index what the standby has. What is the same keeps what is known of it here.
 pub(super) fn reconcile(
@@ -28,11 +34,15 @@ pub(super) fn reconcile(
     Message::Ranges.put(outgoing)?;
     outgoing.flush()?;
     let mut after: Option<Vec<u8>> = None;
-    let mut differ = Vec::new();
+    let (mut differ, mut bytes) = (Vec::new(), 0);
     loop {
         match next(incoming)? {
             Message::Range { last, digest: theirs } => {
                 if digest(&base, after.as_deref(), last)? != theirs {
+                    bytes += last.len();
+                    if bytes > DIFFER_BYTES {
+                        return Err(io::Error::other("the standby names more ranges than are plausible"));
+                    }
                     differ.push((after.clone(), last.to_vec()));
                 }
                 after = Some(last.to_vec());
@@ -59,9 +69,10 @@ fn adopt(
 ) -> io::Result<()> {
     let mut ours = rows_between(base, after, last)?.peekable();
     // The blocks of a row come before it: they wait here. A row of more chunks than this is read anew instead.
-    let mut blocks: Vec<Vec<Chunk>> = Vec::new();
+    let (mut blocks, mut too_long) = (Vec::<Vec<Chunk>>::new(), false);
     loop {
         match next(incoming)? {
+            Message::Block { .. } if blocks.len() == BLOCKS => too_long = true,
             Message::Block { chunks } => blocks.push(chunks),
             Message::Row { key, entry } => {
                 let mut same = None;
@@ -72,10 +83,13 @@ fn adopt(
                         writer.remove(&at)?;
                     }
                 }
-                if same.is_none() {
+                if too_long && same.is_none() {
+                    put_row(writer, key, &of_unknown_content(entry), &[])?;
+                } else if same.is_none() {
                     put_row(writer, key, &entry, &blocks)?;
                 }
                 blocks.clear();
+                too_long = false;
             }
             Message::RowsEnd => break,
             _ => return Err(unexpected()),
@@ -85,6 +99,14 @@ fn adopt(
         writer.remove(&at)?;
     }
     Ok(())
+}
+
+/// The name is there, but no file has this content: it is sent anew if it is here too, and deleted if it is not.
+fn of_unknown_content(mut entry: Entry) -> Entry {
+    if let Kind::File { content, .. } = &mut entry.kind {
+        *content = [0xff; 32];
+    }
+    entry
 }
 
 fn next_if<I: Iterator<Item = io::Result<(Vec<u8>, Row)>>>(

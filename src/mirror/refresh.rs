@@ -7,7 +7,7 @@ use super::chunk::{Chunker, NoFormer};
 use super::entry::{Entry, Kind, Local};
 use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
-use super::read::{Found, Listing, is_sparse, read};
+use super::read::{Found, Listing, Manner, is_sparse, read};
 use super::row::Cut;
 use super::scan::{Change, Changes, scan};
 use super::side::{Side, identity};
@@ -64,7 +64,7 @@ pub fn refresh(side: &Side, distrust: bool) -> io::Result<Refreshed> {
 ///
 /// What getrandom(2) says.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+    getrandom::fill(bytes).map_err(io::Error::from)
 }
 
 /// Reads one name into the index. True: it is another than at the last cut.
@@ -86,7 +86,7 @@ fn look(
         (Some(first), Some(stat)) => (Entry::link(first), super::tree::local(stat), Some(Vec::new())),
         _ => {
             let mut list = Some(Vec::new());
-            let found = read(tree, key, |file, entry, stat| {
+            let found = read(tree, key, Manner::Still, |file, entry, stat| {
                 writer.remove(key)?;
                 let mut listing = Listing::default();
                 chunker.cut(file, entry.size(), is_sparse(stat), &mut NoFormer, &mut |piece| {

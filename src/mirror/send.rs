@@ -11,7 +11,7 @@ use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
 use super::message::Message;
 use super::name;
-use super::read::{Found, copy_list, read};
+use super::read::{Found, Manner, copy_list, read};
 use super::row::{Cut, CutId};
 use super::scan::{Change, Changes};
 use super::sender::{Progress, Sent, next, unexpected};
@@ -31,6 +31,8 @@ pub(super) struct Sending<'a, 't> {
     pub(super) held: bool,
     /// Everything is sent literally: the standby could not follow a reference.
     pub(super) literal: bool,
+    /// How files are read.
+    pub(super) manner: Manner,
     pub(super) sent: Sent,
     pub(super) progress: Progress,
     pub(super) report: &'a mut dyn FnMut(&Progress),
@@ -95,7 +97,9 @@ impl Sending<'_, '_> {
 
     fn look(&mut self, key: &[u8]) -> io::Result<()> {
         self.progress.files += 1;
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
+            // What never holds still may yet only grow, as logs do.
+            self.manner = if attempt < ATTEMPTS { Manner::Still } else { Manner::Framed };
             if self.attempt(key)? {
                 (self.report)(&self.progress);
                 return Ok(());
@@ -134,7 +138,7 @@ impl Sending<'_, '_> {
         if tree::format(&stat) == libc::S_IFREG {
             return self.file(key);
         }
-        match read(&mut self.tree, key, |_, _, _| Err(changed()))? {
+        match read(&mut self.tree, key, self.manner, |_, _, _| Err(changed()))? {
             Found::Settled(entry, local) => {
                 if self.base.row(key)?.is_none_or(|row| row.entry != entry) || self.literal {
                     self.put(key, &entry, None)?;

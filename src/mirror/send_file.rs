@@ -8,7 +8,7 @@ use nix::sys::stat::fstat;
 use super::chunk::{NoFormer, read_at};
 use super::entry::{Entry, Kind, Local};
 use super::index::{Lookup, each_chunk};
-use super::message::{Message, PAGE, pages};
+use super::message::{ASK, Message, PAGE, pages};
 use super::name;
 use super::read::{FormerList, Found, Listing, copy_list, is_sparse, read};
 use super::reference::{Patches, Reference, put_chunk, put_run, reference, staged};
@@ -17,8 +17,7 @@ use super::send::Sending;
 use super::sender::{next, unexpected};
 use super::tree;
 
-/// Stretches whose sums are asked for at once, and at most for one file: what is beyond is sent whole.
-const ASK: usize = 1024;
+/// Stretches whose sums are asked for at most for one file: what is beyond is sent whole.
 const ASK_IN_ALL: usize = 8 * ASK;
 
 impl Sending<'_, '_> {
@@ -55,9 +54,9 @@ impl Sending<'_, '_> {
     /// A file without a past: read once, sent as it is read. `None`: it is not there.
     fn file_anew(&mut self, key: &[u8]) -> io::Result<Option<bool>> {
         let Self { tree, base, writer, outgoing, chunker, progress, .. } = self;
-        let (held, literal) = (self.held, self.literal);
+        let (held, literal, manner) = (self.held, self.literal, self.manner);
         let (mut begun, mut list) = (false, None);
-        let found = read(tree, key, |file, entry, stat| {
+        let found = read(tree, key, manner, |file, entry, stat| {
             Message::Put { key, entry: entry.clone(), same: None }.put(outgoing)?;
             begun = true;
             let mut listing = Listing::default();
@@ -102,6 +101,7 @@ impl Sending<'_, '_> {
     /// A file with a past: read along its former list first; what the standby lacks is read again and sent. `None`: it
     /// is not there.
     fn file_along(&mut self, key: &[u8], from: &[u8], former: &Row) -> io::Result<Option<bool>> {
+        let manner = self.manner;
         let Self { tree, base, writer, chunker, progress, .. } = self;
         // A directory was renamed above it: the inode is as it was, its content need not be read.
         if key != from
@@ -114,7 +114,7 @@ impl Sending<'_, '_> {
             return Ok(Some(true));
         }
         let mut list = None;
-        let found = read(tree, key, |file, entry, stat| {
+        let found = read(tree, key, manner, |file, entry, stat| {
             let mut listing = Listing::default();
             let mut along = FormerList::new(base, from, former)?;
             chunker.cut(file, entry.size(), is_sparse(stat), &mut along, &mut |piece| {

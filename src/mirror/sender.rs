@@ -15,6 +15,7 @@ use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
 use super::message::{Message, Standing};
 use super::name;
+use super::read::Manner;
 use super::reconcile::reconcile;
 use super::refresh::random;
 use super::row::{Cut, CutId};
@@ -185,6 +186,7 @@ fn try_cycle(
         chunker: Chunker::default(),
         held,
         literal: false,
+        manner: Manner::Still,
         sent,
         progress,
         report,

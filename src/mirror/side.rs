@@ -10,7 +10,8 @@ use super::control::TreeSettings;
 use super::filter::Filter;
 use super::index::{Index, Lookup};
 use super::name;
-use super::store::Store;
+use super::still::Grain;
+use super::store::{self, Store};
 use super::tree::Tree;
 
 /// A tree on this box.
@@ -26,6 +27,8 @@ pub struct Side {
     pub store: Store,
     /// What the last cut was.
     pub index: Index,
+    /// How finely the file system tells changes apart.
+    grain: Grain,
 }
 
 /// The keys of other entries' trees and of the store, as seen from `root`.
@@ -43,8 +46,7 @@ impl Side {
     pub fn open(settings: &TreeSettings, all: &[TreeSettings], single: Option<bool>) -> io::Result<Self> {
         let path = &settings.tree;
         let above = path.parent().unwrap_or(Path::new("/"));
-        let anchor = if path.is_dir() { path.as_path() } else { above };
-        let store = Store::open_for(path, anchor, settings.store.as_deref())?;
+        let store = Store::open_for(path, store::anchor(path), settings.store.as_deref())?;
         let index = Index::open(&store.path("index"))?;
         let reader = index.reader()?;
         let known = if reader.count()? == 0 { None } else { Some(reader.row(b"")?.is_none()) };
@@ -58,7 +60,8 @@ impl Side {
         let root = if single { above.to_path_buf() } else { path.clone() };
         let only = single.then(|| path.file_name().unwrap_or(OsStr::new("")).as_bytes().to_vec());
         let filter = Filter::new(&settings.exclude, only, others(&root, path, all, &store.home));
-        Ok(Side { settings: settings.clone(), root, filter, store, index })
+        let grain = Grain::probe(store.descriptor());
+        Ok(Side { settings: settings.clone(), root, filter, store, index, grain })
     }
 
     /// The tree is one file.
@@ -73,7 +76,7 @@ impl Side {
     ///
     /// What open(2) says.
     pub fn tree(&self) -> io::Result<Tree> {
-        Tree::open(&self.root)
+        Ok(Tree::open(&self.root)?.with_grain(self.grain))
     }
 }
 

@@ -10,11 +10,12 @@
 //! .twobox/trees/ID/redo        the next cut, being published
 //! .twobox/diverged/TERM-BOOT/  what was set aside
 //! ```
+#![allow(unsafe_code)] // statx(2) has no wrapper in nix
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -30,37 +31,55 @@ pub struct Store {
     descriptor: OwnedFd,
 }
 
-/// The mount point above `path`, from mountinfo as in proc_pid_mountinfo(5).
+/// The mount point above `path`.
 ///
 /// # Errors
 ///
-/// When `path` does not exist or /proc is not there.
+/// When `path` does not exist.
 pub fn mount_point(path: &Path) -> io::Result<PathBuf> {
     let path = fs::canonicalize(path)?;
-    Ok(mount_point_in(&fs::read("/proc/self/mountinfo")?, &path))
-}
-
-fn mount_point_in(mounts: &[u8], path: &Path) -> PathBuf {
-    let points = mounts.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4)).map(unescaped);
-    points
-        .filter(|point| path.starts_with(point))
-        .max_by_key(|point| point.as_os_str().len())
-        .unwrap_or_else(|| PathBuf::from("/"))
-}
-
-/// Blank, tab, newline and backslash stand in octal in mountinfo.
-fn unescaped(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| first == b'\\')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(octal.unwrap_or(first));
-        rest = if octal.is_some() { &tail[3..] } else { tail };
+    let own = mount_of(&path)?;
+    let mut point = path.as_path();
+    while let Some(above) = point.parent() {
+        if mount_of(above)? != own {
+            break;
+        }
+        point = above;
     }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    Ok(point.to_path_buf())
+}
+
+/// What tells mounts apart: the mount's number (Linux 5.8), before that the device's.
+fn mount_of(path: &Path) -> io::Result<u64> {
+    let path = tree::c_name(path.as_os_str().as_bytes())?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: all zeroes are a value of this structure of numbers.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string, and the kernel fills in the structure.
+    if unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, &raw mut found) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+    Ok(if found.stx_mask & libc::STATX_MNT_ID == 0 { device } else { found.stx_mnt_id })
+}
+
+/// The `.twobox` of trees whose anchor this is.
+///
+/// # Errors
+///
+/// As [`mount_point`].
+pub fn home_of(anchor: &Path, above: Option<&Path>) -> io::Result<PathBuf> {
+    let above = match above {
+        Some(above) => above.to_path_buf(),
+        None => mount_point(anchor)?,
+    };
+    Ok(above.join(".twobox"))
+}
+
+/// The directory that a tree is in, or is: what is there of it now.
+#[must_use]
+pub fn anchor(tree: &Path) -> &Path {
+    if tree.is_dir() { tree } else { tree.parent().unwrap_or(Path::new("/")) }
 }
 
 impl Store {
@@ -71,11 +90,7 @@ impl Store {
     ///
     /// What the file system says.
     pub fn open_for(tree: &Path, anchor: &Path, above: Option<&Path>) -> io::Result<Self> {
-        let above = match above {
-            Some(above) => above.to_path_buf(),
-            None => mount_point(anchor)?,
-        };
-        let home = above.join(".twobox");
+        let home = home_of(anchor, above)?;
         let id = &blake3::hash(tree.as_os_str().as_bytes()).to_hex()[..16];
         let directory = home.join("trees").join(id);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
@@ -116,11 +131,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_mount_point_above_a_path_is_its_own() {
-        let mounts =
-            b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /data rw - ext4 /dev/b rw\n3 1 8:3 / /a\\040b rw - x y z\n";
-        assert_eq!(mount_point_in(mounts, Path::new("/data/mail")), Path::new("/data"));
-        assert_eq!(mount_point_in(mounts, Path::new("/database")), Path::new("/"));
-        assert_eq!(mount_point_in(mounts, Path::new("/a b/c")), Path::new("/a b"));
+    fn the_mount_point_above_a_path_is_its_own() {
+        assert_eq!(mount_point(Path::new("/")).unwrap(), Path::new("/"));
+        assert_eq!(mount_point(Path::new("/proc/self")).unwrap(), Path::new("/proc"));
+        assert_eq!(mount_point(Path::new("/proc/sys/kernel")).unwrap(), Path::new("/proc"));
+        assert!(mount_point(Path::new("/nowhere")).is_err());
     }
 }

@@ -8,10 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 
 use super::entry::{Entry, Kind, Local, Stamp, XATTRS};
 use super::name;
+use super::still::Grain;
 
 /// What one openat2(2) may walk at once; longer keys are walked in pieces (PATH_MAX is 4096, with the zero byte).
 const PIECE: usize = 4000;
@@ -22,6 +23,7 @@ pub struct Tree {
     root: OwnedFd,
     device: u64,
     inode: u64,
+    grain: Grain,
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
@@ -76,7 +78,19 @@ impl Tree {
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let stat = fstat(&root)?;
-        Ok(Tree { root, device: stat.st_dev, inode: stat.st_ino, parent: None })
+        Ok(Tree { root, device: stat.st_dev, inode: stat.st_ino, grain: Grain::Coarse, parent: None })
+    }
+
+    /// With what is known of the file system's time stamps.
+    #[must_use]
+    pub fn with_grain(self, grain: Grain) -> Self {
+        Tree { grain, ..self }
+    }
+
+    /// How finely its file system tells changes apart.
+    #[must_use]
+    pub fn grain(&self) -> Grain {
+        self.grain
     }
 
     /// The root's descriptor.
@@ -109,6 +123,28 @@ impl Tree {
         }
         let (_, fd) = self.parent.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         Ok((fd.as_fd(), name))
+    }
+
+    /// Makes the directories above `key` that are not there, with mode 0700.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::parent`], and what mkdir(2) says.
+    pub fn make_parents(&mut self, key: &[u8]) -> io::Result<()> {
+        let Some((directory, _)) = name::split(key).filter(|(directory, _)| !directory.is_empty()) else {
+            return Ok(());
+        };
+        let mut held: Option<OwnedFd> = None;
+        // Step by step, and by no recursion: there may be thousands of them.
+        for name in directory.split(|&b| b == 0) {
+            let (at, name) = (held.as_ref().map_or(self.root.as_fd(), AsFd::as_fd), c_name(name)?);
+            match mkdirat(at, name.as_c_str(), Mode::S_IRWXU) {
+                Ok(()) | Err(nix::Error::EEXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+            held = Some(openat2(at, name.as_c_str(), beneath(OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()))?);
+        }
+        Ok(())
     }
 
     /// Forgets the parent that was looked up last: after directories were moved or removed.

@@ -5,6 +5,13 @@
 mod basic;
 mod compare;
 mod crash;
+mod disk;
+mod events;
+mod hostile;
 mod hurt;
 mod mutate;
+mod names;
+mod resume;
 mod rig;
+mod still;
+mod storage;

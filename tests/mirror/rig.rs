@@ -1,7 +1,7 @@
 //! Two sides of one tree on one machine, and a link between them over loopback.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use std::thread;
 use twobox::mirror::channel::{Channel, link_key};
 use twobox::mirror::control::{Generation, MaxDelete, TreeSettings, When};
 use twobox::mirror::message::Message;
-use twobox::mirror::sender::{self, Order, Sent};
+use twobox::mirror::sender::{self, Order, Progress, Sent};
 use twobox::mirror::side::Side;
 use twobox::mirror::{publish, receiver, refresh};
 use twobox::time::Duration;
@@ -23,12 +23,40 @@ pub struct Pair {
     pub home: PathBuf,
     pub max_delete: MaxDelete,
     pub exclude: Vec<String>,
+    /// Trees below `tree` that have an entry of their own.
+    pub nested: Vec<String>,
+    /// Where side b lies, if not beside side a.
+    elsewhere: Option<PathBuf>,
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.home);
     }
+}
+
+/// A way to `to` over which so many bytes come, and then nothing more.
+fn break_after(bytes: u64, to: SocketAddr) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || -> io::Result<()> {
+        let (near, far) = (listener.accept()?.0, TcpStream::connect(to)?);
+        let (mut back_from, mut back_to) = (far.try_clone()?, near.try_clone()?);
+        thread::spawn(move || io::copy(&mut back_from, &mut back_to));
+        io::copy(&mut io::Read::take(&near, bytes), &mut &far)?;
+        near.shutdown(Shutdown::Both)?;
+        far.shutdown(Shutdown::Both)
+    });
+    Ok(address)
+}
+
+/// How a cycle of a test goes.
+pub struct Way<'a> {
+    pub generation: Generation,
+    pub confirmed: bool,
+    pub events: Option<&'a [Vec<u8>]>,
+    /// Breaks the connection when so many bytes have gone.
+    pub break_at: Option<u64>,
 }
 
 impl Pair {
@@ -45,11 +73,24 @@ impl Pair {
         for side in ["a", "b"] {
             std::fs::create_dir_all(home.join(side).join("tree")).unwrap();
         }
-        Pair { home, max_delete: MaxDelete::Percent(100), exclude: Vec::new() }
+        Pair { home, max_delete: MaxDelete::Percent(100), exclude: Vec::new(), nested: Vec::new(), elsewhere: None }
+    }
+
+    /// With side b in another place.
+    pub fn with_b_in(mut self, base: &Path) -> Self {
+        let b = base.join("b");
+        std::fs::create_dir_all(b.join("tree")).unwrap();
+        self.elsewhere = Some(b);
+        self
+    }
+
+    /// The directory that holds a side's tree and store.
+    pub fn place(&self, side: &str) -> PathBuf {
+        self.elsewhere.clone().filter(|_| side == "b").unwrap_or_else(|| self.home.join(side))
     }
 
     pub fn tree(&self, side: &str) -> PathBuf {
-        self.home.join(side).join("tree")
+        self.place(side).join("tree")
     }
 
     pub fn a(&self) -> PathBuf {
@@ -66,20 +107,33 @@ impl Pair {
             when: When::EveryMs(1000),
             exclude: self.exclude.clone(),
             max_delete: self.max_delete,
-            store: Some(self.home.join(side)),
+            store: Some(self.place(side)),
         }
     }
 
     pub fn side(&self, side: &str) -> Side {
-        Side::open(&self.settings(side), &[], Some(false)).unwrap()
+        self.try_side(side).unwrap()
     }
 
-    /// One cycle from `from` to `to`.
-    pub fn try_sync(&self, from: &str, to: &str, generation: Generation, confirmed: bool) -> io::Result<(Sent, u64)> {
+    fn try_side(&self, side: &str) -> io::Result<Side> {
+        let own = self.settings(side);
+        let nested = self.nested.iter().map(|below| TreeSettings { tree: own.tree.join(below), ..own.clone() });
+        let all: Vec<TreeSettings> = nested.chain([own.clone()]).collect();
+        Side::open(&own, &all, Some(false))
+    }
+
+    /// One cycle from `from` to `to`, and the bytes that it put on the link.
+    pub fn cycle(
+        &self,
+        from: &str,
+        to: &str,
+        way: &Way<'_>,
+        report: &mut dyn FnMut(&Progress),
+    ) -> io::Result<(Sent, u64)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let key = link_key(b"test");
-        let receiving = self.side(to);
+        let (sending, receiving) = (self.try_side(from)?, self.try_side(to)?);
         let receiver = thread::spawn(move || -> io::Result<()> {
             publish::replay(&receiving, 0)?;
             refresh::refresh(&receiving, false)?;
@@ -100,17 +154,31 @@ impl Pair {
                 };
             }
         });
-        let sending = self.side(from);
+        let address = way.break_at.map_or(Ok(address), |bytes| break_after(bytes, address))?;
         let channel = Channel::connect(address, &key, Duration::from_secs(5))?;
-        let (mut out, mut incoming) = channel.start(Some(generation), None)?;
-        let order = Order { events: None, confirmed, verify: false, generation, unix_s: 0 };
-        let sent = sender::cycle(&sending, &order, &mut incoming, &mut out, &mut |_| {});
+        let (mut out, mut incoming) = channel.start(Some(way.generation), None)?;
+        let order = Order {
+            events: way.events,
+            confirmed: way.confirmed,
+            verify: false,
+            generation: way.generation,
+            unix_s: 0,
+        };
+        let sent = sender::cycle(&sending, &order, &mut incoming, &mut out, report);
         let bytes = out.counters().sent.load(Ordering::Relaxed);
         drop((out, incoming));
         let received = receiver.join().unwrap();
+        if way.break_at.is_some() {
+            assert!(sent.is_err(), "it was done before the connection broke");
+            return Ok((Sent::default(), bytes));
+        }
         let sent = sent.map_err(|e| io::Error::other(format!("{e}; receiver: {received:?}")))?;
         received?;
         Ok((sent, bytes))
+    }
+
+    pub fn try_sync(&self, from: &str, to: &str, generation: Generation, confirmed: bool) -> io::Result<(Sent, u64)> {
+        self.cycle(from, to, &Way { generation, confirmed, events: None, break_at: None }, &mut |_| {})
     }
 
     #[track_caller]
@@ -118,5 +186,19 @@ impl Pair {
         let (sent, bytes) = self.try_sync("a", "b", TERM_1, false).unwrap();
         assert_eq!(sent.blocked, None);
         (sent, bytes)
+    }
+
+    /// A cycle of which the sender knows which names may have changed.
+    pub fn sync_by(&self, events: Option<&[Vec<u8>]>) -> Sent {
+        let way = Way { generation: TERM_1, confirmed: false, events, break_at: None };
+        let (sent, _) = self.cycle("a", "b", &way, &mut |_| {}).unwrap();
+        assert_eq!(sent.blocked, None);
+        sent
+    }
+
+    /// A cycle whose connection breaks when so many bytes have gone: how many it was.
+    pub fn sync_until(&self, bytes: u64) -> u64 {
+        let way = Way { generation: TERM_1, confirmed: false, events: None, break_at: Some(bytes) };
+        self.cycle("a", "b", &way, &mut |_| {}).unwrap().1
     }
 }

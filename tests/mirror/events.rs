@@ -1,0 +1,166 @@
+//! Changes that the kernel's events name, and what happens when it names them badly or not at all. Counters prove which
+//! way was taken.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use twobox::mirror::sender::Sent;
+use twobox::mirror::watch::Watch;
+
+use crate::basic::noise;
+use crate::compare::assert_equal;
+use crate::disk::{in_own_mounts, mount_memory};
+use crate::mutate::{Random, mutate};
+use crate::rig::Pair;
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Calls with pairs on a file system of their own: events of other tests would fill the queue.
+fn on_quiet_ground(what: impl FnOnce([Pair; 2]) + Send + 'static) {
+    let n = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let ground = std::env::temp_dir().join(format!("tbmr-events-{}-{n}", std::process::id()));
+    let inside = ground.clone();
+    in_own_mounts(move || {
+        mount_memory(&inside, "512m");
+        what([Pair::in_directory(&inside), Pair::in_directory(&inside)]);
+    });
+    fs::remove_dir(ground).unwrap();
+}
+
+fn watch(pair: &Pair) -> Watch {
+    Watch::new(&pair.a(), pair.side("a").filter.others.clone()).expect("fanotify: Linux 5.17 and root")
+}
+
+/// A cycle that is told what the watch has seen, as the mirror's loop does.
+fn by_events(pair: &Pair, watch: &Watch) -> Sent {
+    let dirty = watch.take().unwrap();
+    let names: Vec<Vec<u8>> = dirty.names.into_iter().collect();
+    pair.sync_by((!dirty.all).then_some(names.as_slice()))
+}
+
+#[test]
+fn events_alone_and_scans_alone_find_the_same() {
+    on_quiet_ground(|[events, scans]| {
+        let mut watch_it = watch(&events);
+        for (pair, seed) in [(&events, 42), (&scans, 42)] {
+            let mut r = Random(seed);
+            (0..20).for_each(|_| mutate(&pair.a(), &mut r));
+            pair.sync();
+        }
+        watch_it.take().unwrap();
+        let (mut found_by_events, mut r, mut s) = (0, Random(43), Random(43));
+        for _ in 0..40 {
+            (0..4).for_each(|_| mutate(&events.a(), &mut r));
+            let sent = by_events(&events, &watch_it);
+            found_by_events += if sent.by_events { sent.found } else { 0 };
+            assert_equal(&events.a(), &events.b());
+            if !sent.by_events {
+                watch_it = watch(&events); // hard links: a scan, and a new beginning
+            }
+            (0..4).for_each(|_| mutate(&scans.a(), &mut s));
+            let (sent, _) = scans.sync();
+            assert!(!sent.by_events);
+            assert_equal(&scans.a(), &scans.b());
+        }
+        assert!(found_by_events > 20, "{found_by_events} changes were found by events");
+    });
+}
+
+#[test]
+fn nothing_changed_costs_no_look_at_the_tree() {
+    on_quiet_ground(|[pair, _]| {
+        (0..200).for_each(|n| fs::write(pair.a().join(format!("f{n}")), b"x").unwrap());
+        pair.sync();
+        let watch = watch(&pair);
+        let sent = by_events(&pair, &watch);
+        assert_eq!((sent.by_events, sent.found, sent.put), (true, 0, 0));
+        fs::write(pair.a().join("f7"), b"y").unwrap();
+        let sent = by_events(&pair, &watch);
+        assert_eq!((sent.by_events, sent.put), (true, 1), "{sent:?}");
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+/// A Maildir: created in tmp, moved to new, moved to cur, deleted, all between two cycles.
+#[test]
+fn what_is_made_moved_and_deleted_between_two_cycles_leaves_no_ghost() {
+    on_quiet_ground(|[pair, _]| {
+        for directory in ["tmp", "new", "cur"] {
+            fs::create_dir(pair.a().join(directory)).unwrap();
+        }
+        pair.sync();
+        let watch = watch(&pair);
+        for n in 0..100u64 {
+            let at = |directory: &str| pair.a().join(directory).join(format!("mail{n}"));
+            fs::write(at("tmp"), noise(500, n + 1)).unwrap();
+            fs::rename(at("tmp"), at("new")).unwrap();
+            if n % 2 == 0 {
+                fs::rename(at("new"), at("cur")).unwrap();
+            }
+            if n % 3 == 0 {
+                fs::remove_file(at(if n % 2 == 0 { "cur" } else { "new" })).unwrap();
+            }
+            if n % 10 == 9 {
+                assert!(by_events(&pair, &watch).by_events);
+                assert_equal(&pair.a(), &pair.b());
+            }
+        }
+        // A directory that is made, filled, renamed and removed; another that takes its name.
+        fs::create_dir(pair.a().join("box")).unwrap();
+        fs::write(pair.a().join("box/1"), b"1").unwrap();
+        fs::rename(pair.a().join("box"), pair.a().join("box2")).unwrap();
+        fs::create_dir(pair.a().join("box")).unwrap();
+        fs::write(pair.a().join("box/2"), b"2").unwrap();
+        fs::remove_dir_all(pair.a().join("box2")).unwrap();
+        assert!(by_events(&pair, &watch).by_events);
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+#[test]
+fn an_overflow_of_the_kernels_queue_means_a_scan() {
+    on_quiet_ground(|[pair, _]| {
+        let most: usize =
+            fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap().trim().parse().unwrap();
+        assert!(most <= 100_000, "the queue is too long to be filled by a test: {most}");
+        pair.sync();
+        let watch = watch(&pair);
+        for n in 0..=most {
+            fs::write(pair.a().join(format!("f{n}")), b"").unwrap();
+        }
+        fs::write(pair.a().join("last"), b"after the overflow").unwrap();
+        let dirty = watch.take().unwrap();
+        assert!(dirty.all, "{} names of {most} events", dirty.names.len());
+        let sent = pair.sync_by(None);
+        assert!(!sent.by_events && sent.found as usize > most);
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+/// Somebody writes a file anew beside the old one and renames it into place without an fsync, as many programs do.
+#[test]
+fn a_rename_without_fsync_never_shows_an_empty_file() {
+    on_quiet_ground(|[pair, _]| {
+        fs::write(pair.a().join("state"), noise(5000, 1)).unwrap();
+        pair.sync();
+        let watch = watch(&pair);
+        let a = pair.a();
+        let end = Instant::now() + Duration::from_secs(2);
+        let writer = std::thread::spawn(move || {
+            let mut n = 1;
+            while Instant::now() < end {
+                n += 1;
+                fs::write(a.join("state.new"), noise(5000, n)).unwrap();
+                fs::rename(a.join("state.new"), a.join("state")).unwrap();
+            }
+        });
+        while Instant::now() < end {
+            by_events(&pair, &watch);
+            assert_eq!(fs::metadata(pair.b().join("state")).unwrap().len(), 5000);
+        }
+        writer.join().unwrap();
+        by_events(&pair, &watch);
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
