@@ -10,7 +10,7 @@ a minute and shows that everything works. Needs root, rsync, tc and 12 GB of mem
 import argparse, os, shutil, statistics, subprocess, sys, tempfile, time
 
 import growth, loads, sides, trees
-from network import Network, machine_busy
+from network import Network, machine_busy, run
 
 GOALS = {  # seconds at 1 Gbit/s, unlimited; MB on the link. At full scale.
     "first copy, 1.28 GB": (11.0, 2.2, None),
@@ -128,7 +128,8 @@ def table(rate, rows, full):
 
 def main():
     chosen = options()
-    work = tempfile.mkdtemp(prefix="tbmr-bench-", dir="/dev/shm")
+    work = tempfile.mkdtemp(prefix="tbmr-bench-")
+    run("mount", "-t", "tmpfs", "tbmr", work)
     others = []
     try:
         load_before = os.getloadavg()[0]
@@ -149,7 +150,8 @@ def main():
               f"{os.cpu_count()} cores, load {load_before:.1f} before the start; other work took "
               f"{100 * statistics.mean(others or [0]):.0f} % of the machine during the steps")
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        subprocess.run(["umount", "--recursive", work])
+        os.rmdir(work)
 
 
 main()

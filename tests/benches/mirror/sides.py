@@ -7,13 +7,15 @@ KEY = "5a" * 32
 
 
 class Side:
-    """Directories and control groups of both ends."""
+    """A file system and a control group for each end: the mirror's watch sees what happens in its own, as on two boxes."""
 
     def __init__(self, work, seed, network):
         self.work, self.network = work, network
         self.home = os.path.join(work, self.name)
         for side in "ab":
-            os.makedirs(f"{self.home}/{side}/tree")
+            os.makedirs(f"{self.home}/{side}")
+            run("mount", "-t", "tmpfs", "tbmr", f"{self.home}/{side}")
+            os.mkdir(self.tree(side))
         run("cp", "-a", seed + "/.", self.tree("a"))
         self.group = {side: Group(self.name + side) for side in "ab"}
 
@@ -27,8 +29,9 @@ class Side:
         return subprocess.Popen(self.group[side].command([*self.network.inside(side), *command]), **more)
 
     def stop(self):
-        for group in self.group.values():
-            group.remove()
+        for side in "ab":
+            run("umount", f"{self.home}/{side}")
+            self.group[side].remove()
 
 
 class Ours(Side):
