@@ -204,6 +204,40 @@ fn an_obedient_service_ends_by_itself() {
     });
 }
 
+/// nginx and others set a title, which overwrites the environment and the mark in it.
+#[test]
+fn a_service_that_has_overwritten_its_environment_is_asked_to_end_and_is_killed() {
+    bench("title", |bench, reaper| async move {
+        let script = |on_term: &str| {
+            let script =
+                "$SIG{TERM} = sub { ON_TERM }; $0 = 'x' x 8000; open F, '>', 'DIR/main.new'; print F $$; close F; \
+                          rename 'DIR/main.new', 'DIR/main'; select undef, undef, undef, 0.01 while 1;"
+                    .replace("ON_TERM", on_term)
+                    .replace("DIR", bench.scratch.to_str().unwrap());
+            vec!["/usr/bin/perl".to_owned(), "-e".to_owned(), script]
+        };
+        for (on_term, is_tidy) in [("open T, '>', 'DIR/tidy'; exit", true), ("", false)] {
+            let mut settings = bench.settings("");
+            settings.start = script(on_term);
+            settings.stop_timeout = if is_tidy { Duration::from_secs(1000) } else { Duration::from_millis(300) };
+            let supervisor = bench.start(&reaper, settings);
+            bench.reach(State::Stopped).await;
+            supervisor.order(Order::Serve);
+            bench.until("started", || !bench.read("main").is_empty()).await;
+            let main = bench.read("main");
+            let environment = std::fs::read_to_string(format!("/proc/{main}/environ")).unwrap();
+            assert!(!environment.contains("TWOBOX_SERVICE"), "this program does not overwrite it: {environment}");
+            supervisor.order(Order::Stop);
+            bench.reach(State::Stopped).await;
+            assert!(!lives(&main), "it serves on");
+            assert_eq!(bench.scratch.join("tidy").exists(), is_tidy);
+            for file in ["main", "tidy"] {
+                let _ = std::fs::remove_file(bench.scratch.join(file));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_fence_does_not_wait_for_a_stop_under_way() {
     bench("fence", |bench, reaper| async move {

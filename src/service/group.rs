@@ -1,9 +1,12 @@
 //! All processes of one service, wherever they have hidden.
 //!
-//! Two handles: a cgroup v2 directory where the kernel has one for us (cgroup.kill ends everything at once, cgroups(7)
-//! and kernel Documentation/admin-guide/cgroup-v2.rst), and always a mark in the environment, which offspring inherits
-//! through fork, setsid and double fork. Both have a name that a later life of the daemon knows again.
+//! Three handles: a cgroup v2 directory where the kernel has one for us (cgroup.kill ends everything at once, cgroups(7)
+//! and kernel Documentation/admin-guide/cgroup-v2.rst); always a mark in the environment, which offspring inherits
+//! through fork, setsid and double fork; and the session of the main process, because a program that sets its own title
+//! writes over its environment (nginx does, and its mark is gone). The first two have a name that a later life of the
+//! daemon knows again.
 
+use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +24,8 @@ pub struct Group {
     /// Value of [`MARK`]: the daemon's instance and the service, unique on the box.
     mark: String,
     cgroup: Option<Cgroup>,
+    /// Session of the main process, until the group is empty: a number that nobody uses may be given to others.
+    session: Cell<Option<i32>>,
 }
 
 struct Cgroup {
@@ -42,7 +47,7 @@ impl Group {
             let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs")).ok()?;
             Some(Cgroup { path, procs: procs.into() })
         });
-        Self { mark, cgroup }
+        Self { mark, cgroup, session: Cell::new(None) }
     }
 
     /// The mark that a process of this group carries.
@@ -57,13 +62,22 @@ impl Group {
         self.cgroup.as_ref().map(|cgroup| cgroup.procs.as_fd())
     }
 
+    /// The main process has started, as the leader of its own session.
+    pub fn started(&self, leader: u32) {
+        self.session.set(i32::try_from(leader).ok());
+    }
+
     /// Nothing of the service is left (zombies do not count).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let populated = self.cgroup.as_ref().is_some_and(|cgroup| {
             fs::read_to_string(cgroup.path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
         });
-        !populated && self.marked().is_empty()
+        let is_empty = !populated && self.members().is_empty();
+        if is_empty {
+            self.session.set(None);
+        }
+        is_empty
     }
 
     /// Asks all of it to end.
@@ -74,14 +88,14 @@ impl Group {
     /// Ends all of it now. What forks meanwhile is found by the next call: repeat until [`Group::is_empty`].
     pub fn kill(&self) {
         if let Some(cgroup) = &self.cgroup {
-            // ENOENT before Linux 5.14; the mark finds them too.
+            // ENOENT before Linux 5.14; the other handles find them too.
             let _ = fs::write(cgroup.path.join("cgroup.kill"), "1");
         }
         self.signal(Signal::SIGKILL);
     }
 
     fn signal(&self, signal: Signal) {
-        for pid in self.marked() {
+        for pid in self.members() {
             match kill(pid, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => log::warn!("{}: process {pid} takes no {signal}: {errno}", self.mark),
@@ -89,19 +103,36 @@ impl Group {
         }
     }
 
-    /// Living processes with our mark. Their number may be given away between reading and signalling only if the process
-    /// ends and 4 million others start in between (pid_max); a pidfd would not close the window, as it is opened by
-    /// number too.
-    fn marked(&self) -> Vec<Pid> {
+    /// Living processes of ours. Their number may be given away between reading and signalling only if the process ends
+    /// and as many others start in between as there are numbers (pid_max); a pidfd would not close the window, as it is
+    /// opened by number too.
+    fn members(&self) -> Vec<Pid> {
         let wanted = format!("{MARK}={}", self.mark);
+        let confined =
+            self.cgroup.as_ref().and_then(|cgroup| fs::read_to_string(cgroup.path.join("cgroup.procs")).ok());
+        let confined: Vec<i32> = confined.iter().flat_map(|text| text.lines()).flat_map(str::parse).collect();
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| carries(*pid, wanted.as_bytes()))
+            .filter(|pid| carries(*pid, wanted.as_bytes()) || self.is_in_session(*pid) || confined.contains(pid))
             .map(Pid::from_raw)
             .collect()
     }
+
+    fn is_in_session(&self, pid: i32) -> bool {
+        let Some(session) = self.session.get() else { return false };
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| living_session(&stat) == Some(session))
+    }
+}
+
+/// The session in a line of /proc/PID/stat, unless the process is a zombie (proc_pid_stat(5)). The second field may hold
+/// anything, a closing bracket too.
+fn living_session(stat: &str) -> Option<i32> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let session = fields.nth(2)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(session)
 }
 
 impl Drop for Group {
@@ -137,6 +168,14 @@ fn mount_point(mountinfo: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_session_is_read_whatever_the_program_is_called() {
+        assert_eq!(living_session("71 (nginx) S 1 70 69 0 -1 4194560"), Some(69));
+        assert_eq!(living_session("71 (a) Z 1) S 1 70 69 0 -1"), Some(69));
+        assert_eq!(living_session("71 (nginx) Z 1 70 69 0 -1"), None);
+        assert_eq!(living_session("71 (nginx"), None);
+    }
 
     #[test]
     fn the_mount_point_is_found_among_the_others() {

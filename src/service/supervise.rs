@@ -167,6 +167,7 @@ impl Service {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         let child = spawn(self.start(&self.settings.start, Some(write)))?;
         let exit = self.reaper.end_of(child.id());
+        self.group.started(child.id());
         log::info!("service {}: started as process {}", self.settings.name, child.id());
         let name = self.settings.name.clone();
         let copy = self.executor.spawn(async move {
