@@ -6,7 +6,7 @@
 #   ./flash.sh update --board NAME [--output FILE]           the image alone, for `twobox update` on a running box
 #   ./flash.sh write IMAGE DEVICE                            write a disk, read it back, compare
 #   ./flash.sh verify IMAGE DEVICE                           compare a disk with its image
-#   ./flash.sh demo                                          both boxes on this machine, under QEMU: faults and what follows
+#   ./flash.sh demo [--script [FILE|WORDS]]                  both boxes on this machine, under QEMU: faults and what follows
 #   ./flash.sh kernel                                        fetch Debian's kernel, say where it is
 #
 # Options of image, pair and update: --kernel DIR (an unpacked kernel package: boot/vmlinuz-*, lib/modules/*), --program FILE (the
@@ -301,12 +301,53 @@ command_verify() {
     compare
 }
 
+# Installs the Debian packages of the commands that are missing, having said so. "command:package" pairs, as for need.
+install_missing() {
+    missing=
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || case " $missing " in
+            *" ${pair##*:} "*) ;;
+            *) missing="${missing:+$missing }${pair##*:}" ;;
+        esac
+    done
+    [ -n "$missing" ] || return 0
+    [ -e /etc/debian_version ] || die "missing: $missing (these are the names of Debian's packages)"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null 2>&1 || die "missing: $missing; as root: apt-get install $missing"
+        as_root=sudo
+    fi
+    echo "This installs with apt-get: $missing"
+    $as_root apt-get update -q
+    # shellcheck disable=SC2086 # package names are words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+}
+
+# The demonstration itself is tests/demo, on the rig of the appliance tests.
 command_demo() {
-    [ -e /etc/debian_version ] || die "the demo installs Debian packages; on other systems install what tests/run names"
-    "$here/tests/run" --install
+    case ${1-} in
+        '' | --script) ;;
+        *) usage ;;
+    esac
+    install_missing qemu-system-x86_64:qemu-system-x86 musl-gcc:musl-tools sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools \
+        mkfs.ext4:e2fsprogs objcopy:binutils xz:xz-utils zstd:zstd setpriv:util-linux
+    if ! command -v cargo >/dev/null 2>&1; then
+        [ -n "$(apt-cache policy rustup 2>/dev/null)" ] || die "Rust is missing, and this Debian has no rustup: see https://rustup.rs"
+        install_missing rustup:rustup
+        echo "This installs with rustup: Rust, for $(id -un)"
+        rustup default stable
+    fi
     cd "$here"
-    cargo build --quiet --release --target "$target" --bins
-    exec cargo test --quiet --test appliance -- demo
+    if command -v rustup >/dev/null 2>&1 && ! rustup target list --installed | grep -qx "$target"; then
+        echo "This installs with rustup: the target $target"
+        rustup target add "$target"
+    fi
+    if [ -z "${TWOBOX_PROGRAM:-}" ]; then
+        echo "building (the first time takes minutes)"
+        cargo build --release --target "$target" --bins || die "the program does not build"
+    fi
+    cargo build --example demo || die "the demonstration does not build"
+    exec cargo run --quiet --example demo -- "$@"
 }
 
 [ $# -gt 0 ] || usage
@@ -341,6 +382,6 @@ case $command in
     update) command_update ;;
     write) command_write "$@" ;;
     verify) command_verify "$@" ;;
-    demo) command_demo ;;
+    demo) command_demo "$@" ;;
     *) usage ;;
 esac

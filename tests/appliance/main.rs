@@ -4,34 +4,31 @@
 //! cargo test --test appliance                    the short set (TWOBOX_FULL=1: all)
 //! cargo test --test appliance -- NAME...         those whose names contain a word
 //! cargo test --test appliance -- --list
-//! cargo test --test appliance -- demo           the demonstration of flash.sh: faults one after the other, told as they happen
+//! cargo test --test appliance -- --print        tells what happens as it happens
 //! ```
 //!
 //! All scenarios of a board run one after the other on one pair, which each of them leaves healthy: a boot under
 //! emulation takes longer than most faults. After a failure the next one gets new boxes.
 
+mod console;
 mod rig;
 mod scenario;
 mod update;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rig::{Rig, images, root};
 use scenario::{SCENARIOS, Scenario};
 
-/// What the demonstration shows.
-const DEMO: &[&str] = &["pair", "switchover", "power_cut/active", "panic", "hang", "cut/active_alone"];
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
-    let demo = words == ["demo"];
     let full = std::env::var_os("TWOBOX_FULL").is_some();
     let chosen: Vec<&Scenario> = SCENARIOS
         .iter()
         .filter(|scenario| match words.as_slice() {
             [] => full || scenario.short,
-            ["demo"] => DEMO.contains(&scenario.name),
             words => words.iter().any(|word| scenario.name == *word || scenario.name.starts_with(&format!("{word}/"))),
         })
         .collect();
@@ -39,7 +36,7 @@ fn main() -> ExitCode {
         SCENARIOS.iter().for_each(|scenario| println!("{}: test", scenario.name));
         return ExitCode::SUCCESS;
     }
-    let failed = run(&chosen, demo || arguments.iter().any(|word| word == "--print"));
+    let failed = run(&chosen, arguments.iter().any(|word| word == "--print"));
     println!("\nappliance: {} passed, {} failed {}", chosen.len() - failed.len(), failed.len(), failed.join(" "));
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -60,7 +57,7 @@ fn run(chosen: &[&Scenario], print: bool) -> Vec<&'static str> {
         });
         let mark = rig.timeline.mark();
         let start = rig.timeline.now();
-        let result = (scenario.run)(rig);
+        let result = (scenario.run)(rig).and_then(|figures| page_is_right(rig, start).map(|()| figures));
         let took = (rig.timeline.now() - start).as_secs_f64();
         match result {
             Ok(figures) => println!("ok      {:<28} {took:6.1} s  {figures}", scenario.name),
@@ -75,4 +72,23 @@ fn run(chosen: &[&Scenario], print: bool) -> Vec<&'static str> {
         }
     }
     failed
+}
+
+/// After every scenario the page is fetched, and no other content was ever got.
+fn page_is_right(rig: &Rig, start: Duration) -> Result<(), String> {
+    const LIMIT: Duration = Duration::from_secs(15);
+    let until = rig.timeline.now() + LIMIT;
+    loop {
+        let fetched = rig.fetched();
+        if fetched.wrong > 0 {
+            return Err(format!("the service gave {} wrong pages", fetched.wrong));
+        }
+        if fetched.answers > 0 && fetched.last > start {
+            return Ok(());
+        }
+        if rig.timeline.now() > until {
+            return Err("pings are answered and no page comes".into());
+        }
+        rig.pass(Duration::from_millis(100));
+    }
 }

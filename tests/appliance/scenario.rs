@@ -49,6 +49,7 @@ pub const SCENARIOS: &[Scenario] = &[
     full("witness/dead", witness_dead),
     full("reboot/standby", reboot_standby),
     full("alone", alone),
+    full("console", crate::console::session),
     uefi("uefi/pair", pair),
     uefi("uefi/power_cut", power_cut_active),
     uefi("uefi/update_pair", update::both),
@@ -60,10 +61,11 @@ pub const SCENARIOS: &[Scenario] = &[
 /// The rig's site: L = 2 s, h = 200 ms on the slowest link.
 const LEASE: Duration = Duration::from_secs(2);
 /// Added to every limit: two boxes share two CPUs with whatever else the machine does.
-const STALL: Duration = Duration::from_secs(3);
+pub const STALL: Duration = Duration::from_secs(3);
 /// Time that a takeover may take at most, whatever its way: the wait for the watchdog's bound, and more.
 const TAKEOVER: Duration = Duration::from_secs(40);
 
+/// Names of the boxes.
 pub const NAMES: [&str; 2] = ["a", "b"];
 
 /// Both boxes on, one serves, the other stands by ready to take over. Returns the one that serves.

@@ -8,16 +8,20 @@ use std::process::Command;
 pub struct Images {
     /// Disks of a and b, never booted: each rig works on copies.
     pub disks: [PathBuf; 2],
+    /// Folder of the unpacked kernel package.
+    pub kernel: PathBuf,
     /// Uncompressed kernel.
     pub vmlinux: PathBuf,
     /// The image with /init.
     pub initramfs: PathBuf,
     /// The board's kernel command line.
     pub command_line: String,
+    /// The page that the service serves.
+    pub page: Vec<u8>,
 }
 
 /// The program whose box is tested, and the packer, from TWOBOX_PROGRAM and TWOBOX_PACKER or from the usual place.
-fn programs(root: &Path) -> [(&'static str, PathBuf); 2] {
+pub fn programs(root: &Path) -> [(&'static str, PathBuf); 2] {
     let built = root.join("target/x86_64-unknown-linux-musl/release");
     [("TWOBOX_PROGRAM", "twobox"), ("TWOBOX_PACKER", "pack-initramfs")]
         .map(|(variable, name)| (variable, std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from)))
@@ -38,14 +42,15 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     if board == "qemu-q35-uefi" {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
-    let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh"), data.join("bin/busybox")];
+    let inputs =
+        [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh"), data.join("web/var/www/index.html")];
     let inputs = inputs.into_iter().chain([root.join("board").join(board).join("board.toml")]);
     let newest = inputs.map(|path| fs::metadata(&path).and_then(|m| m.modified()).expect("an input")).max().unwrap();
     let is_fresh = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|made| made > newest);
     if !is_fresh(&output.join("b.img")) {
         let _ = fs::remove_dir_all(&output);
         let made = Command::new(root.join("flash.sh"))
-            .args(["pair", "--board", board, "--data-size", "64", "--site"])
+            .args(["pair", "--board", board, "--data-size", "96", "--site"])
             .arg(site)
             .arg("--program")
             .arg(&program)
@@ -64,12 +69,14 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     Images {
         disks: ["a.img", "b.img"].map(|name| output.join(name)),
         vmlinux: unpack_kernel(&kernel, &cache),
+        kernel,
         initramfs: output.join("initramfs"),
         command_line: fs::read_to_string(output.join("command-line")).expect("the command line").trim().to_owned(),
+        page: fs::read(data.join("web/var/www/index.html")).expect("the page"),
     }
 }
 
-/// The data partition of the tests: Debian's static busybox, as shell of the rig and as the service's program.
+/// The data partition of the tests: the service's root, and Debian's static busybox as the rig's shell.
 #[allow(clippy::disallowed_methods)] // fetches a package
 fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
     let data = cache.join("data");
@@ -81,12 +88,11 @@ fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
         let fetched = Command::new("sh").args(["-c", fetch]).current_dir(&package).output().expect("a shell");
         assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
         fs::create_dir_all(data.join("bin")).expect("a folder");
-        fs::create_dir_all(data.join("www")).expect("a folder");
         fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
     }
     fs::write(data.join("bin/spin"), super::spinner::program()).expect("the spinner");
     fs::copy(root.join("tests/appliance/agent.sh"), data.join("bin/agent.sh")).expect("the agent");
-    fs::write(data.join("www/index.html"), "served by twobox\n").expect("a page");
+    furnish_web_root(root, cache, &data.join("web"));
     for program in ["spin", "agent.sh"] {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::Permissions::from_mode(0o755);
@@ -126,6 +132,18 @@ fn add_updates(root: &Path, cache: &Path, plain: &Path, board: &str, program: &P
         assert!(made.status.success(), "flash.sh update: {}", String::from_utf8_lossy(&made.stderr));
     }
     data
+}
+
+/// The service's root with Debian's nginx.
+#[allow(clippy::disallowed_methods)] // runs the script that makes it
+fn furnish_web_root(root: &Path, cache: &Path, web: &Path) {
+    let script = root.join("tests/appliance/make-web-root.sh");
+    let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    if made(&web.join("var/www/index.html")).is_ok_and(|at| at > made(&script).expect("the script")) {
+        return;
+    }
+    let done = Command::new(script).arg(web).arg(cache.join("nginx-packages")).output().expect("a shell");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// The uncompressed kernel out of Debian's compressed one: QEMU boots it by PVH in half the time. The setup header tells

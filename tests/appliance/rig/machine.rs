@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::serial::{self, Port};
 use super::timeline::Timeline;
@@ -97,7 +101,9 @@ impl Machine {
         let monitor = self.directory.join(format!("monitor-{}", self.name));
         let _ = fs::remove_file(&monitor);
         let listener = UnixListener::bind(&monitor).expect("a socket");
-        let mut command = Command::new("qemu-system-x86_64");
+        // The box dies with the rig, however that ends, but not by a ctrl-C that means the rig.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).process_group(0);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-accel", accelerator]);
         command.args(&self.model.options);
         command.args(["-name", self.name, "-uuid", &format!("00000000-0000-0000-0000-00000000000{}", index + 1)]);
@@ -141,12 +147,31 @@ impl Machine {
         command.args(["-drive", &drive, "-device", self.model.disk, "-device", "i6300esb"]);
         let errors = File::create(self.directory.join(format!("qemu-{}.log", self.name))).expect("a log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        self.process = Some(command.spawn().expect("qemu-system-x86_64 starts"));
+        self.process = Some(command.spawn().expect("setpriv starts qemu-system-x86_64"));
         self.timeline.add(self.name, "power on");
-        let (stream, _) = listener.accept().expect("QEMU's monitor");
+        let stream = self.accept(&listener);
         self.watch(stream.try_clone().expect("a descriptor"));
         self.monitor = Some(stream);
         self.order("qmp_capabilities", &serde_json::json!({}));
+    }
+
+    /// Waits until QEMU takes up its monitor. Ends the rig with QEMU's own words if it does not.
+    fn accept(&mut self, listener: &UnixListener) -> UnixStream {
+        const SLICE: u8 = 200; // milliseconds
+        const SLICES: u16 = 300;
+        let mut ended = false;
+        for _ in 0..SLICES {
+            let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::from(SLICE)).is_ok_and(|ready| ready > 0) {
+                return listener.accept().expect("QEMU's monitor").0;
+            }
+            ended = self.process.as_mut().is_some_and(|process| !matches!(process.try_wait(), Ok(None)));
+            if ended {
+                break;
+            }
+        }
+        let said = fs::read_to_string(self.directory.join(format!("qemu-{}.log", self.name))).unwrap_or_default();
+        panic!("QEMU of {} {}: {said}", self.name, if ended { "has ended" } else { "does not speak" });
     }
 
     /// Reads answers and events of the monitor until QEMU ends.

@@ -1,7 +1,10 @@
 //! The rig: one process that owns both boxes and every cable, and judges from outside.
 
+mod accelerator;
+pub mod fetcher;
 pub mod hub;
 pub mod images;
+pub mod keeper;
 pub mod machine;
 pub mod serial;
 mod spinner;
@@ -9,14 +12,16 @@ pub mod station;
 pub mod timeline;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fetcher::Fetcher;
 use hub::{Fault, Hub};
 use images::Images;
+use keeper::Keeper;
 use machine::{Cables, Machine, Model};
 use serial::NullModem;
 use station::{Client, Judge, Reign, Seen, Witness};
@@ -49,10 +54,15 @@ pub struct Rig {
     null_modem: NullModem,
     witness_is_dead: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
+    fetched: Arc<Mutex<Seen>>,
     reigns: Arc<Mutex<Vec<Reign>>>,
-    accelerator: String,
     asked: AtomicU32,
-    directory: PathBuf,
+    /// QEMU's name of what runs the boxes' code: `kvm` or `tcg`.
+    pub accelerator: &'static str,
+    /// Cables that are pulled now.
+    cut: Vec<Cable>,
+    /// Removes the folder, last of all.
+    _keeper: Keeper,
 }
 
 /// The repository.
@@ -101,7 +111,9 @@ impl Rig {
         let directory = std::env::temp_dir().join(format!("twobox-rig-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a folder for the rig");
-        let (seen, reigns) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(Vec::new())));
+        let keeper = Keeper::start("rm -rf -- \"$1\"", &directory.display().to_string());
+        let (seen, fetched) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(Seen::default())));
+        let reigns = Arc::new(Mutex::new(Vec::new()));
         let witness_is_dead = Arc::new(AtomicBool::new(false));
         let boxes = [machine::mac(0, 0), machine::mac(1, 0)];
         let lan = Hub::start(
@@ -111,6 +123,7 @@ impl Rig {
                 Box::new(Judge::new(SERVICE, timeline.clone(), reigns.clone())),
                 Box::new(Witness::new(WITNESS, witness_is_dead.clone())),
                 Box::new(Client::new(SERVICE, boxes, timeline.clone(), seen.clone())),
+                Box::new(Fetcher::new(SERVICE, images.page.clone(), boxes, timeline.clone(), fetched.clone())),
             ],
         )
         .expect("the LAN");
@@ -121,7 +134,7 @@ impl Rig {
             copy_sparse(&images.disks[index], &disk);
             Machine::new(index, model(board, images), &directory, disk, &timeline)
         });
-        let accelerator = accelerator(&timeline);
+        let accelerator = accelerator::choose(images, &timeline);
         Rig {
             timeline,
             machines,
@@ -130,10 +143,12 @@ impl Rig {
             null_modem,
             witness_is_dead,
             seen,
+            fetched,
             reigns,
             accelerator,
             asked: AtomicU32::new(1),
-            directory,
+            cut: Vec::new(),
+            _keeper: keeper,
         }
     }
 
@@ -145,13 +160,23 @@ impl Rig {
             netdevs: [self.lan.netdev("net0", index), self.crossover.netdev("net1", index)],
             null_modem: self.null_modem.paths[index].clone(),
         };
-        self.machines[index].power_on(index, &cables, &self.accelerator);
+        self.machines[index].power_on(index, &cables, self.accelerator);
+        // A new machine takes every cable for plugged in.
+        for (card, cable) in [(0, Cable::Lan(index)), (1, Cable::Crossover)] {
+            if self.cut.contains(&cable) {
+                self.machines[index].set_carrier(card, false);
+            }
+        }
     }
 
     /// Pulls a cable, or plugs it in again; the carrier goes with it.
     pub fn set_cut(&mut self, cable: Cable, cut: bool) {
         self.timeline.add("rig", format!("{} {cable:?}", if cut { "cuts" } else { "mends" }));
         let fault = Fault { cut_from: cut, cut_to: cut, ..Fault::default() };
+        self.cut.retain(|other| *other != cable);
+        if cut {
+            self.cut.push(cable);
+        }
         match cable {
             Cable::Lan(index) => {
                 self.lan.set(index, fault);
@@ -179,7 +204,12 @@ impl Rig {
         self.witness_is_dead.store(!alive, Ordering::Relaxed);
     }
 
-    /// What the client has seen so far.
+    /// What the client that fetches the page has seen so far.
+    pub fn fetched(&self) -> Seen {
+        self.fetched.lock().unwrap().clone()
+    }
+
+    /// What the client that pings has seen so far.
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap().clone()
     }
@@ -250,7 +280,6 @@ impl Drop for Rig {
         for machine in &mut self.machines {
             machine.power_cut();
         }
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -258,29 +287,4 @@ impl Drop for Rig {
 fn copy_sparse(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("--sparse=always").args([from, to]).status().expect("cp");
     assert!(done.success(), "cp {} {}", from.display(), to.display());
-}
-
-/// KVM where it can be seen to work within two seconds, else emulation.
-#[allow(clippy::disallowed_methods)] // runs QEMU
-fn accelerator(timeline: &Timeline) -> String {
-    // A boot sector that tells QEMU to end: mov dx, 0xf4; mov al, 0; out dx, al; hlt.
-    const SECTOR: &[u8] = &[0xba, 0xf4, 0x00, 0xb0, 0x00, 0xee, 0xf4];
-    let mut sector = SECTOR.to_vec();
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    let path = std::env::temp_dir().join(format!("twobox-kvm-{}", std::process::id()));
-    std::fs::write(&path, sector).expect("a boot sector");
-    let tried = Command::new("timeout")
-        .args(["2", "qemu-system-x86_64", "-accel", "kvm", "-nodefaults", "-display", "none", "-m", "16"])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-drive"])
-        .arg(format!("file={},format=raw,if=ide", path.display()))
-        .output();
-    let _ = std::fs::remove_file(&path);
-    // isa-debug-exit ends QEMU with 2 * value + 1.
-    let works = tried.is_ok_and(|tried| tried.status.code() == Some(1) && tried.stderr.is_empty());
-    timeline.add(
-        "rig",
-        if works { "accelerator: KVM" } else { "accelerator: none (KVM does not run a guest here), emulating" },
-    );
-    if works { "kvm".into() } else { "tcg".into() }
 }

@@ -120,6 +120,8 @@ pub struct Port {
     /// Where the box plugs in.
     pub path: PathBuf,
     outgoing: Arc<Mutex<Vec<u8>>>,
+    /// All that came, as it came.
+    transcript: Arc<Mutex<Vec<u8>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -130,12 +132,14 @@ impl Port {
     pub fn start(path: PathBuf, who: String, timeline: Timeline) -> std::io::Result<Port> {
         let mut end = End::bind(&path)?;
         let outgoing: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let transcript: Arc<Mutex<Vec<u8>>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let (to_send, stopped) = (outgoing.clone(), stop.clone());
+        let (to_send, all, stopped) = (outgoing.clone(), transcript.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             let mut lines = Lines::default();
             while !stopped.load(Ordering::Relaxed) {
                 let bytes = end.read();
+                all.lock().unwrap().extend_from_slice(&bytes);
                 for line in lines.add(&bytes) {
                     timeline.add(&who, line);
                 }
@@ -146,12 +150,23 @@ impl Port {
                 end.write(&waiting);
             }
         });
-        Ok(Port { path, outgoing, stop, thread: Some(thread) })
+        Ok(Port { path, outgoing, transcript, stop, thread: Some(thread) })
     }
 
     /// Types a line.
     pub fn send(&self, line: &str) {
-        self.outgoing.lock().unwrap().extend_from_slice(format!("{line}\n").as_bytes());
+        self.send_bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&self, bytes: &[u8]) {
+        self.outgoing.lock().unwrap().extend_from_slice(bytes);
+    }
+
+    /// All that came from byte `from` of the transcript on, and the transcript's length.
+    pub fn shown(&self, from: usize) -> (usize, Vec<u8>) {
+        let transcript = self.transcript.lock().unwrap();
+        (transcript.len(), transcript[from..].to_vec())
     }
 }
 

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use super::hub::Station;
 use super::timeline::Timeline;
 
-type Mac = [u8; 6];
+/// A hardware address.
+pub type Mac = [u8; 6];
 
 const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
 const ICMP: u8 = 1;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
@@ -20,16 +22,17 @@ const BROADCAST: Mac = [0xff; 6];
 
 /// What a frame says, as far as these programs care.
 #[derive(Debug, PartialEq, Eq)]
-enum Said<'f> {
+pub enum Said<'f> {
     /// ARP: operation, sender, target.
     Arp { operation: u16, mac: Mac, sender: Ipv4Addr, target: Ipv4Addr },
     /// ICMP echo: its kind and everything behind the kind and the checksum.
     Echo { kind: u8, from: Ipv4Addr, to: Ipv4Addr, rest: &'f [u8] },
-    /// Other IPv4.
-    Other { from: Ipv4Addr },
+    /// Other IPv4: the whole packet.
+    Other { from: Ipv4Addr, to: Ipv4Addr, packet: &'f [u8] },
 }
 
-fn parse(frame: &[u8]) -> Option<Said<'_>> {
+/// Reads a frame; `None` for what is neither ARP nor IPv4.
+pub fn parse(frame: &[u8]) -> Option<Said<'_>> {
     let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
     match u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]) {
         ARP => Some(Said::Arp {
@@ -47,20 +50,22 @@ fn parse(frame: &[u8]) -> Option<Said<'_>> {
                 (&ICMP, &kind @ (ECHO_REQUEST | ECHO_REPLY)) => {
                     Some(Said::Echo { kind, from, to, rest: body.get(4..)? })
                 }
-                _ => Some(Said::Other { from }),
+                _ => Some(Said::Other { from, to, packet: frame.get(14..14 + length)? }),
             }
         }
         _ => None,
     }
 }
 
-fn ethernet(to: Mac, from: Mac, kind: u16, body: &[u8]) -> Vec<u8> {
+/// A frame, as long as a frame must be.
+pub fn ethernet(to: Mac, from: Mac, kind: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = [&to[..], &from, &kind.to_be_bytes(), body].concat();
     frame.resize(frame.len().max(60), 0);
     frame
 }
 
-fn arp(operation: u16, own: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Vec<u8> {
+/// An ARP question (`operation` 1) or answer (2).
+pub fn arp(operation: u16, own: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4];
     let (target_mac, frame_to) = if operation == 1 { ([0; 6], BROADCAST) } else { (to.0, to.0) };
     let body = [&head[..], &operation.to_be_bytes(), &own.0, &own.1.octets(), &target_mac, &to.1.octets()].concat();
@@ -152,31 +157,80 @@ pub struct Seen {
     pub served_by: Option<usize>,
     /// Time of the last answer, since the rig's start.
     pub last: Duration,
-    /// Every silence longer than [`OUTAGE`]: its start and its length.
+    /// Every silence that counts as an outage: its start and its length.
     pub outages: Vec<(Duration, Duration)>,
+    /// Answers with a content that is not the service's.
+    pub wrong: u64,
 }
 
-/// A pause between two answers that counts as an outage.
+/// Where a client writes down what it sees.
+pub struct Notebook {
+    who: &'static str,
+    outage: Duration,
+    boxes: [Mac; 2],
+    timeline: Timeline,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Notebook {
+    /// An empty one. A pause of more than `outage` between two answers is an outage.
+    pub fn new(
+        who: &'static str,
+        outage: Duration,
+        boxes: [Mac; 2],
+        timeline: Timeline,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Self {
+        Self { who, outage, boxes, timeline, seen }
+    }
+
+    /// A right answer came from this hardware address.
+    pub fn answered(&self, from: Mac) {
+        let now = self.timeline.now();
+        let mut seen = self.seen.lock().unwrap();
+        let server = self.boxes.iter().position(|mac| *mac == from);
+        let silence = now - seen.last;
+        if seen.answers > 0 && silence > self.outage {
+            let start = seen.last;
+            seen.outages.push((start, silence));
+            self.timeline.add(self.who, format!("answered again after {:.3} s", silence.as_secs_f64()));
+        }
+        if server != seen.served_by {
+            let name = server.map_or("an unknown box", |index| ["a", "b"][index]);
+            self.timeline.add(self.who, format!("is served by {name}"));
+            seen.served_by = server;
+        }
+        seen.last = now;
+        seen.answers += 1;
+    }
+
+    /// An answer came that is not the service's; `start` is how it begins.
+    pub fn wrong(&self, start: &str) {
+        self.timeline.add(self.who, format!("got a WRONG answer: {start:?}"));
+        self.seen.lock().unwrap().wrong += 1;
+    }
+}
+
+/// A pause between two answers to pings that counts as an outage.
 const OUTAGE: Duration = Duration::from_millis(150);
 
 /// A client with a neighbour cache like Linux's: an entry changes with every ARP packet of its owner.
 pub struct Client {
     own: (Mac, Ipv4Addr),
     service: Ipv4Addr,
-    boxes: [Mac; 2],
     mac: Option<Mac>,
     next: Option<Instant>,
     sequence: u16,
     unanswered: u32,
-    timeline: Timeline,
-    seen: Arc<Mutex<Seen>>,
+    notebook: Notebook,
 }
 
 impl Client {
     /// A client that pings `service`; the boxes are told apart by their hardware addresses.
     pub fn new(service: Ipv4Addr, boxes: [Mac; 2], timeline: Timeline, seen: Arc<Mutex<Seen>>) -> Self {
         let own = ([0x52, 0x54, 0, 0xff, 0, 200], Ipv4Addr::new(192, 0, 2, 200));
-        Self { own, service, boxes, mac: None, next: None, sequence: 0, unanswered: 0, timeline, seen }
+        let notebook = Notebook::new("client", OUTAGE, boxes, timeline, seen);
+        Self { own, service, mac: None, next: None, sequence: 0, unanswered: 0, notebook }
     }
 }
 
@@ -194,23 +248,7 @@ impl Station for Client {
             }
             Some(Said::Echo { kind: ECHO_REPLY, from, to, .. }) if from == self.service && to == self.own.1 => {
                 self.unanswered = 0;
-                let now = self.timeline.now();
-                let from: Mac = frame[6..12].try_into().unwrap();
-                let mut seen = self.seen.lock().unwrap();
-                let server = self.boxes.iter().position(|mac| *mac == from);
-                let silence = now - seen.last;
-                if seen.answers > 0 && silence > OUTAGE {
-                    let start = seen.last;
-                    seen.outages.push((start, silence));
-                    self.timeline.add("client", format!("answered again after {:.3} s", silence.as_secs_f64()));
-                }
-                if server != seen.served_by {
-                    let name = server.map_or("an unknown box", |index| ["a", "b"][index]);
-                    self.timeline.add("client", format!("is served by {name}"));
-                    seen.served_by = server;
-                }
-                seen.last = now;
-                seen.answers += 1;
+                self.notebook.answered(frame[6..12].try_into().unwrap());
             }
             _ => {}
         }
@@ -269,7 +307,7 @@ impl Station for Judge {
     fn hear(&mut self, _: Instant, port: Option<usize>, frame: &[u8], _: &mut dyn FnMut(Vec<u8>)) {
         let holder = match parse(frame) {
             Some(Said::Arp { sender, .. }) => sender,
-            Some(Said::Echo { from, .. } | Said::Other { from }) => from,
+            Some(Said::Echo { from, .. } | Said::Other { from, .. }) => from,
             None => return,
         };
         let Some(port) = port.filter(|_| holder == self.service) else { return };

@@ -79,6 +79,11 @@ impl Timeline {
             .join("\n")
     }
 
+    /// All events from `mark` on.
+    pub fn since(&self, mark: usize) -> Vec<Event> {
+        self.0.events.lock().unwrap()[mark..].to_vec()
+    }
+
     /// All events from `mark` on as text.
     pub fn text(&self, mark: usize) -> String {
         self.0.events.lock().unwrap()[mark..].iter().map(|event| show(event) + "\n").collect()
