@@ -323,7 +323,7 @@ install_missing() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
 }
 
-# The demonstration itself is tests/demo, on the rig of the appliance tests.
+# The demonstration itself is tests/appliance/demo, on the rig of the appliance tests.
 command_demo() {
     case ${1-} in
         '' | --script) ;;

@@ -11,7 +11,7 @@
 //! two loops, and `figures` measures. Nothing of it is in the shipped program.
 
 #[allow(dead_code)] // the tests of the appliance use the rest
-#[path = "../appliance/rig/mod.rs"]
+#[path = "../rig/mod.rs"]
 mod rig;
 
 mod figures;

@@ -11,7 +11,7 @@ use super::rig::station::Seen;
 use super::rig::timeline::Event;
 use super::screen::draw;
 
-const STATUS: &str = include_str!("../operator/snapshots/status.json");
+const STATUS: &str = include_str!("../../operator/snapshots/status.json");
 
 fn say(model: &mut Model, at: u64, who: &str, text: &str) {
     model.see(&Event { at: Duration::from_secs(at), who: who.into(), text: text.into() });
@@ -109,7 +109,7 @@ fn a_page_is_right_only_when_it_is_whole() {
 }
 
 fn assert_snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/demo/snapshots").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/appliance/demo/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("make the directory");
         std::fs::write(&path, text).expect("write the snapshot");

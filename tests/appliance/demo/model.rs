@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn status(role: &str) -> String {
-        let snapshot = include_str!("../operator/snapshots/status.json");
+        let snapshot = include_str!("../../operator/snapshots/status.json");
         let status = snapshot.replacen("\"active\"", &format!("\"{role}\""), 1);
         status.lines().map(str::trim).collect()
     }
