@@ -49,6 +49,7 @@ fn settings(node: Side, boot: u64) -> Settings {
         settle: MS * 2000,
         hold_down: MS * 30_000,
         boot_wait: MS * 5_000,
+        longest_wait: MS * 5_000,
         prefer: None,
         stale_data: StaleData::Serve,
         mirrored: true,

@@ -47,6 +47,7 @@ fn settings(side: Side, life: u64, fence: Duration, rules: Rules) -> Settings {
         settle: MS * 32,
         hold_down: MS * 8,
         boot_wait: MS * 32,
+        longest_wait: MS * 30,
         prefer: None,
         stale_data: StaleData::Serve,
         mirrored: false,
@@ -353,7 +354,7 @@ impl State {
         c.number(u64::from(w.legs) | (w.cable[0] as u64) << 8 | (w.cable[1] as u64) << 16);
         c.number(u64::from(w.both_emitted) | u64::from(w.healed) << 1);
         for i in 0..2 {
-            c.number(w.disks[i].reserved | w.disks[i].served << 16 | u64::from(w.disks[i].alone) << 32);
+            c.number(w.disks[i].reserved | w.disks[i].served << 16);
             c.number(u64::from(w.disks[i].strikes) << 8 | u64::from(w.disks[i].proven) | w.lives[i] << 32);
             let Some(b) = &w.boxes[i] else { continue };
             let peer = w.boxes[1 - i].as_ref();

@@ -4,7 +4,7 @@ use twobox::node::planted::Planted;
 use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
 use twobox::node::{Action, Answer, Input, Memory, Node, Order};
 use twobox::time::{Duration, Instant};
-use twobox::wire::heartbeat::{Echo, Heartbeat};
+use twobox::wire::heartbeat::{Echo, Heartbeat, Vote};
 use twobox::wire::pair::{BootId, Data, Role, Score, Side};
 
 const MS: Duration = Duration::from_millis(1);
@@ -26,6 +26,7 @@ fn settings() -> Settings {
         settle: MS * 2000,
         hold_down: MS * 3000,
         boot_wait: MS * 10_000,
+        longest_wait: MS * 3_000,
         prefer: None,
         stale_data: StaleData::Serve,
         mirrored: false,
@@ -327,8 +328,58 @@ fn an_old_panic_text_waives_nothing() {
     s.witness = true;
     s.run(800);
     assert_ne!(s.role(), Role::Active);
-    s.run(2000);
+    s.run(3000);
     assert_eq!(s.role(), Role::Active);
+}
+
+/// While nobody was heard and there was no quorum either, the peer may have lost a belt and come to serve with a longer bound
+/// than it told.
+#[test]
+fn a_told_bound_holds_only_for_a_silence_without_a_gap() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.witness = false;
+    s.run(10_000);
+    s.witness = true;
+    // The wait for the bound that was told would be 1.55 s, the one for the longest bound is 3 s.
+    s.run(2900);
+    assert_ne!(s.role(), Role::Active);
+    s.run(400);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_frame_that_echoes_somebody_else_does_not_end_the_touch() {
+    let mut s = Script::standby();
+    let mut f = s.frame(LAN);
+    f.echo = Some(Echo { boot: BootId::new(77).expect("not zero"), sent_at: s.now });
+    s.deliver(&f);
+    assert!(s.node.status(s.now).in_touch);
+    // But only until what it echoed of us before is old.
+    s.peer.speaks = false;
+    s.run(495);
+    let mut f = s.frame(LAN);
+    f.echo = Some(Echo { boot: BootId::new(77).expect("not zero"), sent_at: s.now });
+    s.deliver(&f);
+    assert!(!s.node.status(s.now).in_touch);
+}
+
+/// The voter's promise is for the bound that it knew.
+#[test]
+fn a_vote_for_what_was_said_before_the_bound_grew_is_void() {
+    for grows in [false, true] {
+        let mut s = Script::standby();
+        s.peer.frame.role = Role::Standby;
+        s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
+        let f = s.frame(LAN);
+        s.now = s.now + MS;
+        if grows {
+            s.input(Input::FenceBound(Some(MS * 2000)));
+        }
+        s.deliver(&f);
+        s.input(Input::Turn);
+        assert_eq!(s.role(), if grows { Role::Standby } else { Role::Claiming });
+    }
 }
 
 #[test]

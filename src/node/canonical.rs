@@ -79,11 +79,7 @@ impl<'a> Canonical<'a> {
         self.number(r.reserved);
         self.number(r.newest.term);
         self.number(
-            u64::from(r.alone)
-                | u64::from(r.farewell) << 1
-                | u64::from(r.held) << 2
-                | u64::from(r.proven) << 8
-                | u64::from(r.strikes) << 16,
+            u64::from(r.farewell) << 1 | u64::from(r.held) << 2 | u64::from(r.proven) << 8 | u64::from(r.strikes) << 16,
         );
     }
 }

@@ -46,6 +46,9 @@ impl Node {
     /// The same, as it is told to the peer: a term counts from when it is on disk, so that the vote for a claim under way
     /// stands while its term is being written.
     pub(super) fn told_top(&self) -> Term {
+        if self.s.planted.has(Fault::TopIsServed) {
+            return self.want.served;
+        }
         self.want.served.max(self.disk.reserved).max(self.floor).max(self.burnt)
     }
 
@@ -79,10 +82,6 @@ impl Node {
             "the peer is held or not ready"
         } else if f.intent {
             "the peer has just surrendered"
-        } else if (self.disk.alone || self.want.alone || self.writing.is_some_and(|w| w.record.alone))
-            && !self.s.planted.has(Fault::AloneKept)
-        {
-            "the mark of having served alone is not cleared yet"
         } else {
             ""
         }
@@ -116,14 +115,6 @@ impl Node {
 
     /// C: how long a claim in silence waits after the last word of a rival.
     pub(super) fn claim_wait(&self) -> Option<Duration> {
-        if self.s.planted.has(Fault::NoFenceWait) {
-            return Some(self.s.lease);
-        }
-        if self.s.planted.has(Fault::DriftOnLeaseOnly) {
-            let (lease, fence) = self.peer.last().map_or((self.s.lease, self.fence_bound), |f| (f.lease, f.fence));
-            return timing::claim_wait(lease, Some(Duration::ZERO), self.s.drift_ppm, self.s.margin)
-                .and_then(|c| Some(c + fence?));
-        }
         self.peer.claim_wait(&self.s)
     }
 
@@ -158,22 +149,21 @@ impl Node {
 
     /// Every wait of a claim in silence is over.
     pub(super) fn silence_lasted(&self, now: Instant) -> bool {
-        let wait = self.claim_wait();
         let planted = &self.s.planted;
         let proven_dead = self.peer_panicked(now);
         let promised = self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until));
         let promise = proven_dead || now >= promised || planted.has(Fault::NoPromise);
-        let rival = proven_dead
-            || now >= self.peer.rival_until()
-            || planted.has(Fault::NoFenceWait)
-            || planted.has(Fault::RivalIgnored)
-            || planted.has(Fault::DriftOnLeaseOnly)
-                && self.peer.rival_at().is_none_or(|at| timing::after(at, wait) <= now);
-        let quorum =
-            proven_dead || now >= timing::after(self.rounds.unbroken_since(), wait) || planted.has(Fault::NoQuorumWait);
-        let alone = self.met || self.want.alone || planted.has(Fault::NoBootWait);
-        let boot = if alone { timing::after(self.booted, wait) } else { self.booted + self.s.boot_wait };
-        promise && rival && quorum && (now >= boot || planted.has(Fault::NoBootWait))
+        let rival = proven_dead || now >= self.peer.rival_until();
+        let unbroken = self.rounds.unbroken_since();
+        let quorum = proven_dead
+            || now >= timing::after(unbroken, self.peer.quorum_wait(&self.s, unbroken))
+            || planted.has(Fault::NoQuorumWait);
+        promise && rival && quorum && now >= self.boot_wait_ends()
+    }
+
+    /// A node that has not met its peer since it booted gives it time to appear. Once met, the other waits say enough.
+    pub(super) fn boot_wait_ends(&self) -> Instant {
+        if self.met || self.s.planted.has(Fault::NoBootWait) { self.booted } else { self.booted + self.s.boot_wait }
     }
 
     /// Something rival or granting was heard since `began`: the silence is broken.

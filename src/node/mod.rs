@@ -12,6 +12,8 @@ pub mod canonical;
 pub mod decision;
 pub mod event;
 mod facts;
+mod intake;
+mod order;
 pub mod peer;
 pub mod planted;
 pub mod record;
@@ -29,10 +31,10 @@ pub use record::Record;
 pub use settings::Settings;
 
 use crate::time::{Duration, Instant};
-use crate::wire::heartbeat::{Heartbeat, Vote};
+use crate::wire::heartbeat::Vote;
 use crate::wire::pair::{BootId, Data, Generation, Role, Term};
 use decision::Decision;
-use peer::{Peer, Received};
+use peer::Peer;
 use planted::Fault;
 use settings::{FIRST_REFLECTED, PATHS};
 use status::{Alarms, Handover, Holds};
@@ -423,245 +425,6 @@ impl Node {
             self.carry_out(now, row.decision, row.name);
         }
         row.decision != Decision::Stay
-    }
-
-    fn heartbeat(&mut self, now: Instant, path: u8, f: &Heartbeat) {
-        let received = self.peer.receive(&self.s, now, path, f);
-        let applied = matches!(received, Received::Applied { .. });
-        let heard_now = applied || matches!(received, Received::Rejected(crate::wire::heartbeat::Reject::UnknownBoot));
-        if heard_now && !self.s.planted.has(Fault::FarewellForgotten) {
-            // The peer is back: what it can promise from here on it promises anew.
-            self.farewell_until = self.farewell_until.min(now + self.s.lease);
-        }
-        // The operator spoke of a silent peer.
-        self.force_wanted &= !heard_now;
-        if !applied {
-            if heard_now && self.peer.rival_at() == Some(now) && !self.s.planted.has(Fault::ForcedForEver) {
-                // A life of the peer that could serve, and has not heard us yet: we may have been stopped while it came up.
-                self.forced = false;
-            }
-            return;
-        }
-        if received == (Received::Applied { new_boot: true }) {
-            self.vote_in = None;
-            self.vote_out = None;
-            self.panic = None;
-            // The former life is dead: what was promised to it binds no more, what was promised to this one does.
-            let to_this_one = self.promise_hello.take_if(|p| p.to == f.boot);
-            self.promise = to_this_one.map_or(Instant::BOOT, |p| p.until);
-            self.note(Note::PeerBoot);
-        }
-        if path >= FIRST_REFLECTED {
-            self.rounds.reflected(now, path - FIRST_REFLECTED);
-        }
-        self.met = true;
-        if !self.s.planted.has(Fault::ForcedForEver) {
-            self.forced = false;
-        }
-        self.panic = None;
-        self.take_grant(now, f);
-        self.want.newest = if f.role == Role::Active && !self.serving() {
-            // What is served is what counts: a newer lineage of ours is set aside when we become a copy.
-            f.data.generation
-        } else if self.role == Role::Active {
-            self.want.newest
-        } else {
-            self.want.newest.max(f.data.generation)
-        };
-        if self.peer.in_touch(&self.s, now) {
-            self.rounds.compare(&self.s, now, f.reached, f.heard);
-            self.want.proven = self.rounds.proven();
-            self.want.proven_digest = self.s.digest;
-            self.want.farewell &= self.leaving;
-            if self.role.is_passive() {
-                self.want.alone = false;
-            }
-        }
-    }
-
-    /// Lease, vote and farewell of an applied frame.
-    fn take_grant(&mut self, now: Instant, f: &Heartbeat) {
-        let passive = f.role.is_passive()
-            || (self.s.planted.has(Fault::GrantsInYielding) && f.role == Role::Yielding)
-            || (self.s.planted.has(Fault::GrantsInClaiming) && f.role == Role::Claiming);
-        let echo = f.echo.filter(|e| e.boot == self.s.boot && passive);
-        self.vote_in = None;
-        let Some(echo) = echo else { return };
-        if echo.sent_at >= self.lease_floor {
-            // A life that is over may have frames on their way when the next one has spoken: it has nothing to promise.
-            let present = self.peer.other_boot_at().is_none_or(|other| echo.sent_at > other);
-            let from = if self.s.planted.has(Fault::LeaseFromReceipt) { now } else { echo.sent_at };
-            self.lease = self.lease.max(from + self.s.lease);
-            if f.farewell && present && echo.sent_at + self.s.lease > now {
-                self.farewell_until = Instant::NEVER;
-            }
-        }
-        if let Some(vote) = f.vote
-            && vote.candidate == self.s.boot
-        {
-            self.vote_in = Some(VoteIn { term: vote.term, until: echo.sent_at + self.s.lease });
-        }
-    }
-
-    fn take_data(&mut self, now: Instant, data: Data) {
-        // While the peer is silent nothing can get newer: what counts is how the copy stood at the last contact.
-        let frozen = self.met && !self.peer.in_touch(&self.s, now) && self.role != Role::Active;
-        if frozen {
-            self.data.generation = data.generation;
-        } else if self.serving() {
-            self.data = Data { generation: self.data.generation, ..data };
-        } else {
-            self.data = data;
-        }
-        self.want.own = self.data.generation;
-        self.want.newest = self.want.newest.max(self.data.generation);
-    }
-
-    fn take_fence_bound(&mut self, now: Instant, bound: Option<Duration>) {
-        let grows = match (self.fence_bound, bound) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(old), Some(new)) => new > old,
-        };
-        self.fence_bound = bound;
-        if grows && !self.s.planted.has(Fault::FenceGrowthKeepsLease) {
-            // The peer waits for the bound that it was told. What it promised under the smaller one is worth nothing now.
-            self.lease = Instant::BOOT;
-            self.lease_floor = now;
-            self.farewell_until = Instant::BOOT;
-            self.vote_in = None;
-            self.rounds.forget(now);
-            self.hurry(now);
-            self.expire(now);
-        }
-    }
-
-    fn take_down(&mut self, order: u32) {
-        if order == self.order && self.role != Role::Active {
-            self.down = true;
-        }
-    }
-
-    fn take_panic_text(&mut self, now: Instant, began: Instant) {
-        if !self.s.panic_text {
-            return;
-        }
-        let line = &self.peer.paths[settings::NULL_MODEM as usize];
-        let Some(heard) = line.heard_at else { return };
-        let after_frame = |at: Option<Instant>| at.is_some_and(|at| at >= heard);
-        let old = began.since(heard) > PANIC_AGE || began < heard;
-        if (old || after_frame(self.late_at) || after_frame(self.peer.other_boot_at()))
-            && !self.s.planted.has(Fault::PanicWithoutAge)
-        {
-            return;
-        }
-        self.panic = Some(PanicSeen { at: now });
-    }
-
-    fn take_persisted(&mut self, now: Instant, ticket: u32, durable: bool) {
-        let Some(writing) = self.writing else { return };
-        if writing.ticket != ticket {
-            return;
-        }
-        self.writing = None;
-        self.wrote_at = now;
-        self.disk_fails = !durable;
-        if durable {
-            self.disk = writing.record;
-            return;
-        }
-        // Perhaps it is on disk, perhaps not.
-        self.disk.alone |= writing.record.alone;
-        if let Some(claim) = &mut self.claim
-            && claim.term.is_some()
-        {
-            // The term is burnt.
-            claim.failed = true;
-        }
-    }
-
-    fn take_order(&mut self, now: Instant, order: Order) {
-        let answer = self.order(now, order);
-        self.push(Action::Answer(order, answer));
-    }
-
-    fn order(&mut self, now: Instant, order: Order) -> Answer {
-        let given_in = match order {
-            Order::Switchover { term } | Order::Hold { term } => Some(term),
-            Order::Release | Order::Force | Order::Leave => None,
-        };
-        if let Some(term) = given_in
-            && self.s.planted.has(Fault::OrderWithoutTerm)
-            && self.role == Role::Active
-        {
-            // Carried out whatever has become of the pair since, without looking at the peer.
-            let _ = term;
-            self.surrender = Some("ordered");
-            return Answer::Accepted;
-        }
-        if given_in.is_some_and(|term| term != self.known_term()) {
-            return Answer::OtherTerm;
-        }
-        match order {
-            Order::Switchover { .. } if self.role != Role::Active => Answer::NotActive,
-            Order::Switchover { .. } => self.surrender_if_possible(now, "switchover ordered"),
-            Order::Hold { .. } if self.role == Role::Active => {
-                let answer = self.surrender_if_possible(now, "hold ordered");
-                self.hold_after_yield |= answer == Answer::Accepted;
-                answer
-            }
-            Order::Hold { .. } if self.role == Role::Yielding => {
-                self.hold_after_yield = true;
-                Answer::Accepted
-            }
-            Order::Hold { .. } => {
-                self.want.held = true;
-                Answer::Accepted
-            }
-            Order::Release => {
-                self.want.held = false;
-                self.hold_after_yield = false;
-                self.want.strikes = 0;
-                self.memory_damaged = false;
-                self.two_active = false;
-                self.service_failed_at = None;
-                self.carrier_failed_at = None;
-                Answer::Accepted
-            }
-            Order::Force if matches!(self.role, Role::Active | Role::Yielding) => Answer::Serving,
-            Order::Force if !self.down || self.disk_fails || self.leaving => Answer::NotReady,
-            Order::Force if self.peer.any_at().is_some_and(|at| now.since(at) <= self.s.lease) => Answer::PeerNotSilent,
-            Order::Force => {
-                self.force_wanted = true;
-                self.fail_claim();
-                Answer::Accepted
-            }
-            Order::Leave => {
-                self.leaving = true;
-                self.force_wanted = false;
-                self.fail_claim();
-                if self.role == Role::Active {
-                    self.surrender = Some("leaving");
-                }
-                Answer::Accepted
-            }
-        }
-    }
-
-    /// The claim under way is not wanted any more.
-    fn fail_claim(&mut self) {
-        if let Some(claim) = &mut self.claim {
-            claim.failed = true;
-        }
-    }
-
-    fn surrender_if_possible(&mut self, now: Instant, why: &'static str) -> Answer {
-        if self.peer_eligible(now) && self.lease > now {
-            self.surrender = Some(why);
-            Answer::Accepted
-        } else {
-            Answer::PeerNotEligible
-        }
     }
 
     fn push(&mut self, action: Action) {

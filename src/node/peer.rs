@@ -49,7 +49,7 @@ pub struct Peer {
     content: u64,
     echo: Option<Heard>,
     hello: Option<Heard>,
-    /// The newest frame of the present life echoed our present life, and what.
+    /// Newest `sent_at` of ours that a frame of the present life echoed.
     echoed: Option<Instant>,
     /// When the newest rival frame came.
     rival_at: Option<Instant>,
@@ -150,12 +150,16 @@ impl Peer {
                 self.superseded.push_back(former).expect("room was made above");
             }
             self.echo = None;
+            self.echoed = None;
             self.hello = None;
             self.last = None;
             self.content = 0;
             for p in &mut self.paths {
                 p.sequence = 0;
             }
+        }
+        if s.planted.has(Fault::OneSequence) && f.content_sequence <= self.content {
+            return Received::Rejected(Reject::Replay);
         }
         let p = &mut self.paths[path as usize];
         if f.path_sequence <= p.sequence && !s.planted.has(Fault::AcceptsReplay) {
@@ -175,30 +179,30 @@ impl Peer {
         self.heard_at = now;
         self.any_at = Some(now);
         self.last = Some(*f);
-        self.echoed = echoed;
+        // A frame that echoes somebody else's hello does not say that its sender no longer hears us: what it echoed before
+        // stands until it is old.
+        self.echoed = self.echoed.max(echoed);
         self.echo = Some(heard(f, now));
         self.note_rival(s, now, f, fresh);
         Received::Applied { new_boot }
     }
 
     fn note_rival(&mut self, s: &Settings, now: Instant, f: &Heartbeat, fresh: bool) {
-        let could_claim = matches!(f.role, Role::Standby | Role::Joining) && f.quorum;
-        let serves = matches!(f.role, Role::Active | Role::Claiming | Role::Yielding);
+        let serves = matches!(f.role, Role::Active | Role::Yielding);
+        let could_claim = f.role == Role::Claiming || (matches!(f.role, Role::Standby | Role::Joining) && f.quorum);
+        let could_claim = could_claim && !s.planted.has(Fault::ClaimantIsNoRival);
         if !(serves || could_claim) {
             if s.planted.has(Fault::UnheardBlocks) && !fresh {
                 self.blocked_at = Some(now);
             }
             if self.boot == Some(f.boot) {
-                let wait = timing::claim_wait(f.lease, f.fence, s.drift_ppm, s.margin);
-                self.rival_until = self.rival_until.min(timing::after(now, wait));
+                self.rival_until = self.rival_until.min(timing::after(now, s.claim_wait(f.lease, f.fence)));
             }
             return;
         }
         if !s.planted.has(Fault::RivalIgnored) {
             self.rival_at = Some(now);
-            let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { f.fence };
-            let wait = timing::claim_wait(f.lease, fence, s.drift_ppm, s.margin);
-            let until = timing::after(now, wait);
+            let until = timing::after(now, s.claim_wait(f.lease, f.fence));
             if self.boot == Some(f.boot) {
                 // What a life says last of its bounds holds for whatever it said before.
                 self.rival_until = until;
@@ -219,17 +223,26 @@ impl Peer {
         }
     }
 
-    /// C with the bounds that the peer told last. While it was never heard in this life they are not known, and ours say
-    /// nothing about them: the boot wait, which covers the worst ones, stands in.
+    /// C with the bounds that the peer's present life told last. While none is known they are not known either, and ours say
+    /// nothing about them: the longest ones stand in. What a hello tells may be a recording of a life with other bounds.
     #[must_use]
     pub fn claim_wait(&self, s: &Settings) -> Option<Duration> {
-        let newest = match (self.echo, self.hello) {
-            (Some(e), Some(h)) => Some(if h.received > e.received { h } else { e }),
-            (e, h) => e.or(h),
-        };
-        let Some(newest) = newest else { return Some(s.boot_wait) };
-        let fence = if s.planted.has(Fault::OwnFenceBound) { s.fence } else { newest.fence };
-        timing::claim_wait(newest.lease, fence, s.drift_ppm, s.margin)
+        match self.echo {
+            Some(e) => s.claim_wait(e.lease, e.fence),
+            None if s.planted.has(Fault::ToldBoundForEver) => s.claim_wait(s.lease, s.fence),
+            None => Some(s.longest_wait),
+        }
+    }
+
+    /// How long a quorum unbroken since `unbroken_since` must have lasted before the peer is surely fenced, heard or not.
+    ///
+    /// What it told holds if the quorum has been unbroken since we lost touch: to serve with other bounds it would have had to
+    /// wait, and to be heard. Where there is a gap it may have lost a belt, or booted without one, and serve since.
+    #[must_use]
+    pub fn quorum_wait(&self, s: &Settings, unbroken_since: Instant) -> Option<Duration> {
+        let told = self.claim_wait(s);
+        let gap = self.heard_at().is_none_or(|at| unbroken_since > at + s.lease);
+        if gap && !s.planted.has(Fault::ToldBoundForEver) { told.map(|told| told.max(s.longest_wait)) } else { told }
     }
 
     /// What the next heartbeat echoes. `turn` alternates from frame to frame of a path: every second one on every path

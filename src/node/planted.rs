@@ -11,7 +11,7 @@ pub enum Fault {
     NoVoteFloor,
     /// A node that is yielding grants and votes as if it were passive.
     GrantsInYielding,
-    /// A node that is claiming or serving goes on granting.
+    /// A node that is claiming goes on granting.
     GrantsInClaiming,
     /// A frame of any boot is taken for the peer's present one.
     AcceptsAnyBoot,
@@ -61,7 +61,7 @@ pub enum Fault {
     LeaseFromReceipt,
     /// A fence bound that grows keeps the leases granted under the smaller one.
     FenceGrowthKeepsLease,
-    /// A Claiming or Active node votes.
+    /// A Claiming or Active node votes, and is believed.
     VotesInAnyRole,
     /// Votes while its addresses may still be up.
     VotesBeforeDown,
@@ -73,12 +73,67 @@ pub enum Fault {
     ForcedForEver,
     /// The farewell right outlives a frame of the peer, and the farewell mark is not looked at.
     FarewellForgotten,
-    /// A served-alone mark is not cleared before the peer is called eligible.
-    AloneKept,
     /// A rival frame without a fresh echo does not end the quorum right.
     NeverBlocked,
-    /// Boot alone does not wait.
+    /// Boot alone does not wait for the peer to appear.
     NoBootWait,
+    /// The bounds that the peer told last hold however long it has not been heard, and ours stand in where it never was.
+    ToldBoundForEver,
+    /// All paths share one sequence: what another path brought faster counts as not come at all.
+    OneSequence,
+    /// Only a peer that serves is a rival, not one that claims or could.
+    ClaimantIsNoRival,
+    /// The top that is told to the peer is the highest term served, whatever was reserved or voted.
+    TopIsServed,
+    /// A node without a quorum is held.
+    HeldWithoutQuorum,
+}
+
+#[cfg(feature = "planted-faults")]
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 40] = [
+        Fault::NoVoteFloor,
+        Fault::GrantsInYielding,
+        Fault::GrantsInClaiming,
+        Fault::AcceptsAnyBoot,
+        Fault::HelloStarves,
+        Fault::QuorumByMean,
+        Fault::OwnFenceBound,
+        Fault::DriftOnLeaseOnly,
+        Fault::FeedsInYielding,
+        Fault::UnheardBlocks,
+        Fault::NoParity,
+        Fault::SpeaksBeforeLooking,
+        Fault::LateKeepsClocks,
+        Fault::StaleVote,
+        Fault::OrderWithoutTerm,
+        Fault::NoFenceWait,
+        Fault::NoPromise,
+        Fault::NoQuorumWait,
+        Fault::AcceptsReplay,
+        Fault::NotPersisted,
+        Fault::NoRecheck,
+        Fault::NotBurnt,
+        Fault::StaleSource,
+        Fault::PanicWithoutAge,
+        Fault::RivalIgnored,
+        Fault::LeaseFromReceipt,
+        Fault::FenceGrowthKeepsLease,
+        Fault::VotesInAnyRole,
+        Fault::VotesBeforeDown,
+        Fault::SpeaksBeforeDown,
+        Fault::UnprovenCounts,
+        Fault::ForcedForEver,
+        Fault::FarewellForgotten,
+        Fault::NeverBlocked,
+        Fault::NoBootWait,
+        Fault::ToldBoundForEver,
+        Fault::OneSequence,
+        Fault::ClaimantIsNoRival,
+        Fault::TopIsServed,
+        Fault::HeldWithoutQuorum,
+    ];
 }
 
 /// The set of rules that are undone: empty, unless a test fills it.

@@ -16,8 +16,6 @@ pub struct Record {
     pub newest: Generation,
     /// Lineage of our own data when last written.
     pub own: Generation,
-    /// We were serving alone when this was written: nobody else can have newer data.
-    pub alone: bool,
     /// We left in order: never serve until in touch again.
     pub farewell: bool,
     /// The operator's hold.

@@ -94,9 +94,7 @@ impl Node {
             || (self.s.planted.has(Fault::GrantsInYielding) && self.role == Role::Yielding)
             || (self.s.planted.has(Fault::GrantsInClaiming) && self.role == Role::Claiming);
         if grants && let Some(e) = echoed {
-            let fence = if self.s.planted.has(Fault::OwnFenceBound) { self.fence_bound } else { e.fence };
-            let wait = timing::claim_wait(e.lease, fence, self.s.drift_ppm, self.s.margin);
-            self.promise_until(e.boot, timing::after(e.received, wait));
+            self.promise_until(e.boot, timing::after(e.received, self.s.claim_wait(e.lease, e.fence)));
         }
         self.sequences[i] += 1;
         self.content += 1;
@@ -198,8 +196,7 @@ impl Node {
         blockers.set(Blocker::Timings, !self.timings_fit());
         blockers.set(Blocker::Held, !self.holds.is_empty());
         blockers.set(Blocker::Conflict, self.conflict(now));
-        let boot_wait = !self.met && !self.want.alone && now < self.booted + self.s.boot_wait;
-        blockers.set(Blocker::BootWait, boot_wait);
+        blockers.set(Blocker::BootWait, now < self.boot_wait_ends());
         blockers.set(Blocker::Burnt, now < self.no_claim_until);
         blockers
     }

@@ -1,6 +1,7 @@
 //! What a node is told once, at its start.
 
-use super::planted::Planted;
+use super::planted::{Fault, Planted};
+use super::timing;
 use crate::time::Duration;
 use crate::wire::pair::{BootId, Side};
 
@@ -55,8 +56,10 @@ pub struct Settings {
     pub settle: Duration,
     /// How long a fault must be gone before the node is a candidate again; also the pause between moves.
     pub hold_down: Duration,
-    /// Silence at boot before a node that never met its peer claims.
+    /// Silence at boot before a node that never met its peer claims. At least `longest_wait`.
     pub boot_wait: Duration,
+    /// The claim wait with the longest bounds that a box of this pair can be left with.
+    pub longest_wait: Duration,
     /// The node that should serve when both are fit.
     pub prefer: Option<Side>,
     /// Whether stale data may be served.
@@ -80,6 +83,17 @@ impl Settings {
     #[must_use]
     pub fn fastest(&self) -> Duration {
         self.intervals.iter().flatten().copied().min().unwrap_or(self.round)
+    }
+
+    /// C for a peer that told the lease `lease` and the fence bound `fence`; `None`: never.
+    #[must_use]
+    pub fn claim_wait(&self, lease: Duration, fence: Option<Duration>) -> Option<Duration> {
+        let fence = if self.planted.has(Fault::OwnFenceBound) { self.fence.or(fence) } else { fence };
+        let fence = if self.planted.has(Fault::NoFenceWait) { Some(Duration::ZERO) } else { fence };
+        if self.planted.has(Fault::DriftOnLeaseOnly) {
+            return timing::claim_wait(lease, Some(Duration::ZERO), self.drift_ppm, self.margin)?.checked_add(fence?);
+        }
+        timing::claim_wait(lease, fence, self.drift_ppm, self.margin)
     }
 
     /// Bits of the configured witnesses.

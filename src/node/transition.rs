@@ -160,7 +160,6 @@ impl Node {
             }
             self.want.held |= self.hold_after_yield;
             self.hold_after_yield = false;
-            self.want.alone = false;
             self.fenced = false;
             self.forced = false;
             self.overdue_at = Instant::NEVER;
@@ -241,13 +240,13 @@ impl Node {
         self.holds.set(Hold::Disk, self.disk_fails);
         self.holds.set(Hold::Memory, self.memory_damaged);
         self.holds.set(Hold::Leaving, self.leaving);
+        if self.s.planted.has(Fault::HeldWithoutQuorum) && self.s.witnesses > 0 {
+            self.holds.set(Hold::Memory, self.memory_damaged || !self.rounds.quorum(&self.s, now));
+        }
     }
 
     /// Marks that follow from where we stand.
     pub(super) fn update_memory(&mut self, now: Instant) {
-        if self.role == Role::Active {
-            self.want.alone = !self.peer.heard_within(now, self.s.lease);
-        }
         if now.since(self.strike_at) >= STRIKES_FORGOTTEN && self.want.strikes < STRIKES {
             self.want.strikes = 0;
         }
@@ -262,7 +261,6 @@ impl Node {
             return;
         }
         let urgent = self.want.reserved != self.disk.reserved
-            || self.want.alone != self.disk.alone
             || self.want.farewell != self.disk.farewell
             || self.want.held != self.disk.held;
         let rested = now.since(self.wrote_at) >= WRITE_PAUSE || self.wrote_at == Instant::BOOT;

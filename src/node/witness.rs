@@ -85,7 +85,8 @@ impl Rounds {
         self.next_number = self.next_number.wrapping_add(1);
         // The first round at full rate follows an idle gap: it may be in no window with those before it. Nor may one that
         // a late loop sent long after the round before.
-        let late = self.recent.back().is_none_or(|r| now.since(r.sent) > timing::late_limit(s.lease));
+        let gap = self.recent.back().is_none_or(|r| now.since(r.sent) > timing::late_limit(s.lease));
+        let late = gap && !s.planted.has(Fault::LateKeepsClocks);
         let unbroken = full && self.last_full && !late;
         self.recent.push_back(Round { number, sent: now, full: unbroken, answered: 0 }).expect("room was made above");
         self.last_full = full;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! served 8 | reserved 8 | voted 8 | newest term 8, boot 8 | own term 8, boot 8 | proven digest 8 |
-//! flags 1 (alone 1, farewell 2, held 4) | proven 1 | strikes 1
+//! flags 1 (farewell 2, held 4) | proven 1 | strikes 1
 //! ```
 //!
 //! Little endian. A record of another length is none: the format changes with the version of the seal.
@@ -13,7 +13,8 @@ use crate::wire::pair::Generation;
 /// Bytes of a record.
 pub const SIZE: usize = 8 * 8 + 3;
 
-const ALONE: u8 = 1;
+/// Was a mark once; read over.
+const FORMER: u8 = 1;
 const FAREWELL: u8 = 2;
 const HELD: u8 = 4;
 
@@ -35,7 +36,7 @@ pub fn encode(record: &Record) -> [u8; SIZE] {
     for (chunk, number) in bytes.chunks_exact_mut(8).zip(numbers) {
         chunk.copy_from_slice(&number.to_le_bytes());
     }
-    bytes[64] = flag(record.alone, ALONE) | flag(record.farewell, FAREWELL) | flag(record.held, HELD);
+    bytes[64] = flag(record.farewell, FAREWELL) | flag(record.held, HELD);
     bytes[65] = record.proven;
     bytes[66] = record.strikes;
     bytes
@@ -48,7 +49,7 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
     let (numbers, _) = bytes.as_chunks::<8>();
     let number = |at: usize| u64::from_le_bytes(numbers[at]);
     let flags = bytes[64];
-    if flags & !(ALONE | FAREWELL | HELD) != 0 {
+    if flags & !(FORMER | FAREWELL | HELD) != 0 {
         return None;
     }
     Some(Record {
@@ -58,7 +59,6 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
         newest: Generation { term: number(3), boot: number(4) },
         own: Generation { term: number(5), boot: number(6) },
         proven_digest: number(7),
-        alone: flags & ALONE != 0,
         farewell: flags & FAREWELL != 0,
         held: flags & HELD != 0,
         proven: bytes[65],
@@ -77,7 +77,6 @@ mod tests {
             voted: 1 << 40,
             newest: Generation { term: 5, boot: 6 },
             own: Generation { term: 7, boot: u64::MAX },
-            alone: true,
             farewell: false,
             held: true,
             proven: 0b101,

@@ -30,12 +30,16 @@ pub fn of_node(
     intervals[NULL_MODEM as usize] = config.board.null_modem.as_ref().map(|_| timing.serial_heartbeat);
     intervals[CROSSOVER as usize] = config.board.interface("crossover").map(|_| timing.heartbeat);
     intervals[LAN as usize] = config.board.interface("lan").map(|_| timing.heartbeat);
+    let drift_ppm = if clock_is_slewed { timing::DRIFT_PPM_SLEWED } else { timing::DRIFT_PPM };
+    let longest_bound = Some(config.plan.worst_bound());
+    let longest_wait = timing::claim_wait(timing.lease, longest_bound, drift_ppm, timing.margin);
+    let longest_wait = longest_wait.expect("a bound of minutes has a claim wait");
     node::Settings {
         node: side,
         boot,
         lease: timing.lease,
         fence,
-        drift_ppm: if clock_is_slewed { timing::DRIFT_PPM_SLEWED } else { timing::DRIFT_PPM },
+        drift_ppm,
         margin: timing.margin,
         intervals,
         witnesses: u8::try_from(site.witnesses.len()).expect("the site file has at most 8 witnesses"),
@@ -45,6 +49,7 @@ pub fn of_node(
         settle: timing.settle,
         hold_down: timing.hold_down,
         boot_wait: site.pair.boot_wait,
+        longest_wait,
         prefer: site.pair.prefer,
         stale_data: if site.pair.serve_stale_data { StaleData::Serve } else { StaleData::Hold },
         mirrored: !site.trees.is_empty(),

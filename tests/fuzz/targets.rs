@@ -93,6 +93,7 @@ fn settings() -> Settings {
         settle: ms(2000),
         hold_down: ms(3000),
         boot_wait: ms(10_000),
+        longest_wait: ms(6_000),
         prefer: None,
         stale_data: StaleData::Hold,
         mirrored: true,

@@ -3,9 +3,13 @@
 mod lies;
 mod operator;
 mod partition;
+#[path = "../simulation/plain.rs"]
+mod plain;
 mod power;
 #[path = "../simulation/seed.rs"]
 mod seed;
+#[path = "../simulation/situation.rs"]
+mod situation;
 mod stage;
 mod stopped;
 mod witness;

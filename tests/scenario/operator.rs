@@ -177,12 +177,51 @@ fn clocks_drifting_at_the_bound() {
 }
 
 #[test]
+fn force_while_the_other_lives_unseen_and_is_down() {
+    let mut stage = Stage::settled(setup(0));
+    stage.cut_all(BOTH);
+    stage.run(5);
+    stage.nobody();
+    stage.does(Fault::Order { side: B, word: Word::Force, delay: 0 });
+    stage.until_serves(B, 500);
+    stage.run(5);
+    stage.only(B);
+    // With the first word of the other one the forced right is over, and its lease takes the place of it.
+    stage.world.heal();
+    stage.run(5);
+    stage.only(B);
+    stage.role(A, Role::Standby);
+}
+
+/// What the operator confirmed is wrong: the other one serves. That ends with the first frame: the forced one
+/// gives way, whatever its term.
+#[test]
+fn force_while_the_other_lives_unseen_and_serves() {
+    let mut stage = Stage::settled(setup(1));
+    stage.cut_all(BOTH);
+    stage.does(Fault::LegCut { side: B, witness: 0, ways: BOTH, length: EVER });
+    stage.run(5);
+    stage.only(A);
+    stage.world.judge.operator_answers = true;
+    stage.does(Fault::Order { side: B, word: Word::Force, delay: 0 });
+    stage.until_serves(B, 500);
+    assert!(stage.serves(A));
+    stage.world.heal();
+    stage.run_ms(300);
+    stage.only(A);
+    stage.world.judge.operator_answers = false;
+    stage.run(5);
+    stage.only(A);
+    stage.role(B, Role::Standby);
+}
+
+#[test]
 fn force_while_the_other_is_off_ends_when_it_returns() {
     let mut stage = Stage::settled(setup(0));
     stage.does(Fault::PowerLoss { side: A, length: EVER });
     stage.run(5);
     stage.nobody();
-    stage.does(Fault::Force { side: B });
+    stage.does(Fault::Force { side: B, stays_off: true });
     stage.until_serves(B, 5_000);
     stage.world.heal();
     stage.run(10);

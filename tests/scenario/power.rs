@@ -96,6 +96,33 @@ mod program {
     }
 }
 
+/// The newer program reads the older one's heartbeats, and not the other way round.
+#[test]
+fn version_skew_by_one_during_an_upgrade_keeps_the_service() {
+    let mut stage = Stage::settled(setup(1));
+    stage.does(Fault::Kill { side: B, restart: 50 * MS });
+    stage.world.newer = Some(B);
+    for _ in 0..200 {
+        stage.run_ms(100);
+        stage.only(A);
+    }
+    // Now the other one.
+    stage.does(Fault::Kill { side: A, restart: 50 * MS });
+    stage.world.newer = None;
+    stage.until_served(3_000);
+    stage.run(10);
+    assert!(stage.serves(A) != stage.serves(B), "{}", stage.told());
+}
+
+#[test]
+fn both_boot_while_the_witness_is_dead() {
+    let mut setup = setup(1);
+    setup.network.witnesses[0].down_until = EVER;
+    let mut stage = Stage::settled(setup);
+    stage.run(5);
+    stage.only(A);
+}
+
 #[test]
 fn fenced_node_is_back_before_the_peers_wait_ends() {
     let mut stage = Stage::settled(watchdog_only(1));

@@ -1,8 +1,8 @@
 //! The program or the kernel stands still.
 
-use crate::stage::{A, B, EVER, Stage, setup, watchdog_only};
+use crate::stage::{A, B, BOTH, EVER, Stage, setup, watchdog_only};
 use crate::world::clock::{MS, SECOND};
-use crate::world::fault::Fault;
+use crate::world::fault::{Fault, Word};
 use twobox::wire::pair::Role;
 
 mod program {
@@ -65,7 +65,7 @@ fn kernel_that_hangs_for_ever_is_reset_by_the_watchdog() {
 fn fence_while_a_yield_hangs_in_a_service_stop() {
     let mut stage = Stage::settled(setup(1));
     stage.does(Fault::StopsSlowly { side: A, by: 60 * SECOND, length: EVER });
-    stage.does(Fault::Order { side: A, word: crate::world::fault::Word::Switchover, delay: 0 });
+    stage.does(Fault::Order { side: A, word: Word::Switchover, delay: 0 });
     stage.run(1);
     stage.role(A, Role::Yielding);
     // It gives up on the services and fences itself; then the other one serves.
@@ -83,6 +83,32 @@ fn renewal_that_comes_after_the_address_has_expired() {
 }
 
 #[test]
+fn three_self_fences_in_ten_minutes_hold_a_box_and_not_its_peer() {
+    let mut stage = Stage::settled(setup(1));
+    let order = |side, word| Fault::Order { side, word, delay: 0 };
+    stage.does(order(B, Word::Hold));
+    for n in 0..3 {
+        stage.run(5);
+        stage.only(A);
+        assert_eq!(stage.takeovers(), n + 1, "{}", stage.told());
+        // A loses its right, and gets it again by B's vote.
+        for path in 0..3 {
+            stage.does(Fault::Cut { path, ways: BOTH, length: SECOND });
+        }
+        stage.does(Fault::WitnessDown { witness: 0, length: SECOND });
+    }
+    stage.run(5);
+    stage.role(A, Role::Held);
+    stage.nobody();
+    stage.does(order(B, Word::Release));
+    stage.until_serves(B, 1_000);
+    stage.does(order(A, Word::Release));
+    stage.run(5);
+    stage.only(B);
+    stage.role(A, Role::Standby);
+}
+
+#[test]
 fn three_resets_in_ten_minutes_hold_a_box_until_it_is_released() {
     let mut stage = Stage::settled(watchdog_only(1));
     for _ in 0..3 {
@@ -91,7 +117,7 @@ fn three_resets_in_ten_minutes_hold_a_box_until_it_is_released() {
     }
     stage.role(B, Role::Held);
     stage.only(A);
-    stage.does(Fault::Order { side: B, word: crate::world::fault::Word::Release, delay: 0 });
+    stage.does(Fault::Order { side: B, word: Word::Release, delay: 0 });
     stage.run(1);
     stage.role(B, Role::Standby);
 }

@@ -83,7 +83,7 @@ mod reflection {
         stage.does(Fault::PowerLoss { side: A, length: EVER });
         stage.run(40);
         stage.nobody();
-        stage.does(Fault::Force { side: B });
+        stage.does(Fault::Force { side: B, stays_off: true });
         stage.until_serves(B, 5_000);
     }
 

@@ -1,4 +1,5 @@
-//! The simulator: `cargo test --release --test simulation -- --seeds N --from S [--trace] [--profile NAME] [--lie NAME]`.
+//! The simulator: `cargo test --release --test simulation -- --seeds N --from S [--trace] [--profile NAME] [--lie NAME]`,
+//! with `--features planted-faults` also `[--undo RULE]`, as often as wanted.
 //!
 //! One seed decides a whole run: the pair, its surroundings and every fault. First comes a phase in which safety is
 //! judged, then everything heals and service is demanded. A failing seed is printed with the shortest schedule of faults
@@ -6,6 +7,8 @@
 
 #[path = "seed.rs"]
 mod seed;
+#[path = "situation.rs"]
+mod situation;
 #[path = "world/mod.rs"]
 mod world;
 
@@ -14,6 +17,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "planted-faults")]
+use twobox::node::planted::Fault;
 use twobox::node::planted::Planted;
 use world::Lie;
 use world::clock::{SECOND, Time};
@@ -30,18 +35,19 @@ struct Arguments {
     trace: bool,
     profile: Option<Profile>,
     lie: Option<Lie>,
+    planted: Planted,
 }
 
 impl Arguments {
     fn plan(&self, seed: u64) -> Plan {
-        let mut plan = seed::plan(seed, self.profile, Planted::NONE);
+        let mut plan = seed::plan(seed, self.profile, self.planted);
         plan.setup.lie = self.lie;
         plan
     }
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut parsed = Arguments { seeds: FEW, from: 1, trace: false, profile: None, lie: None };
+    let mut parsed = Arguments { seeds: FEW, from: 1, trace: false, profile: None, lie: None, planted: Planted::NONE };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -52,13 +58,19 @@ fn arguments() -> Result<Arguments, String> {
             "--trace" => parsed.trace = true,
             "--profile" => {
                 let name = value()?;
-                let profile = Profile::ALL.into_iter().find(|p| p.name() == name);
+                let profile = Profile::all().find(|p| p.name() == name);
                 parsed.profile = Some(profile.ok_or(format!("no profile is called {name}"))?);
             }
             "--lie" => {
                 let name = value()?;
                 let lie = Lie::ALL.into_iter().find(|l| format!("{l:?}") == name);
                 parsed.lie = Some(lie.ok_or(format!("no lie is called {name}"))?);
+            }
+            #[cfg(feature = "planted-faults")]
+            "--undo" => {
+                let name = value()?;
+                let fault = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
+                parsed.planted = parsed.planted.with(fault.ok_or(format!("no rule is called {name}"))?);
             }
             // What cargo and its test harness pass along to every test program.
             "--nocapture" | "--quiet" | "-q" => {}

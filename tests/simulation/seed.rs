@@ -1,5 +1,6 @@
 //! What a seed decides: the pair, its surroundings, and what goes wrong when.
 
+use super::situation::Situation;
 use super::world::clock::{MS, SECOND, Time};
 use super::world::fault::{DiskFault, Fault, Word};
 use super::world::judge::Violation;
@@ -27,10 +28,13 @@ pub enum Profile {
     Disk,
     Operator,
     Everything,
+    /// Not random faults, but a schedule drawn up for one situation.
+    In(Situation),
 }
 
 impl Profile {
-    pub const ALL: [Profile; 9] = [
+    /// The random ones.
+    const RANDOM: [Profile; 9] = [
         Profile::Calm,
         Profile::Hostile,
         Profile::Lossy,
@@ -41,6 +45,14 @@ impl Profile {
         Profile::Operator,
         Profile::Everything,
     ];
+
+    /// How often each random one is drawn, and every situation.
+    const WEIGHTS: [u64; 9] = [2, 4, 8, 20, 14, 12, 8, 10, 22];
+    const SITUATION_WEIGHT: u64 = 1;
+
+    pub fn all() -> impl Iterator<Item = Profile> {
+        Profile::RANDOM.into_iter().chain(Situation::ALL.map(Profile::In))
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -53,15 +65,15 @@ impl Profile {
             Profile::Disk => "disk",
             Profile::Operator => "operator",
             Profile::Everything => "everything",
+            Profile::In(situation) => situation.name(),
         }
     }
 
-    /// How often it is drawn.
-    const WEIGHTS: [u64; 9] = [2, 4, 8, 20, 14, 12, 8, 10, 22];
-
     fn draw(random: &mut Random) -> Profile {
-        let mut n = random.below(Self::WEIGHTS.iter().sum());
-        for (profile, weight) in Profile::ALL.into_iter().zip(Self::WEIGHTS) {
+        let weights = Self::WEIGHTS.into_iter().chain(std::iter::repeat(Self::SITUATION_WEIGHT));
+        let all: u64 = Self::WEIGHTS.iter().sum::<u64>() + Self::SITUATION_WEIGHT * Situation::ALL.len() as u64;
+        let mut n = random.below(all);
+        for (profile, weight) in Profile::all().zip(weights) {
             if n < weight {
                 return profile;
             }
@@ -73,7 +85,7 @@ impl Profile {
     /// Weights of the kinds of faults, in the order of [`Kind`].
     fn kinds(self) -> [u64; 7] {
         match self {
-            Profile::Calm | Profile::Hostile => [0; 7],
+            Profile::Calm | Profile::Hostile | Profile::In(_) => [0; 7],
             //                   lossy cut  hang boot disk word fit
             Profile::Lossy => [10, 2, 1, 1, 0, 1, 1],
             Profile::Partition => [2, 14, 1, 2, 0, 1, 1],
@@ -96,6 +108,7 @@ const WORD: usize = 5;
 
 /// In the calm and the hostile profile the pair has found itself by then, and nothing may move any more.
 const STEADY: Time = 40 * SECOND;
+const STEADY_SOON: Time = 24 * SECOND;
 
 /// A run, before it runs.
 #[derive(Clone)]
@@ -120,9 +133,11 @@ pub fn run(plan: &Plan, trace: Option<&mut Vec<String>>) -> Outcome {
     let mut world = World::new(plan.setup.clone(), trace.is_some());
     world.power_on(0);
     world.power_on(1);
-    if matches!(plan.profile, Profile::Calm | Profile::Hostile) {
-        world.judge.steady_from = Some(STEADY);
-    }
+    world.judge.steady_from = match plan.profile {
+        Profile::Calm | Profile::Hostile => Some(STEADY),
+        Profile::In(Situation::Playback) => Some(STEADY_SOON),
+        _ => None,
+    };
     for &(at, fault) in &plan.faults {
         world.run_until(at);
         if world.judge.violation.is_some() {
@@ -152,7 +167,11 @@ pub fn plan(seed: u64, profile: Option<Profile>, planted: Planted) -> Plan {
     let mut random = Random::new(seed, 2);
     let drawn = Profile::draw(&mut random);
     let profile = profile.unwrap_or(drawn);
-    let setup = setup(seed, planted, &mut random);
+    let mut setup = setup(seed, planted, &mut random);
+    if let Profile::In(situation) = profile {
+        let (faults, heals_at) = situation.stage(&mut setup, &mut random);
+        return Plan { profile, setup, faults, heals_at };
+    }
     let length = random.between(20, 100) * SECOND;
     let faults = schedule(profile, &setup, length, &mut random);
     Plan { profile, setup, faults, heals_at: length }
@@ -188,7 +207,7 @@ fn setup(seed: u64, planted: Planted, random: &mut Random) -> Setup {
             node,
             boot: BootId::new(1).expect("one is not zero"),
             lease: ms(lease),
-            fence: belts[node as usize].bound().map(Duration::from_nanos),
+            fence: None,
             drift_ppm: timing::DRIFT_PPM,
             margin: ms(50),
             intervals: [serial.then_some(ms(100)), crossover.then_some(ms(h)), lan.then_some(ms(h))],
@@ -199,23 +218,19 @@ fn setup(seed: u64, planted: Planted, random: &mut Random) -> Setup {
             settle: ms(settle),
             hold_down: Duration::from_secs(hold_down),
             boot_wait: Duration::from_secs(0),
+            longest_wait: Duration::from_secs(0),
             prefer,
             stale_data,
             mirrored,
             panic_text,
-            feed: ms(400),
+            feed: ms(0),
             stop_timeout: ms(2000),
             digest: 1,
             planted,
         }
     });
-    let longest = settings.iter().zip(&belts).map(|(s, b)| {
-        let fence = Duration::from_nanos(b.bound().unwrap_or(4 * SECOND));
-        timing::claim_wait(s.lease, Some(fence), s.drift_ppm, s.margin).unwrap_or(Duration::from_secs(10))
-    });
-    let boot_wait = longest.max().unwrap_or_default() + Duration::from_secs(random.between(1, 6));
-    let settings = settings.map(|s| Settings { boot_wait, feed: feed(&belts[s.node as usize]), ..s });
-    Setup {
+    let patience = random.between(1, 6) * SECOND;
+    let mut setup = Setup {
         seed,
         settings,
         belts,
@@ -225,13 +240,30 @@ fn setup(seed: u64, planted: Planted, random: &mut Random) -> Setup {
         clean_time: random.pick(&[5, 20, 300]) * MS,
         through_wire: random.chance(60),
         probes_answered: random.chance(300),
+        reset_works: true,
         lie: None,
-    }
+    };
+    fasten(&mut setup, belts, patience);
+    setup
 }
 
-/// A third of the watchdog's time-out, so that two feeds may be missed.
-fn feed(belts: &Belts) -> Duration {
-    Duration::from_nanos(belts.watchdog.map_or(400 * MS, |(fire, _)| fire / 4))
+/// Gives `setup` the belts, and what is derived from them; a box that boots alone waits `patience` longer than it must.
+pub fn fasten(setup: &mut Setup, belts: [Belts; 2], patience: Time) {
+    let longest = belts.iter().map(|b| b.longest_bound()).max().unwrap_or(0);
+    let ns = Duration::from_nanos;
+    for (s, b) in setup.settings.iter_mut().zip(belts) {
+        s.fence = b.bound().map(ns);
+        // A third of the watchdog's time-out at most, so that two feeds may be missed.
+        s.feed = ns(b.watchdog.map_or(400 * MS, |(fire, _)| fire / 4));
+    }
+    let lease = setup.settings[0].lease.max(setup.settings[1].lease);
+    let s = &setup.settings[0];
+    let longest = timing::claim_wait(lease, Some(ns(longest)), s.drift_ppm, s.margin).expect("it is finite");
+    for s in &mut setup.settings {
+        s.longest_wait = longest;
+        s.boot_wait = longest + ns(patience);
+    }
+    setup.belts = belts;
 }
 
 fn belts(random: &mut Random) -> Belts {
@@ -250,15 +282,24 @@ fn belts(random: &mut Random) -> Belts {
 
 /// Drifts of both clocks against the world, as far apart as they may be or closer.
 fn drift(random: &mut Random) -> [i64; 2] {
-    const FAST: i64 = 1_000_000;
-    // One over (1 + 0.001), so that the ratio of the two is exactly the bound.
-    const SLOW: i64 = -999_000;
     match random.below(6) {
+        way @ 0..4 => clock_runs(way),
+        _ => [random.below(FAST as u64) as i64, random.below(FAST as u64) as i64],
+    }
+}
+
+/// Parts per billion by which a clock may run fast.
+const FAST: i64 = 1_000_000;
+/// And slow: one over (1 + 0.001), so that the ratio of the two is exactly the bound.
+const SLOW: i64 = -999_000;
+
+/// Drifts of both clocks with one of them at the bound.
+pub fn clock_runs(way: u64) -> [i64; 2] {
+    match way {
         0 => [0, FAST],
         1 => [FAST, 0],
         2 => [SLOW, 0],
-        3 => [0, SLOW],
-        _ => [random.below(FAST as u64) as i64, random.below(FAST as u64) as i64],
+        _ => [0, SLOW],
     }
 }
 
@@ -560,7 +601,7 @@ impl Draw<'_> {
             8 => self.add(at, Fault::Leave { side, length }),
             _ => {
                 self.add(at, Fault::PowerLoss { side: 1 - side, length: 40 * SECOND });
-                self.add(at + 3 * SECOND, Fault::Force { side });
+                self.add(at + 3 * SECOND, Fault::Force { side, stays_off: true });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::clock::{MS, SECOND, Time};
 use super::machine::{Holding, Power, Waiting};
-use super::{Event, RECENT, RECORDED, Told, World};
+use super::{Event, RECENT, RECORDED, TAPE, Told, World};
 use twobox::node::settings::FIRST_REFLECTED;
 use twobox::node::settings::StaleData;
 use twobox::node::{Action, Memory, Note, Record};
@@ -37,7 +37,8 @@ impl World {
                 self.boxes[i].feed(self.now + if lazy { 20 * SECOND } else { 0 });
             }
             Action::Probe => self.probe(i),
-            Action::Reset => self.reboot(i, "resets itself"),
+            Action::Reset if self.setup.reset_works => self.reboot(i, "resets itself"),
+            Action::Reset => {}
             Action::Leave => {
                 self.say(|_| format!("{} has left and is switched off", Self::name(i)));
                 let length = if self.healed { MS } else { self.boxes[i].leave_length };
@@ -75,6 +76,11 @@ impl World {
             let n = (h.content_sequence % RECENT as u64) as usize;
             self.recorded[n] = h;
         }
+        let tape = &mut self.tapes[i];
+        if tape.len() < TAPE && tape.first().is_none_or(|first| first.1.boot == h.boot) {
+            tape.push((self.now, h));
+        }
+        self.boxes[i].said_at = self.now;
         if h.path >= FIRST_REFLECTED {
             let witness = h.path - FIRST_REFLECTED;
             let round = self.round[i].take().filter(|r| r.0 == witness).map(|r| r.1);

@@ -11,6 +11,7 @@ pub enum Word {
     Switchover,
     Hold,
     Release,
+    Force,
 }
 
 /// How a disk misbehaves.
@@ -51,18 +52,24 @@ pub enum Fault {
     StopsReflecting { witness: u8, length: Time },
     /// Recorded frames of either box are sent to the other one.
     Replay { to: usize, count: u8, every: Time },
+    /// What was recorded of a box's first life comes to the other one again, in order and at its pace, again and again.
+    Playback { to: usize, length: Time },
     /// Off, and on again after `length`.
     PowerLoss { side: usize, length: Time },
     /// Kernel panic: dead at once, the text on the null modem, reboot after `length`.
     Panic { side: usize, length: Time },
     /// The text of a panic from a box that lives and is heard: a log printed to the wrong line.
     FalsePanicText { side: usize },
+    /// The text of an earlier panic, read from a log to the null modem, more than a second after the last heartbeat there.
+    OldPanicText { side: usize },
     /// The whole kernel stands still; only the watchdog runs.
     KernelHang { side: usize, length: Time },
     /// The program is stopped; the kernel goes on answering.
     Stop { side: usize, length: Time },
     /// The program is stopped in its next turn, after deciding and before all is done.
     StopInTurn { side: usize, length: Time },
+    /// As above, and once more for `again` as soon as the rest of that turn is done.
+    StopTwice { side: usize, length: Time, again: Time },
     /// Every wake-up of the loop is late by up to `by`.
     Late { side: usize, by: Time, length: Time },
     /// The program dies and is started again.
@@ -73,8 +80,8 @@ pub enum Fault {
     Order { side: usize, word: Word, delay: Time },
     /// The operator switches the box off in order; it comes back after `length`.
     Leave { side: usize, length: Time },
-    /// The operator forces the box, knowing that the other one is off; it stays off until everything heals.
-    Force { side: usize },
+    /// The operator forces the box, knowing that the other one is off.
+    Force { side: usize, stays_off: bool },
     /// The services of a box fail.
     Services { side: usize, length: Time },
     /// Services take so long to stop.

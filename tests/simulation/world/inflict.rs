@@ -1,14 +1,17 @@
 //! Faults begin here.
 
 use super::clock::{MS, SECOND, Time};
-use super::fault::{DiskFault, Fault, Ways};
-use super::machine::{Belts, Power};
+use super::fault::{DiskFault, Fault, Ways, Word};
+use super::machine::Power;
 use super::{Event, Told, World};
 use twobox::node::Order;
 use twobox::node::settings::LAN;
 
 /// How long all must stay well after a witness stopped reflecting, or after a false panic text.
 const GUARD: Time = 6 * SECOND;
+/// A panic text proves something only if the line brought a heartbeat this shortly before; a little more than the node's own
+/// figure, for the way that the text takes.
+const PANIC_AGE: Time = 1_100 * MS;
 
 impl World {
     /// Begins `fault` now, unless a fault that needs peace is going on, or it needs peace and there is none.
@@ -103,6 +106,10 @@ impl World {
                 self.after(0, Event::Replay { to, left: count, every });
                 self.restless(every * Time::from(count))
             }
+            Fault::Playback { to, length } => {
+                self.after(0, Event::Playback { to, next: 0, end: now + length });
+                0
+            }
             Fault::Carrier { side, path, length } => {
                 self.lose_carrier(side, path, length);
                 for line in &mut self.network.lines[path as usize] {
@@ -134,6 +141,13 @@ impl World {
                 self.guarded_until = now + GUARD;
                 GUARD
             }
+            Fault::OldPanicText { side } => {
+                let m = &self.boxes[side];
+                if m.kernel_runs(now) && now < m.stopped_until && now - m.said_at > PANIC_AGE {
+                    self.text(side);
+                }
+                0
+            }
             Fault::KernelHang { side, length } => {
                 // Nothing but the address lease would hold then, and it does not: its timer hangs too.
                 if self.boxes[side].kernel_runs(now) {
@@ -155,6 +169,13 @@ impl World {
                     self.boxes[side].stop_in_turn = Some(length);
                 }
                 length
+            }
+            Fault::StopTwice { side, length, again } => {
+                if self.boxes[side].runs(now) {
+                    self.boxes[side].stop_in_turn = Some(length);
+                    self.boxes[side].stop_again = again;
+                }
+                length + again
             }
             Fault::Late { side, by, length } => {
                 self.boxes[side].late = (by, now + length);
@@ -184,11 +205,11 @@ impl World {
                 self.after(0, Event::Order { side, order: Order::Leave });
                 0
             }
-            Fault::Force { side } => {
+            Fault::Force { side, stays_off } => {
                 // Off for longer than anything of it could still be under way.
                 if self.boxes[1 - side].power == Power::Off && self.boxes[side].runs(now) {
-                    self.boxes[1 - side].kept_off = true;
-                    self.after(self.setup.boot_time.1, Event::Order { side, order: Order::Force });
+                    self.boxes[1 - side].kept_off = stays_off;
+                    self.order(side, Word::Force, self.setup.boot_time.1);
                 }
                 0
             }
@@ -206,7 +227,7 @@ impl World {
             Fault::BeltLoss { side, length } => {
                 let m = &self.boxes[side];
                 let alone = m.runs(now) && now >= m.stuck_until && m.stop_in_turn.is_none() && m.late.1 <= now;
-                if alone && m.unfinished.is_empty() && m.full_belts != Belts::default() {
+                if alone && m.unfinished.is_empty() && m.full_belts.weakened().bound().is_some() {
                     let life = m.life;
                     self.boxes[side].belt_lost_until = now + length;
                     self.after(0, Event::Tell { to: side, life, what: Told::Bound });
@@ -291,6 +312,7 @@ impl World {
             m.hung_until = m.hung_until.min(now);
             m.stopped_until = m.stopped_until.min(now);
             m.stop_in_turn = None;
+            m.stop_again = 0;
             m.late = (0, 0);
             m.disk_slow = (0, 0);
             m.disk_fails_until = 0;

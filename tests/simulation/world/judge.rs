@@ -21,6 +21,8 @@ pub struct Judge {
     /// From then on nothing happens that may move or interrupt the service.
     pub steady_from: Option<Time>,
     pub takeovers: BTreeMap<&'static str, u64>,
+    /// The operator has forced a box and answers for what the other one does.
+    pub operator_answers: bool,
 }
 
 impl Judge {

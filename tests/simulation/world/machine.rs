@@ -3,7 +3,7 @@
 
 use super::clock::{Clock, NEVER, Time};
 use twobox::node::{Action, Memory, Node, Order, Record, Settings};
-use twobox::time::Instant;
+use twobox::time::{Duration, Instant};
 use twobox::wire::heartbeat::Seal;
 
 /// The belts that a box has.
@@ -31,6 +31,12 @@ impl Belts {
             return Some(2 * fire + reset);
         }
         self.lifetime.map(|lifetime| 2 * lifetime + EXPIRY_LATENESS)
+    }
+
+    /// The longest bound that the box can be left with.
+    pub fn longest_bound(self) -> Time {
+        let rest = if self.weakened() == self { None } else { self.weakened().bound() };
+        rest.map_or(0, |_| self.weakened().longest_bound()).max(self.bound().unwrap_or(0))
     }
 
     /// Without the best one.
@@ -99,6 +105,8 @@ pub struct Machine {
     pub stopped_until: Time,
     /// The next turn is interrupted for so long.
     pub stop_in_turn: Option<Time>,
+    /// And once more for so long, when the rest of that turn has been done.
+    pub stop_again: Time,
     pub late: (Time, Time),
     pub waiting: Vec<Waiting>,
     pub frames_waiting: usize,
@@ -133,6 +141,8 @@ pub struct Machine {
     pub text_began: Option<Instant>,
     /// Kept off until everything heals.
     pub kept_off: bool,
+    /// When it sent something last.
+    pub said_at: Time,
     pub leave_length: Time,
 
     /// Term of the newest lineage on this box's data disk, with its boot.
@@ -155,6 +165,7 @@ impl Machine {
             hung_until: 0,
             stopped_until: 0,
             stop_in_turn: None,
+            stop_again: 0,
             late: (0, 0),
             waiting: Vec::new(),
             frames_waiting: 0,
@@ -183,6 +194,7 @@ impl Machine {
             carrier_lost_until: [0; 3],
             text_began: None,
             kept_off: false,
+            said_at: 0,
             leave_length: 0,
             copy: Default::default(),
             synced: 0,
@@ -220,6 +232,7 @@ impl Machine {
         self.hung_until = 0;
         self.stopped_until = 0;
         self.stop_in_turn = None;
+        self.stop_again = 0;
         self.address_up = false;
         self.gate_until = Instant::BOOT;
         self.holding = Holding::Down;
@@ -238,13 +251,14 @@ impl Machine {
         self.wake = NEVER;
         self.stopped_until = 0;
         self.stop_in_turn = None;
+        self.stop_again = 0;
         self.text_began = None;
     }
 
     pub fn renew_address(&mut self, now: Time, lateness: Time) {
         self.address_up = true;
         if let Some(lifetime) = self.belts.lifetime {
-            self.address_until = now + lifetime + lateness;
+            self.address_until = self.later(now, lifetime + lateness);
         }
     }
 
@@ -252,8 +266,13 @@ impl Machine {
         if let Some((fire, _)) = self.belts.watchdog
             && self.dog_fires != NEVER
         {
-            self.dog_fires = now + fire;
+            self.dog_fires = self.later(now, fire);
         }
+    }
+
+    /// `wait` after `now` by the box's own clock, by which its belts go too.
+    fn later(&self, now: Time, wait: Time) -> Time {
+        self.clock.world(self.clock.local(now) + Duration::from_nanos(wait))
     }
 
     pub fn carriers(&self, now: Time) -> u8 {
