@@ -13,8 +13,6 @@ use crate::wire::pair::Generation;
 /// Bytes of a record.
 pub const SIZE: usize = 8 * 8 + 3;
 
-/// Was a mark once; read over.
-const FORMER: u8 = 1;
 const FAREWELL: u8 = 2;
 const HELD: u8 = 4;
 
@@ -49,7 +47,7 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
     let (numbers, _) = bytes.as_chunks::<8>();
     let number = |at: usize| u64::from_le_bytes(numbers[at]);
     let flags = bytes[64];
-    if flags & !(FORMER | FAREWELL | HELD) != 0 {
+    if flags & !(FAREWELL | HELD) != 0 {
         return None;
     }
     Some(Record {
