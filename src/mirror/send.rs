@@ -104,8 +104,9 @@ impl Sending<'_, '_> {
                 (self.report)(&self.progress);
                 return Ok(());
             }
+            // The next attempt begins with what the standby has: the name may have vanished by then.
+            self.restore(key)?;
         }
-        self.restore(key)?;
         self.sent.unsettled += 1;
         self.sent.unsettled_name = Some(name::shown(key));
         Ok(())

@@ -257,6 +257,30 @@ fn a_live_database_arrives_usable() {
 }
 
 #[test]
+fn a_file_that_vanishes_after_it_would_not_hold_still_vanishes_from_the_copy() {
+    let pair = Pair::new();
+    let path = pair.a().join("f");
+    fs::write(pair.a().join("stays"), "or the root would be empty").unwrap();
+    for round in 0..40 {
+        fs::write(&path, vec![round; 4 << 20]).unwrap();
+        pair.sync();
+        let (name, pause) = (path.clone(), Duration::from_micros(500 * u64::from(round)));
+        let writer = thread::spawn(move || {
+            let file = fs::File::options().write(true).open(&name).unwrap();
+            let end = Instant::now() + pause;
+            while Instant::now() < end {
+                file.write_at(b"not still", 0).unwrap();
+            }
+            fs::remove_file(&name).unwrap();
+        });
+        pair.try_sync("a", "b", TERM_1, false).unwrap();
+        writer.join().unwrap();
+        pair.sync();
+        assert_equal(&pair.a(), &pair.b());
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_grows_or_is_replaced_while_it_is_read_is_not_taken() {
     let pair = Pair::new();
     let path = pair.a().join("f");
