@@ -18,10 +18,11 @@ struct Desk {
 }
 
 impl Desk {
-    /// Presses return and waits for a prompt that shows this role.
+    /// Gives up the line that may stand there, and waits for a prompt that shows this role.
     fn sit_down(rig: &Rig, index: usize, role: &str) -> Result<Desk, String> {
         let mut desk = Desk { index, read: rig.machines[index].console.shown(0).0, seen: String::new() };
-        desk.send(rig, b"\x03\r");
+        desk.send(rig, b"\x03");
+        desk.expect(rig, "^C\n")?;
         desk.expect(rig, &prompt(index, role))?;
         Ok(desk)
     }
@@ -96,7 +97,7 @@ pub fn session(rig: &mut Rig) -> Result<String, String> {
     // A hand-over from the console of the box that serves.
     let mut desk = Desk::sit_down(rig, active, "active")?;
     let shown = desk.ask(rig, "switchover", "standby")?;
-    says(&shown, "outage")?;
+    says(&shown, &format!("{} serves", NAMES[standby]))?;
     rig.wait_served(&[standby], LIMIT).ok_or("the peer does not take over")?;
     handed_over(rig, &before, standby)?;
     healthy(rig)?;
