@@ -360,7 +360,9 @@ fn value(l: &Layout) -> Option<Heartbeat> {
     };
     let served = l.served.get();
     let top = l.top.get();
-    if served > top || l.lease_us.get() == 0 {
+    // Only a fence bound can be none.
+    let endless = [l.lease_us.get(), l.interval_us.get()].contains(&FENCE_NONE);
+    if served > top || l.lease_us.get() == 0 || endless {
         return None;
     }
     Some(Heartbeat {
