@@ -321,9 +321,6 @@ pub struct Link {
     pub lost: u64,
     /// Frames refused, whatever the reason.
     pub rejected: u64,
-    /// Heartbeats that came later than their interval allows.
-    #[serde(default)]
-    pub late: u64,
     /// Good heartbeats that came.
     #[serde(default)]
     pub heard: u64,

@@ -157,7 +157,6 @@ fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -
         heard_ms_ago: heard.map(ms),
         lost: judged.lost,
         rejected: judged.rejected.iter().chain(&seen.rejected).map(|count| u64::from(*count)).sum(),
-        late: 0,
         heard: judged.heard,
         sent: seen.counters.frames_out,
         dropped: seen.counters.dropped,

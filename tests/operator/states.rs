@@ -12,7 +12,6 @@ fn link(name: &str, kind: LinkKind, heard: Option<u64>) -> Link {
         heard_ms_ago: heard,
         lost: 0,
         rejected: 0,
-        late: 0,
         heard: 0,
         sent: 0,
         dropped: 0,
@@ -197,7 +196,6 @@ pub fn trouble() -> Status {
         rejected: 90_211,
         ..link("null-modem", LinkKind::Serial, None)
     };
-    status.links[3].late = 17;
     status.witnesses[0].reflects = false;
     status.witnesses.push(Witness { ip: "2001:db8::1".into(), reachable: false, reflects: false, rtt_us: None });
     status.addresses[0].conflict = Some("02:00:5e:00:53:01".into());
