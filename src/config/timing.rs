@@ -179,11 +179,22 @@ impl Plan {
         self.timing.lease
     }
 
-    /// From the peer's death to the decision to serve: C, with a loop as late as the margin allows. Writing the term to
-    /// disk and the first announcement come on top.
+    /// From the last heartbeat until the witnesses are asked at full rate: one and a half intervals of the slowest path that
+    /// carries a lease, and at most one round. The unbroken quorum that a claim in silence needs begins then.
+    #[must_use]
+    pub fn alert(&self) -> Duration {
+        let Timing { heartbeat, serial_heartbeat, lease, witness, .. } = self.timing;
+        let serial = self.null_modem_baud.map(|_| serial_heartbeat);
+        let carries = |interval: &Duration| *interval <= lease / 3;
+        let slowest = [Some(heartbeat), serial].into_iter().flatten().filter(carries).max().unwrap_or(heartbeat);
+        slowest * 3 / 2 + witness
+    }
+
+    /// From the peer's last heartbeat to the decision to serve: C of quorum after the alert, with a loop as late as the
+    /// margin allows. Writing the term to disk and the first announcement come on top.
     #[must_use]
     pub fn worst_failover(&self, belt: Belt) -> Option<Duration> {
-        self.claim_wait(belt).map(|wait| wait + self.timing.margin)
+        self.claim_wait(belt).map(|wait| self.alert() + wait + self.timing.margin)
     }
 
     /// The longest bound of the belts that this box can be left with.
@@ -284,6 +295,16 @@ mod tests {
         // (20 + 1)(1.001) + 5 = 26.021 ms: 26 ms, rounded to the nearest
         assert_eq!(plan(Profile::Fastest).claim_wait(Belt::Gate).unwrap().as_micros(), 26_021);
         assert_eq!(plan(Profile::Default).claim_wait(Belt::None), None);
+    }
+
+    #[test]
+    fn a_failover_takes_the_alert_the_wait_and_a_late_turn() {
+        // 150 ms for the null modem's interval, 25 ms for a round.
+        assert_eq!(plan(Profile::Default).alert(), ms(175));
+        assert_eq!(up(plan(Profile::Default).worst_failover(Belt::Gate)), 777);
+        // The null modem is too slow for a fast lease, and the crossover's 10 ms count.
+        assert_eq!(plan(Profile::Fast).alert(), ms(18));
+        assert_eq!(plan(Profile::Default).worst_failover(Belt::None), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "unfenced",
         "UNFENCED: no watchdog and no gate stops this box if it hangs",
-        "add a watchdog to the board file, or a kernel with BPF",
+        "name the hardware watchdog in the board file, or run a kernel with BPF; until then switch a hung box off by hand",
     ),
     entry(
         "peer-unfenced",
@@ -65,7 +65,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "serves-stale",
         "this box serves data that are perhaps not the newest",
-        "bring the peer up; what it has more is set aside, see `mirror diverged`",
+        "bring the peer up: what it has and this box lacks is set aside there, see `mirror diverged` on it",
     ),
     entry(
         "forced",
@@ -82,7 +82,11 @@ pub const CATALOGUE: &[Entry] = &[
         "the service addresses cannot be confirmed down",
         "the box resets itself; if it comes again, look for another program that sets addresses",
     ),
-    entry("disk", "term and generation cannot be written", "look at the state partition: full, read-only, broken?"),
+    entry(
+        "disk",
+        "term and generation cannot be written",
+        "look at the disk of the state directory: full, read-only, broken? `log` has the error",
+    ),
     entry(
         "memory",
         "the record of term and generation was damaged",
@@ -93,7 +97,11 @@ pub const CATALOGUE: &[Entry] = &[
         "three self-fences or failed starts within ten minutes",
         "look at `history` and `log` for the reason, repair it, then `release`",
     ),
-    entry("service", "a local service fails", "`status` names it, `log` has its output; it is started again by itself"),
+    entry(
+        "service",
+        "a local service fails",
+        "`status` names it and `log` has its output; it is started again by itself, and the peer takes over if it is fit",
+    ),
     entry("carrier", "the LAN interface has no carrier", "plug the cable in; look at the switch"),
     entry(
         "peer-panicked",
@@ -107,8 +115,8 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     entry(
         "gate-lost",
-        "the egress gate could not be verified: the fence bound is the watchdog's now",
-        "look in `log` for what was found in its place; it is installed again every second",
+        "the egress gate could not be verified: the fence bound falls back to the next belt",
+        "look in `log` for what was found; find the program that changes this interface's filters, then restart this daemon while the peer serves",
     ),
     entry(
         "watchdog-late",
@@ -123,12 +131,12 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "clock-slewed",
         "a time daemon turns the kernel's clock faster than it should: waits are reckoned with 10 %",
-        "let the time daemon step at boot and slew gently afterwards",
+        "let the time daemon step at boot and slew gently; if this began after the start, restart this daemon while the peer serves",
     ),
     entry(
         "mirror-blocked",
         "the mirror stopped a cycle that would do harm",
-        "`mirror status` says why; `mirror sync --confirm-delete` after a look, or repair the tree",
+        "`mirror status` says why: look at the tree, then repair it or `mirror sync --confirm-delete`",
     ),
     entry(
         "mirror-late",
@@ -138,12 +146,12 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "mirror-diverged",
         "changes that the peer never received were set aside on this box",
-        "`mirror diverged list`, then restore or drop them",
+        "`mirror diverged list` and `show`; wanted: `switchover` to this box, then `mirror diverged restore`; else `drop`",
     ),
     entry(
         "mirror-down",
-        "the mirror's process fails again and again",
-        "look in `log` for its last words; the pair itself is not affected",
+        "the mirror's process has ended and is started again",
+        "look in `log` for its last words; the pair serves on, but the copy grows old",
     ),
     entry(
         "same-node",

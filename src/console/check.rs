@@ -1,6 +1,7 @@
 //! `twobox check`: what the two files mean, and whether this machine keeps up with it.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -48,7 +49,7 @@ pub fn explain(config: &Config) -> String {
     let timing = &plan.timing;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<34} {value}");
+        let _ = writeln!(text, "{name:<36} {value}");
     };
     line("pair, board", format!("{}, {}", site.pair.name, board.name));
     line("configuration digest", format!("{:016x} (equal on both boxes)", config.digest));
@@ -61,6 +62,7 @@ pub fn explain(config: &Config) -> String {
     let pings = plan.pings_per_second();
     line("witness round p", format!("{} ({pings} pings a second in trouble)", show(timing.witness)));
     line("the standby notices silence after", show(plan.detection()));
+    line("it asks witnesses at full rate after", show(plan.alert()));
     for belt in Belt::ALL {
         let name = format!("with {}", belt.word());
         line(
@@ -75,8 +77,35 @@ pub fn explain(config: &Config) -> String {
         );
     }
     line("alone after boot", show(plan.boot_wait));
-    text.push_str("(F: fence bound, C: wait before a claim in silence; syncing the term comes on top)\n");
+    if let Some(places) = watched(config) {
+        line("metrics and status", places);
+    }
+    let _ = write!(
+        text,
+        "F: from the end of the right to serve until nothing more is sent. C = (L + F) x 1.001 + margin of {}:\n\
+         the wait before a claim in silence, with a quorum seen at full rate. At most: that alert, C, and a turn of\n\
+         the loop as late as the margin; the write of the term and the first announcement come on top.\n",
+        show(timing.margin)
+    );
     text
+}
+
+/// Where each box is watched from outside.
+fn watched(config: &Config) -> Option<String> {
+    let site = &config.site;
+    if site.observe.listen.is_empty() {
+        return None;
+    }
+    let of_box = |(node, own): (&str, &Vec<crate::config::site::OwnAddress>)| {
+        let here = site.observe.listen.iter().flat_map(|(ip, port)| {
+            let own = own.iter().map(|own| own.prefix.ip).filter(move |own| ip.is_none_or(|ip| ip == *own));
+            own.map(|own| SocketAddr::new(own, *port).to_string())
+        });
+        let here: Vec<String> = here.collect();
+        format!("{node}: {}", if here.is_empty() { "nowhere".to_owned() } else { here.join(", ") })
+    };
+    let boxes: Vec<String> = ["a", "b"].into_iter().zip(&site.nodes).map(of_box).collect();
+    Some(boxes.join("; "))
 }
 
 /// What is allowed and may still surprise.

@@ -1,6 +1,6 @@
 //! The picture of the live view: both boxes, the cables between them, and what stands behind them. Pure.
 
-use super::report::{Mood, ago, answer, bytes, span, wrap};
+use super::report::{Mood, ago, answer, bytes, is_news, span, wrap};
 use super::screen::{Screen, Weight};
 use super::status::{BoundBy, Direction, Gate, Link, LinkKind, RightKind, Role, ServiceState, Status, TreeState};
 
@@ -110,7 +110,7 @@ fn peer_box(status: &Status) -> Vec<Line> {
     let peer = &status.peer;
     let heard = match peer.heard_ms_ago {
         None => ("never heard".to_owned(), Weight::Bold),
-        Some(age @ 0..3_000) => (format!("heard {} ago", span(age)), Weight::Plain),
+        Some(age) if is_news(status) => (format!("heard {} ago", span(age)), Weight::Plain),
         Some(age) => (format!("SILENT for {}", span(age)), Weight::Bold),
     };
     let config = match peer.config_matches {
@@ -118,7 +118,7 @@ fn peer_box(status: &Status) -> Vec<Line> {
         Some(false) => ("OTHER CONFIGURATION".to_owned(), Weight::Bold),
         None => (String::new(), Weight::Plain),
     };
-    let silent = peer.heard_ms_ago.is_none_or(|age| age >= 3_000);
+    let silent = !is_news(status);
     let role = if silent && peer.role != Role::Unknown {
         (format!("was {}", peer.role.word()), Weight::Plain)
     } else {

@@ -102,11 +102,17 @@ pub fn answer(status: &Status) -> (Mood, String) {
     (mood, format!("{who} {verdict}"))
 }
 
+/// What the peer said last is what it does now, as far as anybody can know: it is not long ago, and this box has not taken
+/// over from it since.
+pub(super) fn is_news(status: &Status) -> bool {
+    let taken_over = |age: u64| status.role == Role::Active && age >= status.since_ms;
+    status.peer.heard_ms_ago.is_some_and(|age| age <= BELIEVED_MS && !taken_over(age))
+}
+
 /// The name of the box that surely serves, and a sentence.
 fn who_serves(status: &Status) -> (Option<&str>, String) {
     let (own, peer) = (status.node.as_str(), status.peer.node.as_str());
-    let heard = status.peer.heard_ms_ago.filter(|age| *age <= BELIEVED_MS);
-    let peer_role = heard.map_or(Role::Unknown, |_| status.peer.role);
+    let peer_role = if is_news(status) { status.peer.role } else { Role::Unknown };
     match (status.role, peer_role) {
         (Role::Active, Role::Active) => (None, format!("BOTH SERVE: {own} and {peer}; one fences itself at once.")),
         (Role::Active, _) => (Some(own), format!("{own} serves.")),
@@ -230,7 +236,7 @@ fn boxes(paper: &mut Paper, status: &Status) {
         paper.row("", "", Mood::Odd, reason);
     }
     let peer = &status.peer;
-    let silent = peer.heard_ms_ago.is_none_or(|age| age > BELIEVED_MS);
+    let silent = !is_news(status);
     let role = if silent && peer.role != Role::Unknown {
         format!("was {}", peer.role.word())
     } else {

@@ -48,7 +48,7 @@ impl Mirror {
     pub(super) fn in_home(&self, name: &str, what: impl Fn(&Path, &Path) -> io::Result<String>) -> io::Result<String> {
         for tree in self.trees.iter().filter_map(|tree| tree.side.as_ref()) {
             let known = diverged::list(&tree.store.home)?;
-            if known.iter().any(|set| set.name == name && set.tree == tree.settings.tree) {
+            if diverged::named(&known, name).is_some_and(|set| set.tree == tree.settings.tree) {
                 return what(&tree.store.home, &tree.root);
             }
         }

@@ -136,11 +136,19 @@ pub fn list(home: &Path) -> io::Result<Vec<Set>> {
     Ok(sets)
 }
 
+/// The set of this name, or the only one whose name begins so: names are long, and typed by hand on a serial console.
+#[must_use]
+pub fn named<'s>(sets: &'s [Set], typed: &str) -> Option<&'s Set> {
+    let mut beginning = sets.iter().filter(|set| !typed.is_empty() && set.name.starts_with(typed));
+    let first = beginning.next();
+    sets.iter().find(|set| set.name == typed).or(first.filter(|_| beginning.next().is_none()))
+}
+
 /// The set of this name, nothing else: a name with a `/` in it is none.
 fn find(home: &Path, name: &str) -> io::Result<PathBuf> {
-    let known = list(home)?.into_iter().any(|set| set.name == name);
+    let sets = list(home)?;
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("nothing was set aside under the name {name}"));
-    if known { Ok(home.join("diverged").join(name)) } else { Err(missing()) }
+    named(&sets, name).map(|set| home.join("diverged").join(&set.name)).ok_or_else(missing)
 }
 
 /// Every file of a set: its path below the tree and its size.
@@ -200,4 +208,19 @@ pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io:
 /// As [`show`].
 pub fn drop_set(home: &Path, name: &str) -> io::Result<()> {
     fs::remove_dir_all(find(home, name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_known_by_the_only_beginning_of_its_name() {
+        let set = |name: &str| Set { name: name.into(), tree: PathBuf::new(), files: 0, bytes: 0 };
+        let sets = [set("7-ab-1"), set("7-ab-12"), set("8-cd-3")];
+        let found = |typed: &str| named(&sets, typed).map(|set| set.name.as_str());
+        assert_eq!(found("8"), Some("8-cd-3"));
+        assert_eq!(found("7-ab-1"), Some("7-ab-1"), "a whole name is meant as it stands");
+        assert_eq!([found("7"), found(""), found("9"), found("../trees")], [None; 4]);
+    }
 }

@@ -37,6 +37,9 @@ use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{BootId, Role};
 
+/// Stack of the thread: its programs hold snapshots by value, a build without optimisation needs several hundred KiB, and only
+/// what is touched is ever locked in memory.
+const STACK: usize = 1024 * 1024;
 /// How long the loop may take to answer before an operator is told that it does not.
 const LOOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long services may take to end after the loop has ended, on top of their own time-outs.
@@ -68,7 +71,7 @@ pub(super) struct Start {
 ///
 /// When the kernel gives no thread.
 pub(super) fn start(start: Start) -> io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("twobox-helper".into()).stack_size(super::STACK).spawn(move || {
+    std::thread::Builder::new().name("twobox-helper".into()).stack_size(STACK).spawn(move || {
         let executor = Rc::new(LocalExecutor::new());
         if let Err(error) = smol::block_on(executor.run(live(executor.clone(), start))) {
             // Without it nobody can be told and no service can be stopped: better dead, so that the peer takes over.

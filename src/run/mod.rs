@@ -62,7 +62,7 @@ use cluster::Cluster;
 use mailbox::Mailbox;
 use neighbor::Neighbor;
 
-/// Stack of the helper's and the disk's thread: what they need several times over, and little to lock in memory.
+/// Stack of the disk's thread: what it needs several times over, and little to lock in memory.
 const STACK: usize = 256 * 1024;
 /// Letters that may wait for the loop, and for the helper.
 const MAILBOX: usize = 256;

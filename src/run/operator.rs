@@ -201,9 +201,11 @@ impl Helper {
         if answer != Answer::Accepted {
             return Err(self.refused(answer).await);
         }
-        step(replies, began, "surrender begun").await?;
+        let begun_after = clock::now().since(began);
+        step_at(replies, begun_after, "surrender begun").await?;
         let surrendered = self.await_surrender(|s| !matches!(s.node.role, Role::Active | Role::Yielding)).await?;
-        let down_after = surrendered.node.since.since(began);
+        // The loop's instant is that of its turn, which may have begun before the order came.
+        let down_after = surrendered.node.since.since(began).max(begun_after);
         step_at(replies, down_after, "services stopped, addresses down, the peer has our vote").await?;
         let peer = self.config_peer();
         let served =
@@ -215,8 +217,8 @@ impl Helper {
             ));
         }
         let heard = served.node.peer_heard_at.unwrap_or(served.at);
-        step_at(replies, heard.since(began), &format!("{peer} serves")).await?;
-        let outage = heard.since(began).saturating_sub(Duration::ZERO);
+        let outage = heard.since(began).max(down_after);
+        step_at(replies, outage, &format!("{peer} serves")).await?;
         Ok(format!("{peer} serves after {:.1} ms", outage.as_secs_f64() * 1e3))
     }
 

@@ -210,15 +210,19 @@ fn a_key_is_made_once_and_check_explains_the_configuration() {
     assert_eq!(code(&output), 0, "{}", err(&output));
     let text = out(&output);
     for expected in [
-        "with gate                          F 1ms, C 551.501ms, failover at most 601.501ms",
-        "with watchdog                      F 4.5s, C 5.055s, failover at most 5.105s",
-        "with none                          never in silence, only by vote or force",
-        "null modem, there and back         240.277ms (carries a lease)",
-        "witness round p                    25ms (160 pings a second in trouble)",
+        "with gate                            F 1ms, C 551.501ms, failover at most 776.501ms",
+        "with watchdog                        F 4.5s, C 5.055s, failover at most 5.28s",
+        "with none                            never in silence, only by vote or force",
+        "null modem, there and back           240.277ms (carries a lease)",
+        "witness round p                      25ms (160 pings a second in trouble)",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert!(!text.contains("warning"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    let watched = files.write("watched.toml", &self::site(&key, "[observe]\nlisten = [9140, \"192.0.2.3:80\"]\n"));
+    let text = out(&twobox(None, &["check", "--board", &board, "--site", &watched], ""));
+    assert!(text.contains("a: 192.0.2.2:9140; b: 192.0.2.3:9140, 192.0.2.3:80\n"), "{text}");
 
     let site = files.write("fast.toml", &self::site(&key, "[timing]\nprofile = \"fast\"\n"));
     let bare = files.write("bare.toml", "name = \"box\"\n[interface.lan]\nname = \"eth0\"\n");
@@ -242,6 +246,33 @@ fn check_tells_every_error_of_both_files_and_of_the_key() {
     assert!(text.contains(&format!("{site}:11: timing.laese: is unknown; did you mean lease?")), "{text}");
     assert!(text.contains(&format!("{site}:3: pair.key-file: {key} has mode 0644")), "{text}");
     assert!(text.contains("3 errors"), "{text}");
+}
+
+#[test]
+fn every_inequality_and_every_address_that_would_move_is_refused_with_its_line() {
+    let files = Files::new("inequalities");
+    let key = files.path("pair.key");
+    twobox(None, &["key", "new", &key], "");
+    let board = files.write("board.toml", BOARD);
+    let text = site(&key, "").replace("name = \"office\"\n", "name = \"office\"\nboot-wait = \"1s\"\n");
+    let more = "[timing]\nheartbeat = \"20ms\"\nserial-heartbeat = \"20ms\"\nlease = \"50ms\"\nwitness = \"10ms\"\n\
+                witness-idle = \"5ms\"\n[observe]\nlisten = \"192.0.2.10:9140\"\n";
+    let site = files.write("site.toml", &(text + more));
+    let output = twobox(None, &["check", "--board", &board, "--site", &site], "");
+    assert_eq!(code(&output), 2);
+    let said = err(&output);
+    for (line, key) in [
+        (3, "pair.boot-wait"),
+        (14, "timing.lease"),
+        (15, "timing.witness"),
+        (16, "timing.witness-idle"),
+        (18, "observe.listen"),
+    ] {
+        let expected = format!("{site}:{line}: {key}: ");
+        let found = said.lines().find(|said| said.starts_with(&expected));
+        assert!(found.is_some_and(|found| found.contains("; allowed: ")), "{expected}\n{said}");
+    }
+    assert!(said.ends_with("5 errors; nothing of this would be used\n"), "{said}");
 }
 
 #[test]

@@ -248,6 +248,32 @@ fn lines_are_edited_completed_and_remembered() {
 }
 
 #[test]
+fn every_end_of_line_is_one_and_keys_may_come_in_pieces() {
+    let daemon = Daemon::start("c-ends", states::peace());
+    let mut desk = Desk::console(&daemon, &[]);
+    for end in ["\r", "\n", "\r\n", "\r\0"] {
+        desk.send(format!("hold it{end}"));
+        desk.expect("did Hold");
+        desk.expect("a active> ");
+    }
+    // An end that came in two pieces gives no second prompt, and an arrow that came in three is an arrow.
+    desk.calm_down();
+    desk.send("release\r");
+    desk.expect("did Release");
+    desk.send("\n");
+    desk.expect("a active> ");
+    while desk.read(Duration::from_millis(400)) {}
+    assert!(!desk.seen.contains("a active> "), "{}", desk.seen.escape_debug());
+    for piece in ["\x1b", "[", "A"] {
+        desk.send(piece);
+        desk.read(Duration::from_millis(50));
+    }
+    desk.send("\r");
+    desk.expect("did Release");
+    assert_eq!(daemon.asked.lock().unwrap().len(), 6);
+}
+
+#[test]
 fn an_alarm_appears_above_the_line_being_typed() {
     let daemon = Daemon::start("c-alarm", states::peace());
     let mut desk = Desk::console(&daemon, &[]);

@@ -87,32 +87,234 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("alarms", &format!("{head}{}\n", rows.collect::<String>()));
     let holds = Hold::ALL.iter().map(|hold| format!("- {}\n", hold_in_words(*hold)));
     assert_part("holds", &format!("\n{}\n", holds.collect::<String>()));
-    let blockers = Blocker::ALL.iter().map(|blocker| format!("- {}\n", blocker_in_words(*blocker)));
+    let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker).to_owned()).chain(of_the_peer());
+    let blockers = blockers.map(|text| format!("- {text}\n"));
+    assert_part("refusals", &refusals());
+    assert_part("waits", &waits());
     assert_part("blockers", &format!("\n{}\n", blockers.collect::<String>()));
 }
 
-/// The code blocks of a document that begin with this line.
+/// The next string literal of a source, as it is written, and what follows it.
+fn literal(source: &str) -> Option<(&str, &str)> {
+    let begin = source.find('"')? + 1;
+    let mut escaped = false;
+    let end = source[begin..].find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    Some((&source[begin..begin + end], &source[begin + end + 1..]))
+}
+
+/// A format with `...` where a value stands.
+fn shown(format: &str) -> String {
+    format.split(['{', '}']).enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "..." }).collect()
+}
+
+/// Why an order is refused and what to do about it: what the daemon's sources say.
+fn refusals() -> String {
+    let mut rows = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(path("src/run")).unwrap() {
+        let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        for (at, marker) in
+            ["refuse(", "reason: ", "Some(("].into_iter().flat_map(|marker| source.match_indices(marker))
+        {
+            let (before, rest) = (&source[..at], source[at + marker.len()..].trim_start());
+            let told = |text: &str| text.starts_with('"') || text.starts_with("format!(");
+            let (reason, after) = match () {
+                () if told(rest) => match literal(rest) {
+                    Some(found) => found,
+                    None => continue,
+                },
+                // The reason was put together a line before.
+                () if rest.starts_with("reason, \"") => match before.rfind("let reason = format!(") {
+                    Some(format) if at - format < 200 => (literal(&before[format..]).expect("its text").0, rest),
+                    _ => continue,
+                },
+                () => continue,
+            };
+            let Some((remedy, _)) = literal(after) else { continue };
+            if remedy.is_empty() {
+                continue; // nobody is there to read it
+            }
+            rows.insert(format!("| {} | {} |\n", cell(&shown(reason)), cell(&shown(remedy))));
+        }
+        // What stops an update is a table of pairs.
+        let obstacles = source.split("fn obstacle(").nth(1).and_then(|rest| rest.split("\n}\n").next());
+        let mut rest = obstacles.unwrap_or_default();
+        while let Some((reason, after)) = literal(rest) {
+            let (remedy, after) = literal(after).expect("reasons and remedies come in pairs");
+            rows.insert(format!("| {} | {} |\n", cell(reason), cell(remedy)));
+            rest = after;
+        }
+    }
+    assert!(rows.len() > 15, "{rows:#?}");
+    let rows: String = rows.into_iter().collect();
+    format!("\n| why | what to do |\n| --- | ---------- |\n{rows}\n")
+}
+
+/// Why the peer could not take over by a vote: what the node says.
+fn of_the_peer() -> Vec<String> {
+    let source = std::fs::read_to_string(path("src/node/facts.rs")).unwrap();
+    let body = source.split("fn peer_blocked").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let (mut found, mut rest) = (Vec::new(), body);
+    while let Some((text, after)) = literal(rest) {
+        found.push(text.to_owned());
+        rest = after;
+    }
+    found.retain(|text| !text.is_empty());
+    assert!(found.len() >= 4, "{found:?}");
+    found
+}
+
+/// C of each profile with each belt, for the board file's default watchdog and the site file's default time-outs.
+fn waits() -> String {
+    use std::time::Duration;
+    use twobox::config::timing::{Belt, Firing, Plan, Profile};
+    let shown = |time: Duration| match time.as_micros().div_ceil(1000) {
+        ms @ ..1000 => format!("{ms} ms"),
+        // Up: a wait is never told shorter than it is.
+        ms => format!("{}.{} s", ms.div_ceil(100) / 10, ms.div_ceil(100) % 10),
+    };
+    let mut text = String::from(
+        "\n| profile | L | C with the gate | C with a 2 s watchdog | C with the addresses' lifetime only |\n",
+    );
+    text.push_str("| ------- | - | --------------- | --------------------- | ----------------------------------- |\n");
+    for (name, profile) in [("default", Profile::Default), ("fast", Profile::Fast), ("fastest", Profile::Fastest)] {
+        let watchdog = Firing { timeout: Duration::from_secs(2), percent: 110, reset_time: Duration::from_millis(100) };
+        let plan = Plan {
+            timing: profile.timing(),
+            boot_wait: Duration::from_secs(60),
+            watchdog: Some(watchdog),
+            null_modem_baud: None,
+        };
+        let wait = |belt| shown(plan.claim_wait(belt).unwrap());
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} | {} |",
+            shown(plan.timing.lease),
+            wait(Belt::Gate),
+            wait(Belt::Watchdog),
+            wait(Belt::AddressLease)
+        );
+    }
+    text + "\n"
+}
+
+/// The code blocks of a document that begin with this line; a block in a list is indented, and so are its marks.
 fn blocks(text: &str, fence: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(&format!("{fence}\n")) {
-        let body = &rest[at + fence.len() + 1..];
-        let end = body.find("\n```").unwrap() + 1;
-        blocks.push(body[..end].to_owned());
-        rest = &body[end..];
+    let mut blocks: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match (inside, line.trim_start()) {
+            (false, start) if start == fence => {
+                inside = true;
+                blocks.push(String::new());
+            }
+            (true, "```") => inside = false,
+            (true, _) => {
+                let block = blocks.last_mut().expect("one was begun");
+                block.push_str(line);
+                block.push('\n');
+            }
+            (false, _) => {}
+        }
     }
     blocks
 }
 
 #[test]
 fn the_examples_are_files_that_work() {
-    let manual = manual();
-    let (sites, boards) = (blocks(&manual, "```toml site"), blocks(&manual, "```toml board"));
-    assert!(!sites.is_empty() && !boards.is_empty());
+    let text = manual() + &std::fs::read_to_string(path("README.md")).unwrap();
+    let (sites, boards) = (blocks(&text, "```toml site"), blocks(&text, "```toml board"));
+    assert!(sites.len() >= 2 && boards.len() >= 2);
+    // No block of TOML is left out because its kind is not told.
+    assert_eq!(text.matches("```toml").count(), sites.len() + boards.len());
     for site in &sites {
         for board in &boards {
             let (_, problems) = twobox::config::parse(("site", site), ("board", board));
             assert_eq!(problems, [], "{problems:#?}");
+        }
+    }
+}
+
+/// What stands in a pair of backquotes, or on a line of a code block, and begins as a command.
+fn commands(text: &str) -> Vec<String> {
+    // Pairs are counted line by line: a block's marks are no pairs.
+    let quoted = text.lines().filter(|line| !line.contains("```"));
+    let quoted = quoted.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned));
+    let mut found: Vec<String> = quoted.collect();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            inside = !inside;
+        } else if inside {
+            found.push(line.to_owned());
+        }
+    }
+    // What follows `#` or two spaces is a remark.
+    let bare = |line: String| line.split(" #").next().unwrap_or_default().trim().to_owned();
+    let found = found.into_iter().map(bare).filter(|line| line.starts_with("twobox ") && !line.contains('\n'));
+    found.filter(|line| !line.contains("...")).collect()
+}
+
+/// Words that stand for something in a document, and something that they may stand for.
+const PLACEHOLDERS: [(&str, &str); 8] = [
+    ("COMMAND", "status"),
+    ("[--json | --watch]", ""),
+    ("FILE", "/f"),
+    ("SECONDS", "5"),
+    ("NAME", "x"),
+    ("[PATH]", ""),
+    ("a|b", "a"),
+    ("IMAGE", "/i"),
+];
+
+#[test]
+fn every_command_in_the_documents_is_understood() {
+    let mut count = 0;
+    for name in ["README.md", "docs/manual.md", "docs/architecture.md", "docs/appliance.md", "docs/mirror.md"] {
+        let text = std::fs::read_to_string(path(name)).unwrap();
+        for command in commands(&text) {
+            if command.starts_with("twobox mirror-child") {
+                continue; // the daemon's own, not an operator's
+            }
+            let filled = PLACEHOLDERS.iter().fold(command.clone(), |line, (from, to)| line.replace(from, to));
+            let words = twobox::console::command::words(&filled).unwrap();
+            let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+            if let Err(explanation) = parse("twobox", &words) {
+                // A sentence may name a command without what it needs; it may not name one that is none.
+                let text = &explanation.text;
+                let named = text.starts_with("Required") || text.starts_with("No value provided");
+                assert!(explanation.asked || named, "{name}: {command}: {}", explanation.text);
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 12, "{count} commands were found");
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    for name in ["README.md", "docs/manual.md", "docs/architecture.md"] {
+        let text = std::fs::read_to_string(path(name)).unwrap();
+        let folder = path(name).parent().unwrap().to_path_buf();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            assert!(link.starts_with("http") || file.is_empty() || folder.join(file).exists(), "{name}: {link}");
+        }
+        let quoted =
+            text.lines().filter(|line| !line.contains("```")).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let places = ["src/", "tests/", "docs/", "board/", "benches/", "initramfs/"];
+        for file in
+            quoted.filter(|text| places.iter().any(|place| text.starts_with(place)) && !text.contains([' ', '*', '<']))
+        {
+            let file = file.split(['#', ':']).next().unwrap();
+            assert!(
+                file.contains("NAME") || path(file).exists() || path(&format!("{file}.rs")).exists(),
+                "{name}: {file}"
+            );
         }
     }
 }

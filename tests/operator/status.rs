@@ -27,6 +27,11 @@ fn the_first_line_answers_who_serves_and_what_a_takeover_would_do() {
     let mut both = states::peace();
     both.peer.role = twobox::console::status::Role::Active;
     assert!(first(&both).starts_with("BOTH SERVE"));
+    // A peer that was taken over said before that it served: that is no double service.
+    let mut taken = states::alone();
+    (taken.since_ms, taken.peer.heard_ms_ago, taken.peer.role) =
+        (300, Some(850), twobox::console::status::Role::Active);
+    assert!(first(&taken).starts_with("b serves. A takeover by a would NOT work now"), "{}", first(&taken));
     let mut deaf = states::standby();
     deaf.peer.heard_ms_ago = Some(60_000);
     assert!(first(&deaf).starts_with("a was heard 60 s ago; it may or may not serve."));

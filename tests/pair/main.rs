@@ -8,6 +8,7 @@ mod client;
 mod neighbor;
 mod null_modem;
 mod rig;
+mod session;
 mod wire;
 
 use std::io::{Read, Write};
