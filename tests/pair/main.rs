@@ -356,6 +356,9 @@ fn a_drill_goes_there_and_back_and_the_history_knows() {
     let mut rig = Rig::new("drill", DEFAULT);
     let active = rig.start_both();
     let standby = other(active);
+    // A drill refuses while any alarm stands, and the young quorum of either box is one.
+    let green = |rig: &Rig, node: &str| rig.status(node).is_some_and(|status| status.alarms.is_empty());
+    wait("no alarm on either box", || green(&rig, active) && green(&rig, standby));
     let done = rig.order(standby, &Request::Drill).unwrap();
     assert!(done.contains(&format!("{standby} serves")) && done.contains(&format!("{active} serves")), "{done}");
     assert_eq!(rig.role(active), Some(Role::Active));
