@@ -256,11 +256,15 @@ look_at_device() {
         echo "$device: a file of $size bytes"
     elif [ -b "$device" ]; then
         need lsblk:util-linux blockdev:util-linux
-        [ "$(lsblk -dno TYPE "$device")" = disk ] || die "$device: not a whole disk"
-        used=$(lsblk -nro NAME,MOUNTPOINTS "$device" | awk 'NF > 1')
+        # What cannot be looked at is not written: each answer is asked for by itself, so that none is missed.
+        kind=$(lsblk -dno TYPE "$device") || die "$device: lsblk does not know it"
+        [ "$kind" = disk ] || die "$device: not a whole disk but a $kind"
+        mounts=$(lsblk -nro NAME,MOUNTPOINT "$device") || die "$device: lsblk does not say what is mounted"
+        used=$(echo "$mounts" | awk 'NF > 1 { printf "%s%s on %s", sep, $1, $2; sep = ", " }')
         [ -z "$used" ] || die "$device is in use: $used"
-        held=$(lsblk -nro NAME,TYPE "$device" | awk '$2 != "disk" && $2 != "part"')
-        [ -z "$held" ] || die "$device is part of: $held"
+        parts=$(lsblk -nro NAME,TYPE "$device") || die "$device: lsblk does not say what is built on it"
+        held=$(echo "$parts" | awk '$2 != "disk" && $2 != "part" { printf "%s%s (%s)", sep, $1, $2; sep = ", " }')
+        [ -z "$held" ] || die "$device carries $held"
         size=$(blockdev --getsize64 "$device")
         lsblk -o NAME,SIZE,MODEL,SERIAL,FSTYPE,LABEL,PARTLABEL "$device"
     else

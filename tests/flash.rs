@@ -1,0 +1,126 @@
+//! flash.sh where it could do harm: what it writes to, what it refuses, and that it looks before it makes anything.
+#![allow(clippy::disallowed_methods)] // runs flash.sh
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn flash(words: &[&str], answer: &str) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
+    let mut child = Command::new(script)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("flash.sh runs");
+    // It may have refused before it asked.
+    let _ = child.stdin.take().expect("its input").write_all(answer.as_bytes());
+    let done = child.wait_with_output().expect("flash.sh");
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (done.status.success(), said)
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("twobox-flash-test-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_disk_is_written_only_when_its_name_is_typed_and_is_read_back() {
+    let folder = Folder::new("write");
+    let image: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let source = folder.file("image", &image);
+    let disk = folder.file("disk", &vec![0; 4_000_000]);
+    for answer in ["", "yes\n", "/dev/sda\n"] {
+        let (done, said) = flash(&["write", &source, &disk], answer);
+        assert!(!done && said.contains("nothing was written"), "{said}");
+        assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 0));
+    }
+    let (done, said) = flash(&["write", &source, &disk], &format!("{disk}\n"));
+    assert!(done && said.contains(&format!("{disk} holds {source}")), "{said}");
+    let written = fs::read(&disk).unwrap();
+    assert!(written.len() == 4_000_000 && written.starts_with(&image));
+    assert!(flash(&["verify", &source, &disk], "").0);
+    let mut damaged = written;
+    damaged[2_999_999] ^= 1;
+    fs::write(&disk, damaged).unwrap();
+    let (done, said) = flash(&["verify", &source, &disk], "");
+    assert!(!done && said.contains("does not hold"), "{said}");
+}
+
+#[test]
+fn what_is_no_free_disk_is_refused() {
+    let folder = Folder::new("refused");
+    let source = folder.file("image", &[1; 100_000]);
+    let small = folder.file("small", &[0; 99_999]);
+    for (device, why) in [
+        (small.as_str(), "99999 bytes"),
+        ("/dev/null", "neither a disk nor a file"),
+        ("/dev/none", "no such device"),
+        (folder.0.to_str().unwrap(), "neither a disk nor a file"),
+    ] {
+        // The name is typed, as if nobody had looked.
+        let (done, said) = flash(&["write", &source, device], &format!("{device}\n"));
+        assert!(!done && said.contains(why), "{device}: {said}");
+    }
+    assert!(fs::read(&small).unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// The disk that this machine runs from. Nothing is typed: a script that did not refuse would ask in vain.
+#[test]
+fn the_system_disk_is_refused() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = mounts.lines().find_map(|line| line.strip_suffix(" 0 0")?.split_once(" / ").map(|(device, _)| device));
+    let Some(device) = root.filter(|device| device.starts_with("/dev/")) else {
+        eprintln!("the root file system is on no disk here: nothing to refuse");
+        return;
+    };
+    let folder = Folder::new("system");
+    let source = folder.file("image", &[1; 4096]);
+    let (done, said) = flash(&["write", &source, device], "");
+    let refused = ["is in use", "not a whole disk", "no such device"].iter().any(|why| said.contains(why));
+    assert!(!done && refused && !said.contains("Type"), "{device}: {said}");
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_made() {
+    let folder = Folder::new("mistakes");
+    let output = folder.0.join("out");
+    let out = output.to_str().unwrap();
+    for (words, why) in [
+        (vec!["image", "--board", "no-such-board", "--output", out], "qemu-pc"),
+        (vec!["image", "--output", out], "--board is missing"),
+        (vec!["image", "--board", "qemu-pc", "--data-size", "much", "--output", out], "a number of MiB"),
+        (vec!["image", "--board", "qemu-pc", "--output", "/no/such/folder/x"], "no folder"),
+        (vec!["image", "--board", "qemu-pc", "--kernel", "/no/such", "--output", out], "/no/such: no"),
+        (vec!["pair", "--board", "qemu-pc", "--output", out], "--site is missing"),
+        (vec!["pair", "--board", "qemu-pc", "--site", "/no/such", "--output", out], "cannot be read"),
+        (vec!["update", "--output", out], "--board is missing"),
+        (vec!["write", "only-one-word"], "flash.sh write IMAGE DEVICE"),
+        (vec!["frobnicate"], "flash.sh image"),
+    ] {
+        let (done, said) = flash(&words, "");
+        assert!(!done && said.contains(why), "{words:?}: {said}");
+        assert!(!output.exists());
+    }
+}
