@@ -295,7 +295,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
             .map_err(|_| "the mailbox is full before the start".to_owned())?;
     }
     drop(config);
-    prepare_thread();
+    prepare_thread(options.appliance.is_some());
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
 
     let _ = to_disk.send(disk::ToDisk::End);
@@ -354,8 +354,8 @@ fn ways(settings: &crate::takeover::Settings) -> Result<Vec<Way>, String> {
 }
 
 /// Makes this thread the loop's. The helper and the disk's thread are running already: they inherit nothing of it.
-fn prepare_thread() {
-    if let Err(error) = realtime::lock_memory() {
+fn prepare_thread(in_memory: bool) {
+    if let Err(error) = realtime::lock_memory(in_memory) {
         log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
     }
     realtime::touch_stack();

@@ -55,15 +55,18 @@ pub fn loop_has_priority() -> bool {
 }
 
 /// Locks what is mapped now and whatever is mapped later (mlockall(2)). Later pages are locked when they are first
-/// touched: locking them at once would make every thread's unused stack resident.
+/// touched: locking them at once would make every thread's unused stack resident. With `in_memory` the program's file
+/// lies in memory itself, as on the appliance: then its pages too are locked when they are first touched, which waits for
+/// no disk, and what is never used takes no room.
 ///
 /// # Errors
 ///
 /// `PermissionDenied` or `OutOfMemory` without CAP_IPC_LOCK and enough RLIMIT_MEMLOCK.
-pub fn lock_memory() -> io::Result<()> {
+pub fn lock_memory(in_memory: bool) -> io::Result<()> {
+    let now = if in_memory { libc::MCL_CURRENT | libc::MCL_ONFAULT } else { libc::MCL_CURRENT };
     // SAFETY: the calls take flags only.
     let result = unsafe {
-        match libc::mlockall(libc::MCL_CURRENT) {
+        match libc::mlockall(now) {
             0 => libc::mlockall(libc::MCL_FUTURE | libc::MCL_ONFAULT),
             error => error,
         }
