@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use smol::Timer;
 
+use super::Order;
 use super::helper::Helper;
 use super::history;
 use super::realtime;
@@ -15,11 +16,12 @@ use crate::console::alarm;
 use crate::console::status::{self, Direction, Tree, TreeState};
 use crate::fence::bound::BoundBy;
 use crate::journal;
-use crate::node::settings::{FIRST_REFLECTED, NULL_MODEM};
+use crate::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM};
 use crate::observe::control::Event;
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Reject;
 use crate::wire::line::Finding;
+use crate::wire::pair::Role;
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,6 +66,8 @@ struct Look {
     not_realtime: bool,
     clock_slewed: bool,
     same_node: bool,
+    /// As `same_node`, on a cable of its own: no recording of a former life that somebody plays on the LAN.
+    twin: bool,
     /// Links on which our own frames come back.
     loops: Vec<&'static str>,
     log_lost: bool,
@@ -156,10 +160,18 @@ impl Growth {
     }
 }
 
+/// Whether this box must be held because another one bears its name. Neither hears a peer then, and each would serve when
+/// its boot wait is over. A box that serves already goes on: it cannot know which of the two is the wrong one, and the
+/// other one is held. Pure.
+fn holds_for_twin(twin: bool, role: Role) -> bool {
+    twin && matches!(role, Role::Joining | Role::Standby | Role::Claiming)
+}
+
 /// Counters of the former looks.
 #[derive(Default)]
 struct Memory {
     same_node: Growth,
+    twin: Growth,
     own_frames: [Growth; FIRST_REFLECTED as usize],
     log_lost: Growth,
 }
@@ -169,7 +181,11 @@ pub(super) async fn watch(helper: Rc<Helper>) {
     let mut memory = Memory::default();
     loop {
         if let Some(snapshot) = helper.snapshot().await {
-            let found = look(&helper, &snapshot, &mut memory).alarms();
+            let look = look(&helper, &snapshot, &mut memory);
+            if holds_for_twin(look.twin, snapshot.node.role) {
+                helper.hold_for_twin().await;
+            }
+            let found = look.alarms();
             let (begun, ended) = compare(&mut helper.standing.borrow_mut(), found, snapshot.at);
             for one in begun {
                 log::warn!("alarm: {}", one.text());
@@ -190,6 +206,10 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
     };
     let direct = 0..usize::from(FIRST_REFLECTED);
     let same_node = direct.clone().map(|path| rejected(path, Reject::SameNode)).sum();
+    let board = &helper.config.board;
+    let has_cable = board.null_modem.is_some() || board.interface("crossover").is_some();
+    let cables = direct.clone().filter(|path| !has_cable || *path != usize::from(LAN));
+    let on_cables = cables.map(|path| rejected(path, Reject::SameNode)).sum();
     let names = ["null-modem", "crossover", "lan"];
     let loops = direct.filter(|path| {
         let grew = memory.own_frames[*path].seen(s.at, rejected(*path, Reject::OwnFrame));
@@ -208,6 +228,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         clock_slewed: realtime::clock_tick().is_some_and(realtime::is_slewed),
         loops: loops.map(|path| names[path]).collect(),
         same_node: memory.same_node.seen(s.at, same_node),
+        twin: memory.twin.seen(s.at, on_cables),
         log_lost: memory.log_lost.seen(s.at, journal::lost()),
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
         update_failed: helper.was_rolled_back(),
@@ -220,6 +241,15 @@ impl Helper {
     pub(super) fn raised(&self, name: &str, text: String) {
         self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), &text));
         self.tell_observer(Event::Raised { name: name.to_owned(), text });
+    }
+
+    async fn hold_for_twin(&self) {
+        let reason = format!("another box says that it is {} too", self.options.node.name());
+        log::error!("held: {reason}");
+        *self.hold_reason.borrow_mut() = Some(reason);
+        if self.order(Order::Hold).await.is_none() {
+            log::error!("the loop does not take the hold; tried again in {LOOK:?}");
+        }
     }
 
     /// An alarm has ended.
@@ -265,6 +295,7 @@ mod tests {
             not_realtime: true,
             clock_slewed: true,
             same_node: true,
+            twin: true,
             loops: vec!["lan"],
             log_lost: true,
             mirror_fell: true,
@@ -282,6 +313,16 @@ mod tests {
         let known: Vec<&str> = told.chain(found).collect();
         for entry in alarm::CATALOGUE {
             assert!(known.contains(&entry.name), "nothing raises {}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_box_whose_name_another_one_bears_is_held_before_it_serves() {
+        for role in [Role::Joining, Role::Standby, Role::Claiming] {
+            assert!(holds_for_twin(true, role) && !holds_for_twin(false, role));
+        }
+        for role in [Role::Active, Role::Yielding, Role::Held] {
+            assert!(!holds_for_twin(true, role));
         }
     }
 

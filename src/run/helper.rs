@@ -146,6 +146,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let last_handover = history::read(&options.state, boot, usize::MAX).into_iter().rev().find_map(|e| e.handover);
     let last_handover = last_handover.map(|handover| (None, handover));
     let observe = Observe::new(&config.site, options.node);
+    let boot_hold = options.appliance.as_ref().and_then(|appliance| appliance.hold.clone());
     let helper = Rc::new(Helper {
         options,
         config,
@@ -165,7 +166,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         standing: RefCell::default(),
         handovers: RefCell::default(),
         last_handover: RefCell::new(last_handover),
-        hold_reason: RefCell::default(),
+        hold_reason: RefCell::new(boot_hold),
         yielding: Cell::default(),
         worst_lateness: Cell::default(),
         executor: executor.clone(),
