@@ -11,6 +11,7 @@
 //! emulation takes longer than most faults. After a failure the next one gets new boxes.
 
 mod console;
+mod damage;
 #[allow(dead_code)] // the demonstration uses the rest
 mod rig;
 mod scenario;

@@ -38,7 +38,9 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         "{} is missing: cargo build --release --target x86_64-unknown-linux-musl --bins",
         program.display()
     );
-    let mut data = furnish_data(root, &cache);
+    let kernel = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
+    let kernel = PathBuf::from(String::from_utf8_lossy(&kernel.stdout).trim());
+    let mut data = furnish_data(root, &cache, &kernel);
     if board == "qemu-q35-uefi" {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
@@ -64,8 +66,6 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "flash.sh pair: {said}{}", String::from_utf8_lossy(&made.stdout));
     }
-    let kernel = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
-    let kernel = PathBuf::from(String::from_utf8_lossy(&kernel.stdout).trim());
     Images {
         disks: ["a.img", "b.img"].map(|name| output.join(name)),
         vmlinux: unpack_kernel(&kernel, &cache),
@@ -78,7 +78,7 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
 
 /// The data partition of the tests: the service's root, and Debian's static busybox as the rig's shell.
 #[allow(clippy::disallowed_methods)] // fetches a package
-fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
+fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
     let data = cache.join("data");
     let busybox = data.join("bin/busybox");
     if !busybox.exists() {
@@ -90,7 +90,11 @@ fn furnish_data(root: &Path, cache: &Path) -> PathBuf {
         fs::create_dir_all(data.join("bin")).expect("a folder");
         fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
     }
-    fs::write(data.join("bin/spin"), super::spinner::program()).expect("the spinner");
+    fs::write(data.join("bin/spin"), super::ruin::spinner()).expect("the spinner");
+    let modules = fs::read_dir(kernel.join("lib/modules")).expect("the kernel's modules").flatten().next();
+    let table = modules.expect("a version").path().join("kernel/fs/nls/nls_koi8-r.ko");
+    let stumbles = super::ruin::stumbling_module(fs::read(table).expect("a module"));
+    fs::write(data.join("bin/oops.ko"), stumbles).expect("a module");
     fs::copy(root.join("tests/appliance/agent.sh"), data.join("bin/agent.sh")).expect("the agent");
     furnish_web_root(root, cache, &data.join("web"));
     for program in ["spin", "agent.sh"] {
@@ -110,7 +114,7 @@ fn add_updates(root: &Path, cache: &Path, plain: &Path, board: &str, program: &P
     let copied = Command::new("cp").arg("-a").args([plain, &data]).status().expect("cp");
     assert!(copied.success());
     let no_init = cache.join("no-init");
-    fs::write(&no_init, super::spinner::program_that_ends()).expect("a program");
+    fs::write(&no_init, super::ruin::quitter()).expect("a program");
     fs::set_permissions(&no_init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
     for (name, program) in [("good", program), ("again", program), ("bad", &no_init)] {
         let changed = cache.join(format!("board-{name}"));

@@ -44,6 +44,10 @@ pub struct Machine {
     directory: PathBuf,
     /// Its disk.
     pub disk: PathBuf,
+    /// What the boot loader calls the box, where QEMU loads the kernel; else its state partition does.
+    pub node: &'static str,
+    /// The disk refuses to be written from the next power on.
+    pub disk_is_read_only: bool,
     timeline: Timeline,
     process: Option<Child>,
     monitor: Option<UnixStream>,
@@ -84,6 +88,8 @@ impl Machine {
             model,
             directory: directory.to_owned(),
             disk,
+            node: name,
+            disk_is_read_only: false,
             timeline: timeline.clone(),
             process: None,
             monitor: None,
@@ -110,7 +116,7 @@ impl Machine {
         command.args(["-chardev", &format!("socket,id=monitor,path={}", monitor.display())]);
         command.args(["-mon", "chardev=monitor,mode=control"]);
         if let Some(line) = &self.model.command_line {
-            command.args(["-append", &format!("{line} twobox.node={}", self.name)]);
+            command.args(["-append", &format!("{line} twobox.node={}", self.node)]);
         }
         if let Some(firmware) = self.model.firmware {
             // The firmware's variables belong to the box, and outlive a power cut.
@@ -143,7 +149,9 @@ impl Machine {
             command.args(["-device", &device]);
         }
         // `writeback` is the host's cache: a power cut of the box loses nothing that reached QEMU.
-        let drive = format!("file={},format=raw,if=none,id=disk,cache=writeback", self.disk.display());
+        let read_only = if self.disk_is_read_only { "on" } else { "off" };
+        let disk = self.disk.display();
+        let drive = format!("file={disk},format=raw,if=none,id=disk,cache=writeback,read-only={read_only}");
         command.args(["-drive", &drive, "-device", self.model.disk, "-device", "i6300esb"]);
         let errors = File::create(self.directory.join(format!("qemu-{}.log", self.name))).expect("a log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
@@ -211,6 +219,13 @@ impl Machine {
             self.monitor = None;
             self.timeline.add(self.name, "POWER CUT");
         }
+    }
+
+    /// Somebody at its keyboard presses ctrl-alt-del.
+    pub fn press_ctrl_alt_del(&mut self) {
+        let key = |name: &str| serde_json::json!({ "type": "qcode", "data": name });
+        let keys = ["ctrl", "alt", "delete"].map(key);
+        self.order("send-key", &serde_json::json!({ "keys": keys, "hold-time": 200 }));
     }
 
     /// Whether it is switched on.

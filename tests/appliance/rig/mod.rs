@@ -6,8 +6,8 @@ pub mod hub;
 pub mod images;
 pub mod keeper;
 pub mod machine;
+mod ruin;
 pub mod serial;
-mod spinner;
 pub mod station;
 pub mod timeline;
 
@@ -56,6 +56,10 @@ pub struct Rig {
     seen: Arc<Mutex<Seen>>,
     fetched: Arc<Mutex<Seen>>,
     reigns: Arc<Mutex<Vec<Reign>>>,
+    /// The disks as they came from flash.sh.
+    pub first_disks: [std::path::PathBuf; 2],
+    /// Length of the packed initramfs in bytes.
+    pub image_size: u64,
     asked: AtomicU32,
     /// QEMU's name of what runs the boxes' code: `kvm` or `tcg`.
     pub accelerator: &'static str,
@@ -131,7 +135,11 @@ impl Rig {
         let null_modem = NullModem::start(&directory, timeline.clone()).expect("the null modem");
         let machines = [0, 1].map(|index| {
             let disk = directory.join(format!("{}.img", ["a", "b"][index]));
-            copy_sparse(&images.disks[index], &disk);
+            match model(board, images).firmware {
+                // The whole way of a real box: its disk is written by flash.sh.
+                Some(_) => write_disk(&images.disks[index], &disk),
+                None => copy_sparse(&images.disks[index], &disk),
+            }
             Machine::new(index, model(board, images), &directory, disk, &timeline)
         });
         let accelerator = accelerator::choose(images, &timeline);
@@ -146,6 +154,8 @@ impl Rig {
             fetched,
             reigns,
             accelerator,
+            first_disks: images.disks.clone(),
+            image_size: std::fs::metadata(&images.initramfs).map_or(0, |image| image.len()),
             asked: AtomicU32::new(1),
             cut: Vec::new(),
             _keeper: keeper,
@@ -252,6 +262,9 @@ impl Rig {
     /// Has a command run inside a box; what it printed, and whether it succeeded. `None` when it does not end in time.
     pub fn ask(&self, index: usize, command: &str, limit: Duration) -> Option<(String, bool)> {
         let machine = &self.machines[index];
+        if !self.agent_is_ready(index, limit) {
+            return None;
+        }
         let mark = self.timeline.mark();
         // A number of its own: the end of an earlier command may come first.
         let end = format!("end {} ", self.asked.fetch_add(1, Ordering::Relaxed));
@@ -259,6 +272,30 @@ impl Rig {
         let who = format!("{}$", machine.name);
         let ended = self.timeline.wait(mark, limit, |event| event.who == who && event.text.starts_with(&end))?;
         Some((self.timeline.said(mark, &who, &end), ended.text[end.len()..] == *"0"))
+    }
+
+    /// The shell in the box has begun since the box did: what is typed earlier is cut off or lost.
+    fn agent_is_ready(&self, index: usize, limit: Duration) -> bool {
+        let name = self.machines[index].name;
+        let until = self.timeline.now() + limit;
+        loop {
+            let ready = self.timeline.newest(|event| match event.who.strip_prefix(name) {
+                Some("$") => (event.text == "agent ready").then_some(true),
+                Some("") => (event.text == "power on" || event.text.starts_with("RESET")).then_some(false),
+                _ => None,
+            });
+            if ready == Some(true) || self.timeline.now() > until {
+                return ready == Some(true);
+            }
+            self.pass(Duration::from_millis(50));
+        }
+    }
+
+    /// The newest status that came by a box's console.
+    pub fn last_status(&self, who: &str) -> Option<serde_json::Value> {
+        let text = self.timeline.text(0);
+        let lines = text.lines().rev().filter(|line| line.get(11..).is_some_and(|rest| rest.starts_with(who)));
+        lines.filter_map(|line| serde_json::from_str(line.get(line.find('{')?..)?).ok()).next()
     }
 
     /// Waits until a box has this role.
@@ -283,8 +320,28 @@ impl Drop for Rig {
     }
 }
 
+/// Has flash.sh write an image to a disk that is a little larger.
+#[allow(clippy::disallowed_methods)] // runs flash.sh
+fn write_disk(image: &Path, disk: &Path) {
+    use std::io::Write;
+    let length = std::fs::metadata(image).expect("an image").len();
+    std::fs::File::create(disk).and_then(|file| file.set_len(length + (4 << 20))).expect("a disk");
+    let mut flash = Command::new(root().join("flash.sh"))
+        .arg("write")
+        .args([image, disk])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("flash.sh runs");
+    writeln!(flash.stdin.take().expect("its input"), "{}", disk.display()).expect("its answer");
+    let done = flash.wait_with_output().expect("flash.sh");
+    assert!(done.status.success(), "flash.sh write: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Copies a disk.
 #[allow(clippy::disallowed_methods)] // runs cp
-fn copy_sparse(from: &Path, to: &Path) {
+pub fn copy_sparse(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("--sparse=always").args([from, to]).status().expect("cp");
     assert!(done.success(), "cp {} {}", from.display(), to.display());
 }

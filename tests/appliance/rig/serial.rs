@@ -185,7 +185,7 @@ struct Lines(Vec<u8>);
 
 impl Lines {
     fn add(&mut self, bytes: &[u8]) -> Vec<String> {
-        const LONGEST: usize = 4096;
+        const LONGEST: usize = 16_384; // a status
         let mut whole = Vec::new();
         for byte in bytes {
             match byte {

@@ -68,6 +68,11 @@ impl Timeline {
         }
     }
 
+    /// What `look` finds in the newest event in which it finds anything.
+    pub fn newest<T>(&self, look: impl Fn(&Event) -> Option<T>) -> Option<T> {
+        self.0.events.lock().unwrap().iter().rev().find_map(look)
+    }
+
     /// What `who` has said since `mark`, up to a line that begins with `end`.
     pub fn said(&self, mark: usize, who: &str, end: &str) -> String {
         let events = self.0.events.lock().unwrap();

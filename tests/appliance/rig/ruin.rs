@@ -2,7 +2,7 @@
 
 /// Hangs a box of one CPU: takes the highest real-time priority and never gives the CPU back.
 /// `sched_setscheduler(0, SCHED_FIFO, {99})` and a jump to itself.
-pub fn program() -> Vec<u8> {
+pub fn spinner() -> Vec<u8> {
     executable(&[
         0xb8, 144, 0, 0, 0, // mov eax, SYS_sched_setscheduler
         0x31, 0xff, // xor edi, edi: this process
@@ -15,12 +15,30 @@ pub fn program() -> Vec<u8> {
 }
 
 /// Ends at once. As /init that is a kernel panic.
-pub fn program_that_ends() -> Vec<u8> {
+pub fn quitter() -> Vec<u8> {
     executable(&[
         0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
         0x31, 0xff, // xor edi, edi
         0x0f, 0x05, // syscall
     ])
+}
+
+/// A module of the box's kernel that stumbles when it is loaded: an oops. Its first instruction after the call of
+/// `__fentry__` becomes `ud2`; `module` is a table of characters, whose whole beginning is known.
+pub fn stumbling_module(mut module: Vec<u8>) -> Vec<u8> {
+    // call __fentry__; mov rsi, ...; mov rdi, ...; jmp __register_nls, before relocation
+    const INIT: &[u8] =
+        &[0xe8, 0, 0, 0, 0, 0x48, 0xc7, 0xc6, 0, 0, 0, 0, 0x48, 0xc7, 0xc7, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0];
+    let at = module.windows(INIT.len()).position(|bytes| bytes == INIT).expect("the module's beginning");
+    module[at + 5..at + 7].copy_from_slice(&[0x0f, 0x0b]);
+    // One without a signature is loaded, one with a wrong signature is not: it ends with a text of 28 bytes, before which
+    // stand 12 bytes with the signature's length in the last four (kernel include/linux/module_signature.h).
+    if module.ends_with(b"~Module signature appended~\n") {
+        let info = module.len() - 28;
+        let length = u32::from_be_bytes(module[info - 4..info].try_into().unwrap()) as usize;
+        module.truncate(info - 12 - length);
+    }
+    module
 }
 
 /// An ELF executable (elf(5)) of one segment.
