@@ -59,16 +59,23 @@ pub fn loop_has_priority() -> bool {
 /// lies in memory itself, as on the appliance: then its pages too are locked when they are first touched, which waits for
 /// no disk, and what is never used takes no room.
 ///
+/// What another thread maps between two calls is made resident as a whole: in memory, where that is no file, the 2 MiB of a
+/// default stack. So there it is one call.
+///
 /// # Errors
 ///
 /// `PermissionDenied` or `OutOfMemory` without CAP_IPC_LOCK and enough RLIMIT_MEMLOCK.
 pub fn lock_memory(in_memory: bool) -> io::Result<()> {
-    let now = if in_memory { libc::MCL_CURRENT | libc::MCL_ONFAULT } else { libc::MCL_CURRENT };
+    const LATER: libc::c_int = libc::MCL_FUTURE | libc::MCL_ONFAULT;
     // SAFETY: the calls take flags only.
     let result = unsafe {
-        match libc::mlockall(now) {
-            0 => libc::mlockall(libc::MCL_FUTURE | libc::MCL_ONFAULT),
-            error => error,
+        if in_memory {
+            libc::mlockall(libc::MCL_CURRENT | LATER)
+        } else {
+            match libc::mlockall(libc::MCL_CURRENT) {
+                0 => libc::mlockall(LATER),
+                error => error,
+            }
         }
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

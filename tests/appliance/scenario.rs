@@ -42,6 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     short("cut/null_modem", |rig| nothing_moves(rig, &[Cable::NullModem])),
     short("cut/crossover", |rig| nothing_moves(rig, &[Cable::Crossover])),
     short("cut/active_alone", active_alone),
+    short("memory", weight),
     full("power_cut/standby", power_cut_standby),
     full("cut/lan_of_active", lan_of_active),
     full("cut/all", all_cut),
@@ -139,18 +140,32 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
         return Err(format!("both have served: {:?}", rig.reigns()));
     }
     let image = rig.image_size;
-    let (said, _) = rig.ask(active, "bb grep VmRSS /proc/1/status", STALL * 2).ok_or("no answer")?;
-    let resident: u64 = said.split_whitespace().find_map(|word| word.parse().ok()).ok_or("no figure of memory")?;
-    figures.push(format!("image {image} bytes, PID 1 holds {resident} kB"));
-    if image > IMAGE_MAX || resident > RESIDENT_MAX {
-        return Err(format!("larger than {IMAGE_MAX} bytes or {RESIDENT_MAX} kB: {}", figures.join(", ")));
+    figures.push(format!("image {image} bytes"));
+    if image > IMAGE_MAX {
+        return Err(format!("an image larger than {IMAGE_MAX} bytes: {image}"));
     }
+    figures.push(weight(rig)?);
     let fault =
         |event: &crate::rig::timeline::Event| NAMES.contains(&event.who.as_str()) && event.text.contains("FAILED");
     match rig.timeline.wait(mark, Duration::ZERO, fault) {
         Some(event) => Err(format!("{}: {}", event.who, event.text)),
         None => Ok(figures.join(", ")),
     }
+}
+
+/// What PID 1 of each box holds in memory.
+fn weight(rig: &mut Rig) -> Result<String, String> {
+    healthy(rig)?;
+    let mut figures = Vec::new();
+    for index in [0, 1] {
+        let (said, _) = rig.ask(index, "bb grep VmRSS /proc/1/status", STALL * 2).ok_or("no answer")?;
+        let resident: u64 = said.split_whitespace().find_map(|word| word.parse().ok()).ok_or("no figure of memory")?;
+        figures.push(format!("{} {resident}", NAMES[index]));
+        if resident > RESIDENT_MAX {
+            return Err(format!("PID 1 of {} holds {resident} kB, more than {RESIDENT_MAX}", NAMES[index]));
+        }
+    }
+    Ok(format!("PID 1 holds in kB: {}", figures.join(", ")))
 }
 
 /// A planned hand-over.
