@@ -27,26 +27,46 @@ pub fn programs(root: &Path) -> [(&'static str, PathBuf); 2] {
         .map(|(variable, name)| (variable, std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from)))
 }
 
+/// Builds both, unless both are given: a box of yesterday's program shows nothing about today's. What is up to date takes
+/// cargo a second.
+#[allow(clippy::disallowed_methods)] // runs cargo
+fn build(root: &Path) {
+    if programs(root).iter().all(|(variable, _)| std::env::var_os(variable).is_some()) {
+        return;
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(["build", "--quiet", "--release", "--target", "x86_64-unknown-linux-musl", "--bins"]);
+    // What cargo says to a test about its package is said to build scripts too: ring would be built anew each time.
+    let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if about_us.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    let built = cargo.status().expect("cargo runs");
+    assert!(built.success(), "{cargo:?}: {built}");
+}
+
 /// Makes the images of `board`, or takes those that are there and still right.
 #[allow(clippy::disallowed_methods)] // runs flash.sh
 pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     let cache = root.join("target/appliance");
     let output = cache.join(format!("pair-{board}"));
+    build(root);
     let [(_, program), (variable, packer)] = programs(root);
-    assert!(
-        program.exists() && packer.exists(),
-        "{} is missing: cargo build --release --target x86_64-unknown-linux-musl --bins",
-        program.display()
-    );
+    for (variable, file) in programs(root) {
+        assert!(file.exists(), "{} is missing: unset {variable}, and it is built", file.display());
+    }
     let kernel = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
     let kernel = PathBuf::from(String::from_utf8_lossy(&kernel.stdout).trim());
     let mut data = furnish_data(root, &cache, &kernel);
     if board == "qemu-q35-uefi" {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
-    let inputs =
-        [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh"), data.join("web/var/www/index.html")];
-    let inputs = inputs.into_iter().chain([root.join("board").join(board).join("board.toml")]);
+    let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh")];
+    let of_data = ["web/var/www/index.html", "bin/spin", "bin/oops.ko", "bin/agent.sh"].map(|name| data.join(name));
+    let board_file = root.join("board").join(board).join("board.toml");
+    let inputs = inputs.into_iter().chain(of_data).chain([board_file]);
     let newest = inputs.map(|path| fs::metadata(&path).and_then(|m| m.modified()).expect("an input")).max().unwrap();
     let is_fresh = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|made| made > newest);
     if !is_fresh(&output.join("b.img")) {
@@ -90,12 +110,12 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
         fs::create_dir_all(data.join("bin")).expect("a folder");
         fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
     }
-    fs::write(data.join("bin/spin"), super::ruin::spinner()).expect("the spinner");
+    write_changed(&data.join("bin/spin"), &super::ruin::spinner());
     let modules = fs::read_dir(kernel.join("lib/modules")).expect("the kernel's modules").flatten().next();
     let table = modules.expect("a version").path().join("kernel/fs/nls/nls_koi8-r.ko");
     let stumbles = super::ruin::stumbling_module(fs::read(table).expect("a module"));
-    fs::write(data.join("bin/oops.ko"), stumbles).expect("a module");
-    fs::copy(root.join("tests/appliance/agent.sh"), data.join("bin/agent.sh")).expect("the agent");
+    write_changed(&data.join("bin/oops.ko"), &stumbles);
+    write_changed(&data.join("bin/agent.sh"), &fs::read(root.join("tests/appliance/agent.sh")).expect("the agent"));
     furnish_web_root(root, cache, &data.join("web"));
     for program in ["spin", "agent.sh"] {
         use std::os::unix::fs::PermissionsExt;
@@ -103,6 +123,14 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
         fs::set_permissions(data.join("bin").join(program), mode).expect("a mode");
     }
     data
+}
+
+/// Writes a file unless it is so already: its time says when it changed.
+fn write_changed(path: &Path, bytes: &[u8]) {
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return;
+    }
+    fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
 /// The same data with images for `twobox update` in it: two that differ in a word of the command line, and one whose
