@@ -12,11 +12,12 @@
 //! |---|---|---|
 //! | [`time`] | our instant | nothing |
 //! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
+//! | [`confine`] | what our own children must do without | nothing |
 //! | [`netlink`] | the kernel's routing socket | nothing |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
-//! | [`mirror`] | its own process | time, wire |
+//! | [`mirror`] | its own process | time, wire, confine |
 //! | [`update`] | another image beside the running one | time, the mirror's link |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
@@ -26,6 +27,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod console;
 pub mod fence;
 pub mod init;

@@ -17,7 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("service", &["time", "wire", "clock"]),
     ("state", &["time", "wire"]),
     ("journal", &["time", "clock"]),
-    ("mirror", &["time", "wire", "clock"]),
+    ("confine", &[]),
+    ("mirror", &["time", "wire", "clock", "confine"]),
     ("observe", &["console"]),
     ("update", &["time", "clock", "mirror"]),
 ];

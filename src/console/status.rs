@@ -39,6 +39,9 @@ pub struct Status {
     pub services: Vec<Service>,
     /// Every mirrored tree.
     pub mirror: Vec<Tree>,
+    /// What the mirror's process must do without, in words; null while it has not said so.
+    #[serde(default)]
+    pub mirror_confinement: Option<String>,
     /// Would a takeover by the standby work now?
     pub takeover: Takeover,
     /// The last hand-over that this box took part in.

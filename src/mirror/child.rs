@@ -19,12 +19,16 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zeroize::Zeroizing;
 
-use super::control::{self, Generation, Link, Order, Report, Role, Settings};
+use super::bounds::Ground;
+use super::channel::link_key;
+use super::control::{self, Generation, Link, LinkKey, Order, Report, Role, Settings};
 use super::fault;
 use super::report::Reporter;
 use super::run::{Current, Event, Mirror};
 use super::watch::Watch;
+use crate::confine::harden;
 use crate::time::Duration;
 
 /// The request that `--once` makes.
@@ -33,6 +37,10 @@ const ONCE: u64 = 1;
 /// Runs the process. Returns its exit status: 0 done, 1 failed, 2 wrong use.
 #[must_use]
 pub fn main(arguments: &[&str]) -> u8 {
+    if let Err(e) = harden() {
+        let _ = writeln!(io::stderr(), "twobox mirror-child: {e}");
+        return 1;
+    }
     let outcome = if arguments.is_empty() { for_daemon() } else { alone(arguments) };
     match outcome {
         Ok(()) => 0,
@@ -67,24 +75,33 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-fn start(to: Box<dyn Write + Send>) -> io::Result<(Mirror, Sender<Event>, Reporter, Current)> {
+/// Confines this process to its trees, and starts what it needs. Nothing that comes from the peer has been read, and no
+/// other thread runs.
+fn start(to: Box<dyn Write + Send>, settings: &Settings) -> io::Result<(Mirror, Sender<Event>, Reporter, Current)> {
     give_way();
+    let (ground, confinement) = Ground::confine(&settings.trees)?;
     if log::set_logger(&Log).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
     let (sender, events) = channel();
     let reporter = Reporter::start(to)?;
     let current = Current::default();
-    let mirror = Mirror::new(events, sender.clone(), reporter.clone(), current.clone(), follow);
+    reporter.say(&Report::Confined { by: confinement.to_string() });
+    let mirror = Mirror::new(events, sender.clone(), reporter.clone(), current.clone(), follow, ground);
     Ok((mirror, sender, reporter, current))
 }
 
 fn for_daemon() -> io::Result<()> {
     let socket = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (mut mirror, sender, reporter, current) = start(Box::new(socket.try_clone()?))?;
+    control::write(&mut &socket, &Report::Ready)?;
+    let mut lines = BufReader::new(socket.try_clone()?);
+    let Some(Order::Configure { settings }) = control::read(&mut lines)? else {
+        return Err(wrong("the first order must be to configure"));
+    };
+    let (mut mirror, sender, _, current) = start(Box::new(socket), &settings)?;
+    sender.send(Event::Order(Order::Configure { settings })).map_err(io::Error::other)?;
     thread::Builder::new().name("mirror-orders".into()).stack_size(128 * 1024).spawn(move || {
-        let mut socket = BufReader::new(socket);
-        while let Ok(Some(order)) = control::read::<Order>(&mut socket) {
+        while let Ok(Some(order)) = control::read::<Order>(&mut lines) {
             if matches!(order, Order::Role { .. }) {
                 current.break_off(); // a cycle of the former role ends here and now
             }
@@ -95,7 +112,6 @@ fn for_daemon() -> io::Result<()> {
         current.break_off();
         let _ = sender.send(Event::Gone); // the loop has ended before
     })?;
-    reporter.say(&Report::Ready);
     mirror.run();
     Ok(())
 }
@@ -167,7 +183,7 @@ fn alone(arguments: &[&str]) -> io::Result<()> {
             "--connect" | "--listen" => {
                 link = Some(value.parse().map_or_else(|_| Link::Interface((*value).to_owned()), Link::Address));
             }
-            "--key" => key = Some(fs::read_to_string(value)?),
+            "--key" => key = Some(Zeroizing::new(fs::read_to_string(value)?)),
             "--config" => config = Some(fs::read(value)?),
             "--abort-at" => fault::arm(value.parse().map_err(|_| wrong("--abort-at needs a number"))?),
             other => return Err(wrong(format!("unknown argument {other}"))),
@@ -176,10 +192,10 @@ fn alone(arguments: &[&str]) -> io::Result<()> {
     let missing = || wrong("--role, --generation, --key, --config and --connect or --listen are needed");
     let (role, generation) = (role.ok_or_else(missing)?, generation.ok_or_else(missing)?);
     let mut settings: Settings = serde_json::from_slice(&config.ok_or_else(missing)?)?;
-    settings.key = key.ok_or_else(missing)?.trim().to_owned();
+    settings.key = LinkKey(link_key(key.ok_or_else(missing)?.trim().as_bytes()));
     let links = vec![link.ok_or_else(missing)?];
     let to: Box<dyn Write + Send> = if once { Box::new(Once(io::stdout())) } else { Box::new(io::stdout()) };
-    let (mut mirror, sender, ..) = start(to)?;
+    let (mut mirror, sender, ..) = start(to, &settings)?;
     let mut orders = vec![Order::Configure { settings }, Order::Role { role, generation, links }];
     if once {
         orders.push(Order::Sync { request: ONCE, tree: None, confirm_delete: false });

@@ -24,7 +24,8 @@ use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Longest line either side accepts, in bytes.
 pub const LINE: usize = 1 << 20;
@@ -99,11 +100,55 @@ pub struct TreeSettings {
     pub store: Option<PathBuf>,
 }
 
+/// The key of the link between the two mirrors. Wiped when dropped, never shown; as text 64 hexadecimal digits.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LinkKey(pub [u8; 32]);
+
+impl Drop for LinkKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for LinkKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LinkKey(secret)")
+    }
+}
+
+impl Serialize for LinkKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        for byte in self.0 {
+            text.extend([byte >> 4, byte & 15].into_iter().filter_map(|n| char::from_digit(n.into(), 16)));
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+impl TryFrom<String> for LinkKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let text = Zeroizing::new(text);
+        let mut key = LinkKey::default();
+        if text.len() != 64 || !text.is_ascii() {
+            return Err("a key has 64 hexadecimal digits".into());
+        }
+        for (at, byte) in key.0.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|e| e.to_string())?;
+        }
+        Ok(key)
+    }
+}
+
 /// What the child needs to know once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The pair's key, 64 hexadecimal digits; the key of the link is derived from it.
-    pub key: String,
+    /// The link's key: derived from the pair's, which the child never sees.
+    #[serde(default)]
+    pub key: LinkKey,
     /// Port of the mirror's TCP connection, on both boxes.
     pub port: u16,
     /// Every tree.
@@ -251,6 +296,11 @@ pub enum Report {
         /// The generation that was ordered.
         generation: Generation,
     },
+    /// How the child is confined, in words; said once, before it reads the first byte of the peer's.
+    Confined {
+        /// See [`crate::confine::Confinement`].
+        by: String,
+    },
     /// Whether the link to the peer's mirror is up, and over which address.
     Connected {
         /// The peer's address; absent: no connection.
@@ -318,7 +368,7 @@ pub enum Report {
 ///
 /// What the socket says.
 pub fn write<T: Serialize>(to: &mut impl Write, value: &T) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
+    let mut line = Zeroizing::new(serde_json::to_vec(value)?);
     line.push(b'\n');
     to.write_all(&line)
 }
@@ -329,7 +379,7 @@ pub fn write<T: Serialize>(to: &mut impl Write, value: &T) -> io::Result<()> {
 ///
 /// What the socket says; `InvalidData` for a line that is no such value or is longer than [`LINE`].
 pub fn read<T: for<'a> Deserialize<'a>>(from: &mut impl BufRead) -> io::Result<Option<T>> {
-    let mut line = Vec::new();
+    let mut line = Zeroizing::new(Vec::new());
     io::Read::take(&mut *from, LINE as u64).read_until(b'\n', &mut line)?;
     match line.pop() {
         None => Ok(None),
@@ -358,7 +408,10 @@ mod tests {
 
     #[test]
     fn the_key_is_not_shown() {
-        let settings = Settings { key: "5ec4e7".into(), port: 1, trees: Vec::new(), bytes_per_second: None };
-        assert!(!format!("{settings:?}").contains("5ec4e7"));
+        let settings = Settings { key: LinkKey([0x5e; 32]), port: 1, trees: Vec::new(), bytes_per_second: None };
+        assert!(!format!("{settings:?} {:?}", settings.key).contains("5e5e"));
+        let text = serde_json::to_string(&settings).unwrap();
+        assert!(text.contains(&"5e".repeat(32)), "{text}");
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
     }
 }

@@ -106,6 +106,7 @@ impl Mirror {
     }
 
     fn try_cycle(&mut self, number: usize, request: Request, begin: Instant) -> io::Result<(Sent, u64)> {
+        self.stand()?;
         self.open(number, None)?;
         let tree = &mut self.trees[number];
         tree.schedule.start(begin);

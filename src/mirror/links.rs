@@ -1,5 +1,6 @@
 //! Finding the peer's mirror: a listening socket bound to one interface, a beacon that tells its link-local address, and
 //! the search for that beacon. No address needs to be configured; whoever answers must know the key.
+#![allow(unsafe_code)] // SIOCGIFINDEX has no wrapper
 #![allow(clippy::disallowed_methods)] // a thread of its own accepts and shakes hands, so that nobody waits for a stranger
 
 use std::io;
@@ -30,8 +31,24 @@ fn beacon(key: &[u8; 32]) -> [u8; 32] {
     *blake3::keyed_hash(key, b"twobox mirror beacon").as_bytes()
 }
 
-fn index_of(interface: &str) -> io::Result<u32> {
-    Ok(nix::net::if_::if_nametoindex(interface)?)
+/// The interface's number, asked through a socket that is there: the process may be unable to make another of the sort
+/// that C libraries use for it.
+fn index_of(socket: &UdpSocket, interface: &str) -> io::Result<u32> {
+    let name = interface.as_bytes();
+    // SAFETY: all zeroes are a value of this structure of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: the kernel reads the name, which ends in zeroes, and writes the number into the structure.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: that is the field that this request fills in (netdevice(7)).
+    u32::try_from(unsafe { request.ifr_ifru.ifru_ifindex }).map_err(io::Error::other)
 }
 
 /// A socket of this type on one interface.
@@ -116,7 +133,8 @@ fn serve(
         Link::Address(_) => None,
         Link::Interface(interface) => {
             let socket = UdpSocket::from(on_interface(SockType::Datagram, interface, 0)?);
-            Some((socket, SocketAddrV6::new(ALL_NODES, port, 0, index_of(interface)?)))
+            let index = index_of(&socket, interface)?;
+            Some((socket, SocketAddrV6::new(ALL_NODES, port, 0, index)))
         }
     };
     let mut since = BEACON;
@@ -172,7 +190,7 @@ pub fn connect(links: &[Link], port: u16, key: &[u8; 32]) -> io::Result<Channel>
 fn search(interface: &str, port: u16, key: &[u8; 32]) -> io::Result<SocketAddr> {
     let socket = UdpSocket::from(on_interface(SockType::Datagram, interface, port)?);
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let index = index_of(interface)?;
+    let index = index_of(&socket, interface)?;
     let begin = crate::clock::now();
     while crate::clock::now().since(begin) < SEARCH {
         let mut text = [0; 64];

@@ -1,6 +1,7 @@
 //! The mirror's own process: scan, watch, chunk, index, send, receive, apply, schedule.
 
 pub mod aside;
+pub mod bounds;
 pub mod channel;
 pub mod child;
 pub mod chunk;

@@ -119,6 +119,12 @@ pub fn cycle(
     Ok(received)
 }
 
+/// The process is confined: a node of a disk would be a way out.
+fn not_makeable(key: &[u8]) -> io::Error {
+    let text = format!("{}: device nodes of this sort are not copied; exclude it", super::name::shown(key));
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
+}
+
 fn log_head(mut log: Log, head: &Step) -> io::Result<()> {
     log.add(head)?;
     log.seal()
@@ -235,7 +241,10 @@ impl Receiving<'_, '_> {
             }
             _ => {
                 let name = stage::file_name("", stage_name(key));
-                stage::make_special(self.stage.as_fd(), &name, &entry)?;
+                stage::make_special(self.stage.as_fd(), &name, &entry).map_err(|e| match e.raw_os_error() {
+                    Some(libc::EPERM) => not_makeable(key),
+                    _ => e,
+                })?;
                 stage::set_metadata(self.stage.as_fd(), &name, &entry, None, true)?;
                 Source::Staged
             }

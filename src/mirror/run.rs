@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::channel::{Breaker, Channel, Incoming, Outgoing, link_key};
-use super::control::{Generation, Link, Order, Report, Role, Settings, TreeSettings};
+use super::bounds::Ground;
+use super::channel::{Breaker, Channel, Incoming, Outgoing};
+use super::control::{Generation, Link, LinkKey, Order, Report, Role, Settings, TreeSettings};
 use super::diverged;
 use super::index::Lookup;
 use super::links::{Acceptor, connect};
@@ -75,7 +76,7 @@ pub struct Mirror {
     pub(super) sender: Sender<Event>,
     pub(super) reporter: Reporter,
     pub(super) current: Current,
-    pub(super) key: [u8; 32],
+    pub(super) key: LinkKey,
     pub(super) settings: Option<Settings>,
     pub(super) trees: Vec<Tree>,
     pub(super) role: Role,
@@ -86,6 +87,9 @@ pub struct Mirror {
     pub(super) retry: Instant,
     /// Starts the thread that waits for a watch's events.
     pub(super) follow: fn(usize, Arc<Watch>, Sender<Event>) -> io::Result<()>,
+    /// What the process is confined to.
+    pub(super) ground: Ground,
+    over: bool,
 }
 
 /// Wall time in seconds since 1970: shown to the operator, never compared.
@@ -103,13 +107,14 @@ impl Mirror {
         reporter: Reporter,
         current: Current,
         follow: fn(usize, Arc<Watch>, Sender<Event>) -> io::Result<()>,
+        ground: Ground,
     ) -> Self {
         Mirror {
             events,
             sender,
             reporter,
             current,
-            key: [0; 32],
+            key: LinkKey::default(),
             settings: None,
             trees: Vec::new(),
             role: Role::Idle,
@@ -119,12 +124,22 @@ impl Mirror {
             acceptor: None,
             retry: Instant::BOOT,
             follow,
+            ground,
+            over: false,
         }
     }
 
-    /// Runs until the daemon has gone.
+    /// A tree's directory is not the one that this process was confined to: it was mounted, replaced or made since.
+    pub(super) fn stand(&mut self) -> io::Result<()> {
+        self.over |= self.ground.has_moved();
+        let moved = || io::Error::other("a tree's directory is another one than at the start: starting anew");
+        if self.over { Err(moved()) } else { Ok(()) }
+    }
+
+    /// Runs until the daemon has gone, or the trees lie elsewhere than where this process may reach: then the daemon
+    /// starts another.
     pub fn run(&mut self) {
-        loop {
+        while !self.over {
             let event = if self.link.is_some() && self.role == Role::Receive {
                 self.events.try_recv().ok()
             } else {
@@ -214,7 +229,7 @@ impl Mirror {
     }
 
     fn configure(&mut self, settings: Settings) {
-        self.key = link_key(settings.key.as_bytes());
+        self.key = settings.key.clone();
         self.trees = settings
             .trees
             .iter()
@@ -289,7 +304,7 @@ impl Mirror {
         if role == Role::Receive {
             let (sender, current) = (self.sender.clone(), self.current.clone());
             let port = self.settings.as_ref().map_or(0, |settings| settings.port);
-            let acceptor = Acceptor::start(self.links.clone(), port, self.key, move |channel| {
+            let acceptor = Acceptor::start(self.links.clone(), port, self.key.0, move |channel| {
                 current.break_off(); // the sender has come again: its former connection is dead
                 let _ = sender.send(Event::Sender(channel)); // the loop has ended
             });
@@ -330,7 +345,7 @@ impl Mirror {
             return false;
         }
         let Some(settings) = &self.settings else { return false };
-        let made = connect(&self.links, settings.port, &self.key).and_then(|channel| {
+        let made = connect(&self.links, settings.port, &self.key.0).and_then(|channel| {
             let (peer, breaker) = (channel.peer()?, channel.breaker()?);
             let link = channel.start(Some(self.generation), settings.bytes_per_second)?;
             Ok((peer, breaker, link))

@@ -111,6 +111,7 @@ impl Mirror {
         outgoing: &mut Outgoing,
         incoming: &mut Incoming,
     ) -> io::Result<receiver::Received> {
+        self.stand()?;
         let root = &self.trees[number].settings.tree;
         if !single && !root.exists() {
             std::fs::create_dir(root)?; // only the last component: what should be mounted above must be there
@@ -126,6 +127,7 @@ impl Mirror {
         let received = receiver::cycle(side, generation, incoming, outgoing, unix_s())?;
         let names = side.index.reader()?.count()?;
         self.reporter.update(number, |figures| figures.plain.files = names);
+        let _ = self.stand(); // a tree that has just been made: between two cycles is the time to start anew
         Ok(received)
     }
 }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
+use zeroize::Zeroizing;
 
 use super::operator::{Outcome, Refusal};
 use crate::clock;
@@ -19,8 +20,9 @@ use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
 use crate::console::control::{MirrorRequest, Progress, Reply};
 use crate::console::status;
+use crate::mirror::channel::link_key;
 use crate::mirror::control::{
-    Generation, LINE, Link, MaxDelete, Order, Report, Role, Settings, State, TreeFigures, TreeSettings, When,
+    Generation, LINE, Link, LinkKey, MaxDelete, Order, Report, Role, Settings, State, TreeFigures, TreeSettings, When,
 };
 use crate::service::Reaper;
 use crate::time::{Duration, Instant};
@@ -53,6 +55,8 @@ pub(super) struct Mirror {
     figures: RefCell<(Instant, Vec<TreeFigures>)>,
     /// When the process ended last by itself.
     fell_at: Cell<Option<Instant>>,
+    /// How its process is confined.
+    confinement: RefCell<Option<String>>,
 }
 
 impl Mirror {
@@ -62,9 +66,11 @@ impl Mirror {
         if site.trees.is_empty() {
             return None;
         }
-        let hex = config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        // The text, as in the key's file, is what both boxes derive the link's key from.
+        let hex: Zeroizing<String> =
+            Zeroizing::new(config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
         let settings = Settings {
-            key: hex,
+            key: LinkKey(link_key(hex.as_bytes())),
             port: PORT,
             trees: site.trees.iter().map(tree).collect(),
             bytes_per_second: site.mirror_link.crossover_limit,
@@ -87,6 +93,7 @@ impl Mirror {
             next_request: Cell::new(1),
             figures: RefCell::default(),
             fell_at: Cell::default(),
+            confinement: RefCell::default(),
         }))
     }
 
@@ -119,7 +126,7 @@ impl Mirror {
         while self.lines.1.try_recv().is_ok() {} // meant for a former life
         let writing = async {
             while let Ok(order) = self.lines.1.recv().await {
-                let mut line = serde_json::to_vec(&order)?;
+                let mut line = Zeroizing::new(serde_json::to_vec(&order)?);
                 line.push(b'\n');
                 (&stream).write_all(&line).await?;
             }
@@ -151,6 +158,10 @@ impl Mirror {
                 if let Some((role, generation)) = ordered {
                     self.tell(self.role_order(role, generation));
                 }
+            }
+            Report::Confined { by } => {
+                log::info!("the mirror's process is confined: {by}");
+                *self.confinement.borrow_mut() = Some(by);
             }
             Report::Settled { role, generation } => *self.settled.borrow_mut() = Some((role, generation)),
             Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
@@ -243,6 +254,11 @@ impl Mirror {
     /// The process ended by itself within this time.
     pub(super) fn fell_within(&self, now: Instant, time: Duration) -> bool {
         self.fell_at.get().is_some_and(|at| now.since(at) <= time)
+    }
+
+    /// For the status.
+    pub(super) fn confinement(&self) -> Option<String> {
+        self.confinement.borrow().clone()
     }
 
     /// Carries out an operator's request.

@@ -39,6 +39,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         addresses: addresses(helper, s),
         services: services(helper),
         mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
+        mirror_confinement: helper.mirror.as_ref().and_then(|mirror| mirror.confinement()),
         takeover: takeover(helper, s),
         last_handover: last_handover(helper, s),
         handovers: *helper.handovers.borrow(),

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use twobox::mirror::control::Settings;
+use twobox::mirror::control::{LinkKey, Settings};
 use twobox::mirror::publish;
 
 use crate::compare::{assert_equal, describe, differences};
@@ -21,31 +21,39 @@ fn free_port() -> SocketAddr {
 }
 
 /// Both sides must name the tree alike: the children see it through a mount of their own.
-pub struct Children<'a> {
-    pair: &'a Pair,
+pub struct Children {
+    home: PathBuf,
+    places: [PathBuf; 2],
     mounted: PathBuf,
     address: SocketAddr,
 }
 
-impl<'a> Children<'a> {
-    pub fn new(pair: &'a Pair) -> Self {
+impl Children {
+    pub fn new(pair: &Pair) -> Self {
         let mounted = pair.home.join("mnt");
         fs::create_dir_all(&mounted).unwrap();
         fs::write(pair.home.join("key"), "ab".repeat(32)).unwrap();
         let mut tree = pair.settings("a");
         tree.tree = mounted.join("tree");
         tree.store = Some(mounted.clone());
-        let settings = Settings { key: String::new(), port: 0, trees: vec![tree], bytes_per_second: None };
+        let settings = Settings { key: LinkKey::default(), port: 0, trees: vec![tree], bytes_per_second: None };
         fs::write(pair.home.join("config"), serde_json::to_vec(&settings).unwrap()).unwrap();
-        Children { pair, mounted, address: free_port() }
+        let places = ["a", "b"].map(|side| pair.place(side));
+        Children { home: pair.home.clone(), places, mounted, address: free_port() }
+    }
+
+    /// The same, but side b is that of a copy of its disk.
+    pub fn of_copy(pair: &Pair, disk: &Path) -> Self {
+        let children = Self::new(pair);
+        Children { places: [pair.place("a"), disk.join("b")], ..children }
     }
 
     /// Starts a side in a mount namespace where its directory lies at the common path.
     pub fn start(&self, side: &str, role: &str, more: &[&str]) -> Child {
-        let home = &self.pair.home;
+        let (home, place) = (&self.home, &self.places[usize::from(side == "b")]);
         let script = format!(
             "mount --bind {} {} && exec {} mirror-child --role {role} --generation 1:a --key {} --config {} {} {} {}",
-            home.join(side).display(),
+            place.display(),
             self.mounted.display(),
             env!("CARGO_BIN_EXE_twobox"),
             home.join("key").display(),
@@ -55,6 +63,34 @@ impl<'a> Children<'a> {
             more.join(" ")
         );
         Command::new("unshare").args(["-m", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Finishes what a killed receiver began, as its next start does.
+    pub fn restart(&self) {
+        let mut child = self.start("b", "receive", &[]);
+        Self::settle(&mut child);
+        end(child);
+    }
+
+    /// One cycle; the receiver with these arguments more. Has the receiver died, is the sender done?
+    pub fn cycle(&self, receiver: &[&str]) -> (bool, bool) {
+        let mut receiver = self.start("b", "receive", receiver);
+        Self::settle(&mut receiver);
+        let sender = self.start("a", "send", &["--once"]).wait_with_output().unwrap();
+        let done = sender.status.success();
+        // A receiver that is dying has cut the connection before its parent hears of its end.
+        for _ in 0..200 {
+            if done || receiver.try_wait().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let died = receiver.try_wait().unwrap().is_some();
+        end(receiver);
+        if !done && !died {
+            println!("sender: {}", String::from_utf8_lossy(&sender.stdout));
+        }
+        (died, done)
     }
 
     /// Waits until the child says that it has taken its role.
@@ -75,13 +111,6 @@ fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Finishes what a killed receiver began, as its next start does.
-fn restart(children: &Children<'_>) {
-    let mut child = children.start("b", "receive", &[]);
-    Children::settle(&mut child);
-    end(child);
-}
-
 #[test]
 fn a_kill_at_any_step_leaves_a_whole_cut_and_the_next_cycle_heals() {
     let seed = std::env::var("TWOBOX_SEED").map_or(7, |seed| seed.parse().unwrap());
@@ -97,25 +126,7 @@ fn a_kill_at_any_step_leaves_a_whole_cut_and_the_next_cycle_heals() {
         for _ in 0..30 {
             mutate(&pair.a(), &mut r);
         }
-        let cycle = |abort: &[&str]| {
-            let mut receiver = children.start("b", "receive", abort);
-            Children::settle(&mut receiver);
-            let sender = children.start("a", "send", &["--once"]).wait_with_output().unwrap();
-            let done = sender.status.success();
-            // A receiver that is dying has cut the connection before its parent hears of its end.
-            for _ in 0..200 {
-                if done || receiver.try_wait().unwrap().is_some() {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-            let died = receiver.try_wait().unwrap().is_some();
-            end(receiver);
-            if !done && !died {
-                println!("sender: {}", String::from_utf8_lossy(&sender.stdout));
-            }
-            (died, done)
-        };
+        let cycle = |abort: &[&str]| children.cycle(abort);
         let (_, done) = cycle(&[]);
         assert!(done, "seed {seed} round {round}");
         assert_equal(&pair.a(), &pair.b());
@@ -134,7 +145,7 @@ fn a_kill_at_any_step_leaves_a_whole_cut_and_the_next_cycle_heals() {
                     break;
                 }
                 kills += 1;
-                restart(&children);
+                children.restart();
                 let now = describe(&pair.b());
                 let (old, new) = (differences(&before, &now), differences(&after, &now));
                 assert!(

@@ -91,6 +91,7 @@ pub fn peace() -> Status {
         alarms: vec![],
         image: None,
         last_panic: None,
+        mirror_confinement: None,
         cluster_loop: ClusterLoop::default(),
     }
 }

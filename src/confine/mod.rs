@@ -1,0 +1,105 @@
+//! Taking from a process of our own what it does not need, so that whoever takes it over by what it reads has nothing.
+//!
+//! The daemon's children parse what comes from outside: the peer's mirror stream, an operator's terminal. Each calls
+//! [`confine`] before it reads the first byte of that and before it starts a thread. From then on, for good:
+//!
+//! - no program gives it more rights (`PR_SET_NO_NEW_PRIVS`), and no core dump or debugger shows its memory;
+//! - of root's capabilities it has those that it named ([`capability`]);
+//! - files can be opened, made, renamed and removed only below the directories that it named ([`files`], landlock);
+//! - of the kernel's calls it has those of the groups that it named ([`calls`], seccomp): no program can be started, no
+//!   process signalled or looked into, no socket opened but of the families named, no file system mounted.
+//!
+//! What the kernel lacks is left out, and [`Confinement`] says so. The daemon's own memory, the watchdog and addresses
+//! are out of reach by each of the last three alone.
+//!
+//! ```text
+//! harden -> open what is needed -> confine -> threads -> bytes from outside
+//! ```
+
+pub mod calls;
+pub mod capability;
+pub mod files;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use calls::Group;
+pub use capability::Capability;
+
+/// What a process keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds<'a> {
+    /// Of root's capabilities.
+    pub capabilities: &'a [Capability],
+    /// Below these it may do everything with files but execute them.
+    pub whole: Vec<PathBuf>,
+    /// Below these it may read files.
+    pub readable: Vec<PathBuf>,
+    /// Calls to the kernel.
+    pub calls: &'a [Group],
+}
+
+/// What is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The capabilities are reduced.
+    pub capabilities: bool,
+    /// Files are confined by landlock of this version.
+    pub files: Option<u32>,
+    /// Calls are filtered.
+    pub calls: bool,
+}
+
+impl std::fmt::Display for Confinement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut in_force, mut missing) = (Vec::new(), Vec::new());
+        let mut sort = |there: bool, name: String| if there { in_force.push(name) } else { missing.push(name) };
+        sort(self.capabilities, "capabilities".into());
+        sort(self.files.is_some(), self.files.map_or("files".into(), |version| format!("files (landlock {version})")));
+        sort(self.calls, "calls".into());
+        match (in_force.is_empty(), missing.is_empty()) {
+            (false, true) => write!(f, "{}", in_force.join(", ")),
+            (true, _) => f.write_str("none"),
+            (false, false) => write!(f, "{}; without {}", in_force.join(", "), missing.join(", ")),
+        }
+    }
+}
+
+/// First of all: nobody looks into this process, and it has no descriptor of its parent's but standard input, output and
+/// error.
+///
+/// # Errors
+///
+/// What prctl(2) says.
+pub fn harden() -> io::Result<()> {
+    nix::sys::prctl::set_dumpable(false)?;
+    files::close_all_from(3);
+    Ok(())
+}
+
+/// Confines the calling thread and all that it starts. There is no way back.
+///
+/// # Errors
+///
+/// What the kernel says to a measure that it has; then the process must end.
+pub fn confine(bounds: &Bounds<'_>) -> io::Result<Confinement> {
+    nix::sys::prctl::set_no_new_privs()?;
+    let files = files::confine(&bounds.whole, &bounds.readable)?;
+    let capabilities = capability::keep(bounds.capabilities)?;
+    let calls = calls::filter(bounds.calls)?; // last: it forbids what the others do
+    Ok(Confinement { capabilities, files, calls })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let all = Confinement { capabilities: true, files: Some(7), calls: true };
+        assert_eq!(all.to_string(), "capabilities, files (landlock 7), calls");
+        let old = Confinement { files: None, ..all };
+        assert_eq!(old.to_string(), "capabilities, calls; without files");
+        assert_eq!(Confinement::default().to_string(), "none");
+    }
+}

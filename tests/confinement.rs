@@ -1,0 +1,225 @@
+//! What a child of the daemon that has been taken over can still do: a process that is confined as the mirror's is, and
+//! then tries everything. Needs root.
+#![allow(clippy::disallowed_methods)] // starts processes
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, fork};
+use twobox::confine::{Confinement, harden};
+use twobox::mirror::bounds::Ground;
+use twobox::mirror::control::{MaxDelete, TreeSettings, When};
+
+/// A place with a tree, its store, and things that are none of the child's business.
+struct Scene {
+    home: PathBuf,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let home = std::env::temp_dir().join(format!("twobox-confined-{name}-{}", std::process::id()));
+        fs::create_dir_all(home.join("data/tree/below")).unwrap();
+        fs::create_dir_all(home.join("etc")).unwrap();
+        fs::write(home.join("etc/pair.key"), "secret").unwrap();
+        fs::write(home.join("data/tree/file"), "of the tree").unwrap();
+        // The watchdog's number (Documentation/admin-guide/devices.txt); a device that is not there cannot be fed.
+        mknod(
+            &home.join("etc/watchdog"),
+            SFlag::S_IFCHR,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+            nix::sys::stat::makedev(10, 130),
+        )
+        .unwrap();
+        Scene { home }
+    }
+
+    fn settings(&self) -> Vec<TreeSettings> {
+        vec![TreeSettings {
+            tree: self.home.join("data/tree"),
+            when: When::EveryMs(1000),
+            exclude: Vec::new(),
+            max_delete: MaxDelete::Percent(25),
+            store: Some(self.home.join("data")),
+        }]
+    }
+
+    /// Runs `what` in a process of its own that is confined to this scene's tree. Fails if it panics or is killed.
+    fn confined(&self, what: impl FnOnce(&Path, Confinement)) {
+        #[allow(unsafe_code)]
+        // SAFETY: the child has one thread; the locks of the allocator, which another may have held, are safe across
+        // fork(2) in glibc and musl.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => {
+                let end = nix::sys::wait::waitpid(child, None).unwrap();
+                assert_eq!(end, WaitStatus::Exited(child, 0), "see above for what could be done");
+            }
+            ForkResult::Child => {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    harden().unwrap();
+                    assert!(!nix::sys::prctl::get_dumpable().unwrap(), "no core dump shows its memory");
+                    let (_, confinement) = Ground::confine(&self.settings()).unwrap();
+                    what(&self.home, confinement);
+                }));
+                std::process::exit(i32::from(outcome.is_err()));
+            }
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+fn errno<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|e| e.raw_os_error())
+}
+
+#[track_caller]
+fn denied<T>(result: io::Result<T>) {
+    let number = errno(result);
+    assert!(matches!(number, Some(libc::EACCES | libc::EPERM | libc::EXDEV)), "{number:?}");
+}
+
+#[test]
+fn everything_that_the_mirror_does_is_possible() {
+    let scene = Scene::new("able");
+    scene.confined(|home, confinement| {
+        println!("{confinement}");
+        let tree = home.join("data/tree");
+        assert_eq!(fs::read(tree.join("file")).unwrap(), b"of the tree");
+        let store = home.join("data/.twobox");
+        fs::write(store.join("staged"), b"new").unwrap();
+        std::os::unix::fs::chown(store.join("staged"), Some(1234), Some(5)).unwrap();
+        fs::rename(store.join("staged"), tree.join("below/file")).unwrap();
+        assert_eq!(fs::metadata(tree.join("below/file")).unwrap().uid(), 1234);
+        fs::write(tree.join("below/file"), b"of another owner").unwrap();
+        fs::hard_link(tree.join("file"), store.join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc", tree.join("symlink")).unwrap();
+        nix::unistd::mkfifo(&tree.join("fifo"), Mode::S_IRUSR).unwrap();
+        mknod(&tree.join("null"), SFlag::S_IFCHR, Mode::S_IRUSR, nix::sys::stat::makedev(1, 3)).unwrap();
+        fs::remove_dir_all(tree.join("below")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || TcpStream::connect(address).unwrap());
+        listener.accept().unwrap();
+        thread.join().unwrap();
+        twobox::mirror::watch::Watch::new(&tree, Vec::new()).unwrap().take().unwrap();
+    });
+}
+
+#[test]
+fn neither_the_key_nor_anything_else_outside_can_be_read_or_written() {
+    let scene = Scene::new("files");
+    scene.confined(|home, confinement| {
+        if confinement.files.is_none() {
+            return println!("this kernel has no landlock: nothing is shown");
+        }
+        denied(fs::read(home.join("etc/pair.key")));
+        denied(fs::read("/etc/passwd"));
+        denied(fs::write(home.join("etc/new"), b"x"));
+        denied(fs::write("/tmp/twobox-confined", b"x"));
+        denied(fs::OpenOptions::new().append(true).open(home.join("etc/pair.key")));
+        denied(fs::remove_file(home.join("etc/pair.key")));
+        denied(fs::rename(home.join("etc/pair.key"), home.join("data/tree/key")));
+        denied(fs::hard_link(home.join("etc/pair.key"), home.join("data/tree/key")));
+        denied(fs::read_dir(home));
+        // By a link that it makes itself, and through another process's eyes.
+        let link = home.join("data/tree/to-key");
+        std::os::unix::fs::symlink(home.join("etc/pair.key"), &link).unwrap();
+        denied(fs::read(&link));
+        let parent = nix::unistd::getppid();
+        denied(fs::read(format!("/proc/{parent}/environ")));
+        denied(fs::OpenOptions::new().write(true).open(format!("/proc/{parent}/mem")));
+        denied(fs::read(format!("/proc/{parent}/root{}", home.join("etc/pair.key").display())));
+    });
+}
+
+#[test]
+fn the_watchdog_and_disks_cannot_be_opened_by_any_name() {
+    let scene = Scene::new("devices");
+    scene.confined(|home, confinement| {
+        let open = |path: &Path| fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+        if confinement.files.is_some() {
+            denied(open(&home.join("etc/watchdog")));
+            denied(open(Path::new("/dev/kmsg")));
+            denied(open(Path::new("/dev/zero")));
+        }
+        // A node of its own in its own tree.
+        let make = |name: &str, kind, major, minor| {
+            let number = nix::sys::stat::makedev(major, minor);
+            mknod(&home.join("data/tree").join(name), kind, Mode::S_IRUSR | Mode::S_IWUSR, number)
+                .map_err(io::Error::from)
+        };
+        assert!(confinement.calls, "the kernel has filters");
+        for (kind, major, minor) in [
+            (SFlag::S_IFCHR, 10, 130), // watchdog
+            (SFlag::S_IFCHR, 248, 0),  // watchdog0, by the number that it often has
+            (SFlag::S_IFCHR, 1, 1),    // mem
+            (SFlag::S_IFCHR, 1, 4),    // port
+            (SFlag::S_IFCHR, 1, 11),   // kmsg
+            (SFlag::S_IFCHR, 4, 64),   // ttyS0
+            (SFlag::S_IFBLK, 8, 0),    // sda
+            (SFlag::S_IFBLK, 1, 3),
+            (SFlag::S_IFCHR, 0x101, 3), // a large number whose lower bits are harmless
+        ] {
+            denied(make(&format!("{major}-{minor}"), kind, major, minor));
+        }
+        make("zero", SFlag::S_IFCHR, 1, 5).unwrap();
+    });
+}
+
+#[test]
+fn neither_addresses_nor_other_processes_nor_the_machine_are_within_reach() {
+    let scene = Scene::new("machine");
+    let control = scene.home.join("control.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&control).unwrap();
+    scene.confined(|_, confinement| {
+        assert!(confinement.capabilities && confinement.calls);
+        let new =
+            |family, protocol| socket(family, SockType::Raw, SockFlag::empty(), protocol).map_err(io::Error::from);
+        denied(new(AddressFamily::Netlink, Some(SockProtocol::NetlinkRoute)));
+        denied(new(AddressFamily::Packet, None));
+        denied(new(AddressFamily::Inet, Some(SockProtocol::Icmp)));
+        denied(UnixStream::connect(&control)); // the operator's socket
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        #[allow(unsafe_code)]
+        // SAFETY: all zeroes are a value of this structure; the calls read it only.
+        unsafe {
+            let mut request: libc::ifreq = std::mem::zeroed();
+            request.ifr_name[0] = b'l' as libc::c_char;
+            request.ifr_name[1] = b'o' as libc::c_char;
+            for change in [libc::SIOCSIFADDR, libc::SIOCSIFFLAGS] {
+                assert_eq!(libc::ioctl(socket.as_raw_fd(), change as _, &raw mut request), -1);
+                denied(Err::<(), _>(io::Error::last_os_error()));
+            }
+        }
+        denied(Command::new("/bin/true").status());
+        let parent = nix::unistd::getppid();
+        denied(nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGURG).map_err(io::Error::from));
+        #[allow(unsafe_code)]
+        // SAFETY: this request takes no memory.
+        let attached = unsafe { libc::ptrace(libc::PTRACE_ATTACH, parent.as_raw(), 0, 0) };
+        assert_eq!(attached, -1);
+        denied(Err::<(), _>(io::Error::last_os_error()));
+        denied(nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
+        denied(nix::unistd::sethostname("taken").map_err(io::Error::from));
+        denied(nix::sched::setns(socket, nix::sched::CloneFlags::empty()).map_err(io::Error::from));
+        denied(nix::mount::umount("/proc").map_err(io::Error::from));
+        denied(nix::unistd::chroot("/").map_err(io::Error::from));
+        let realtime = nix::time::ClockId::CLOCK_REALTIME;
+        let now = nix::time::clock_gettime(realtime).unwrap();
+        denied(nix::time::clock_settime(realtime, now).map_err(io::Error::from));
+    });
+}
