@@ -11,6 +11,7 @@ mod hostile;
 mod hurt;
 mod mutate;
 mod names;
+mod power;
 mod resume;
 mod rig;
 mod still;
