@@ -12,6 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::sys::wait::WaitStatus;
@@ -23,15 +25,30 @@ use twobox::mirror::control::{MaxDelete, TreeSettings, When};
 /// A place with a tree, its store, and things that are none of the child's business.
 struct Scene {
     home: PathBuf,
+    mounts: Mounts,
+}
+
+/// How the tree's file system is mounted.
+#[derive(Clone, Copy, PartialEq)]
+enum Mounts {
+    /// Nobody else hears of what is mounted and unmounted.
+    Private,
+    /// As on a machine with systemd.
+    Shared,
+    /// As the appliance's data.
+    NoDevices,
 }
 
 impl Scene {
     fn new(name: &str) -> Self {
+        Self::on(Mounts::Private, name)
+    }
+
+    fn on(mounts: Mounts, name: &str) -> Self {
         let home = std::env::temp_dir().join(format!("twobox-confined-{name}-{}", std::process::id()));
-        fs::create_dir_all(home.join("data/tree/below")).unwrap();
+        fs::create_dir_all(home.join("data")).unwrap();
         fs::create_dir_all(home.join("etc")).unwrap();
         fs::write(home.join("etc/pair.key"), "secret").unwrap();
-        fs::write(home.join("data/tree/file"), "of the tree").unwrap();
         // The watchdog's number (Documentation/admin-guide/devices.txt); a device that is not there cannot be fed.
         mknod(
             &home.join("etc/watchdog"),
@@ -40,7 +57,22 @@ impl Scene {
             nix::sys::stat::makedev(10, 130),
         )
         .unwrap();
-        Scene { home }
+        Scene { home, mounts }
+    }
+
+    /// Mounts the tree's file system where no other process sees it.
+    fn mount(&self) {
+        let nothing = None::<&str>;
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(nothing, "/", nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing).unwrap(); // hides it from outside
+        let flags = if self.mounts == Mounts::NoDevices { MsFlags::MS_NODEV } else { MsFlags::empty() };
+        let data = self.home.join("data");
+        if self.mounts == Mounts::Shared {
+            mount(nothing, "/", nothing, MsFlags::MS_SHARED | MsFlags::MS_REC, nothing).unwrap();
+        }
+        mount(Some("tmpfs"), &data, Some("tmpfs"), flags, nothing).unwrap();
+        fs::create_dir_all(data.join("tree/below")).unwrap();
+        fs::write(data.join("tree/file"), "of the tree").unwrap();
     }
 
     fn settings(&self) -> Vec<TreeSettings> {
@@ -55,23 +87,29 @@ impl Scene {
 
     /// Runs `what` in a process of its own that is confined to this scene's tree. Fails if it panics or is killed.
     fn confined(&self, what: impl FnOnce(&Path, Confinement)) {
-        #[allow(unsafe_code)]
-        // SAFETY: the child has one thread; the locks of the allocator, which another may have held, are safe across
-        // fork(2) in glibc and musl.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => {
-                let end = nix::sys::wait::waitpid(child, None).unwrap();
-                assert_eq!(end, WaitStatus::Exited(child, 0), "see above for what could be done");
-            }
-            ForkResult::Child => {
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    harden().unwrap();
-                    assert!(!nix::sys::prctl::get_dumpable().unwrap(), "no core dump shows its memory");
-                    let (_, confinement) = Ground::confine(&self.settings()).unwrap();
-                    what(&self.home, confinement);
-                }));
-                std::process::exit(i32::from(outcome.is_err()));
-            }
+        in_a_process(|| {
+            self.mount();
+            harden().unwrap();
+            assert!(!nix::sys::prctl::get_dumpable().unwrap(), "no core dump shows its memory");
+            let (_, confinement) = Ground::confine(&self.settings()).unwrap();
+            what(&self.home, confinement);
+        });
+    }
+}
+
+/// Runs `what` in a process of its own. Fails if it panics or is killed.
+fn in_a_process(what: impl FnOnce()) {
+    #[allow(unsafe_code)]
+    // SAFETY: the child has one thread; the locks of the allocator, which another may have held, are safe across fork(2)
+    // in glibc and musl.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => {
+            let end = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(end, WaitStatus::Exited(child, 0), "see above for what could be done");
+        }
+        ForkResult::Child => {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+            std::process::exit(i32::from(outcome.is_err()));
         }
     }
 }
@@ -157,26 +195,74 @@ fn the_watchdog_and_disks_cannot_be_opened_by_any_name() {
             denied(open(Path::new("/dev/zero")));
         }
         // A node of its own in its own tree.
-        let make = |name: &str, kind, major, minor| {
-            let number = nix::sys::stat::makedev(major, minor);
-            mknod(&home.join("data/tree").join(name), kind, Mode::S_IRUSR | Mode::S_IWUSR, number)
-                .map_err(io::Error::from)
-        };
-        assert!(confinement.calls, "the kernel has filters");
-        for (kind, major, minor) in [
-            (SFlag::S_IFCHR, 10, 130), // watchdog
-            (SFlag::S_IFCHR, 248, 0),  // watchdog0, by the number that it often has
-            (SFlag::S_IFCHR, 1, 1),    // mem
-            (SFlag::S_IFCHR, 1, 4),    // port
-            (SFlag::S_IFCHR, 1, 11),   // kmsg
-            (SFlag::S_IFCHR, 4, 64),   // ttyS0
-            (SFlag::S_IFBLK, 8, 0),    // sda
-            (SFlag::S_IFBLK, 1, 3),
-            (SFlag::S_IFCHR, 0x101, 3), // a large number whose lower bits are harmless
-        ] {
-            denied(make(&format!("{major}-{minor}"), kind, major, minor));
+        assert!(confinement.calls && !confinement.devices, "{confinement}");
+        for (kind, major, minor) in DANGEROUS {
+            denied(make(home, kind, major, minor));
         }
-        make("zero", SFlag::S_IFCHR, 1, 5).unwrap();
+        make(home, SFlag::S_IFCHR, 1, 5).unwrap();
+    });
+}
+
+const DANGEROUS: [(SFlag, u64, u64); 9] = [
+    (SFlag::S_IFCHR, 10, 130), // watchdog
+    (SFlag::S_IFCHR, 248, 0),  // watchdog0, by the number that it often has
+    (SFlag::S_IFCHR, 1, 1),    // mem
+    (SFlag::S_IFCHR, 1, 4),    // port
+    (SFlag::S_IFCHR, 1, 11),   // kmsg
+    (SFlag::S_IFCHR, 4, 64),   // ttyS0
+    (SFlag::S_IFBLK, 8, 0),    // sda
+    (SFlag::S_IFBLK, 1, 3),
+    (SFlag::S_IFCHR, 0x101, 3), // a large number whose lower bits are harmless
+];
+
+/// Makes a device node in the tree and returns its path.
+fn make(home: &Path, kind: SFlag, major: u64, minor: u64) -> io::Result<PathBuf> {
+    let path = home.join(format!("data/tree/{}-{major}-{minor}", kind.bits()));
+    mknod(&path, kind, Mode::S_IRUSR | Mode::S_IWUSR, nix::sys::stat::makedev(major, minor))?;
+    Ok(path)
+}
+
+#[test]
+fn device_nodes_are_copied_where_they_cannot_be_opened() {
+    for mounts in [Mounts::Shared, Mounts::NoDevices] {
+        let scene = Scene::on(mounts, "nodes");
+        scene.confined(|home, confinement| {
+            assert!(confinement.calls && confinement.devices, "{confinement}");
+            for (kind, major, minor) in DANGEROUS.into_iter().chain([(SFlag::S_IFCHR, 1, 5)]) {
+                let path = make(home, kind, major, minor).unwrap();
+                for write in [false, true] {
+                    let mut options = fs::OpenOptions::new();
+                    denied(options.read(!write).write(write).custom_flags(libc::O_NONBLOCK).open(&path));
+                }
+                fs::rename(&path, home.join("data/tree/below/node")).unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_file_system_that_is_unmounted_outside_is_gone_inside() {
+    let scene = Scene::on(Mounts::Shared, "unmount");
+    in_a_process(|| {
+        scene.mount();
+        let (hear, say) = nix::unistd::pipe().unwrap();
+        let (wait, go) = nix::unistd::pipe().unwrap();
+        let outside = std::thread::spawn({
+            let data = scene.home.join("data");
+            move || {
+                assert_eq!(nix::unistd::read(&hear, &mut [0]), Ok(1));
+                nix::mount::umount(&data).unwrap();
+                nix::unistd::write(&go, b"x").unwrap();
+            }
+        });
+        in_a_process(|| {
+            let (ground, confinement) = Ground::confine(&scene.settings()).unwrap();
+            assert!(confinement.devices && !ground.has_moved());
+            nix::unistd::write(&say, b"x").unwrap();
+            assert_eq!(nix::unistd::read(&wait, &mut [0]), Ok(1));
+            assert!(ground.has_moved(), "the process still has the file system");
+        });
+        outside.join().unwrap();
     });
 }
 

@@ -196,25 +196,18 @@ const OLD: &[(Group, libc::c_long)] = &[(Group::Write, libc::SYS_renameat)];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLD: &[(Group, libc::c_long)] = &[];
 
-/// Device nodes that can be made: whoever opens them gets nothing that he has not already. Major and minor number;
-/// `None`: any. A disk's or the watchdog's node would be a way out of every other bound.
-const HARMLESS: &[(u64, Option<u64>)] = &[
-    (0, Some(0)), // an overlay's mark for a file that is gone
-    (1, Some(3)), // null
-    (1, Some(5)), // zero
-    (1, Some(7)), // full
-    (1, Some(8)), // random
-    (1, Some(9)), // urandom
-    (5, Some(0)), // tty
-    (5, Some(2)), // ptmx
+/// Character devices whose nodes can be made even where they could be opened: whoever does gets nothing that he has not
+/// already. Major and minor number. A disk's or the watchdog's node would be a way out of every other bound.
+const HARMLESS: &[(u64, u64)] = &[
+    (0, 0), // an overlay's mark for a file that is gone
+    (1, 3), // null
+    (1, 5), // zero
+    (1, 7), // full
+    (1, 8), // random
+    (1, 9), // urandom
+    (5, 0), // tty
+    (5, 2), // ptmx
 ];
-
-/// The device can be made by a confined process. `number` as in `st_rdev`.
-#[must_use]
-pub fn is_harmless(block: bool, number: u64) -> bool {
-    let (major, minor) = (u64::from(libc::major(number)), u64::from(libc::minor(number)));
-    !block && HARMLESS.iter().any(|&(m, n)| m == major && n.is_none_or(|n| n == minor))
-}
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -262,22 +255,25 @@ fn base(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
     ioctls(rules, request::BASE)
 }
 
-fn write(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
+fn write(rules: &mut Rules, any_device: bool) -> Result<(), seccompiler::BackendError> {
     ioctls(rules, request::WRITE)?;
+    if any_device {
+        rules.insert(libc::SYS_mknodat, Vec::new());
+        return Ok(());
+    }
     const FORMAT: u64 = libc::S_IFMT as u64;
     for format in [libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK] {
         only(rules, libc::SYS_mknodat, vec![is(2, FORMAT, u64::from(format))?])?;
     }
     for &(major, minor) in HARMLESS {
         // The kernel's own form of a small device number: major in the second byte, minor in the first.
-        let (mask, number) = minor.map_or((INT & !0xff, major << 8), |minor| (INT, major << 8 | minor));
-        let conditions = vec![is(2, FORMAT, u64::from(libc::S_IFCHR))?, is(3, mask, number)?];
+        let conditions = vec![is(2, FORMAT, u64::from(libc::S_IFCHR))?, is(3, INT, major << 8 | minor)?];
         only(rules, libc::SYS_mknodat, conditions)?;
     }
     Ok(())
 }
 
-fn rules(groups: &[Group]) -> Result<Rules, seccompiler::BackendError> {
+fn rules(groups: &[Group], any_device: bool) -> Result<Rules, seccompiler::BackendError> {
     let mut rules = Rules::new();
     for &group in groups {
         let plain: &[&[libc::c_long]] = match group {
@@ -294,7 +290,7 @@ fn rules(groups: &[Group]) -> Result<Rules, seccompiler::BackendError> {
     for &group in groups {
         match group {
             Group::Base => base(&mut rules)?,
-            Group::Write => write(&mut rules)?,
+            Group::Write => write(&mut rules, any_device)?,
             // A handle names any directory of the file system: it is looked at, never opened.
             Group::Watch => {
                 const PATH: u64 = libc::O_PATH as u64;
@@ -314,19 +310,19 @@ fn rules(groups: &[Group]) -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
-/// Lets the calling thread and all that it starts make the calls of these groups and no others. False: the kernel has
-/// no filters.
+/// Lets the calling thread and all that it starts make the calls of these groups and no others. `any_device`: nodes of
+/// every device can be made, because none can be opened. False: the kernel has no filters.
 ///
 /// # Errors
 ///
 /// What seccomp(2) says.
-pub fn filter(groups: &[Group]) -> io::Result<bool> {
+pub fn filter(groups: &[Group], any_device: bool) -> io::Result<bool> {
     let machine = || std::env::consts::ARCH.try_into().map_err(io::Error::other);
     let allow = |rules, mismatch, matching| -> io::Result<BpfProgram> {
         let filter = SeccompFilter::new(rules, mismatch, matching, machine()?).map_err(io::Error::other)?;
         filter.try_into().map_err(io::Error::other)
     };
-    let rules = rules(groups).map_err(io::Error::other)?;
+    let rules = rules(groups, any_device).map_err(io::Error::other)?;
     let main = allow(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
     // Its arguments lie in memory, where no filter looks: C libraries fall back to clone(2).
     let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);

@@ -5,6 +5,7 @@
 //!
 //! - no program gives it more rights (`PR_SET_NO_NEW_PRIVS`), and no core dump or debugger shows its memory;
 //! - of root's capabilities it has those that it named ([`capability`]);
+//! - device nodes can be made but not opened ([`devices`]), or, where that cannot be had, harmless ones alone be made;
 //! - files can be opened, made, renamed and removed only below the directories that it named ([`files`], landlock);
 //! - of the kernel's calls it has those of the groups that it named ([`calls`], seccomp): no program can be started, no
 //!   process signalled or looked into, no socket opened but of the families named, no file system mounted.
@@ -18,6 +19,7 @@
 
 pub mod calls;
 pub mod capability;
+pub mod devices;
 pub mod files;
 
 use std::io;
@@ -48,6 +50,8 @@ pub struct Confinement {
     pub files: Option<u32>,
     /// Calls are filtered.
     pub calls: bool,
+    /// No device node can be opened.
+    pub devices: bool,
 }
 
 impl std::fmt::Display for Confinement {
@@ -57,6 +61,7 @@ impl std::fmt::Display for Confinement {
         sort(self.capabilities, "capabilities".into());
         sort(self.files.is_some(), self.files.map_or("files".into(), |version| format!("files (landlock {version})")));
         sort(self.calls, "calls".into());
+        sort(self.devices, "devices".into());
         match (in_force.is_empty(), missing.is_empty()) {
             (false, true) => write!(f, "{}", in_force.join(", ")),
             (true, _) => f.write_str("none"),
@@ -84,10 +89,11 @@ pub fn harden() -> io::Result<()> {
 /// What the kernel says to a measure that it has; then the process must end.
 pub fn confine(bounds: &Bounds<'_>) -> io::Result<Confinement> {
     nix::sys::prctl::set_no_new_privs()?;
+    let devices = devices::shut(&bounds.whole); // first: what follows forbids it
     let files = files::confine(&bounds.whole, &bounds.readable)?;
     let capabilities = capability::keep(bounds.capabilities)?;
-    let calls = calls::filter(bounds.calls)?; // last: it forbids what the others do
-    Ok(Confinement { capabilities, files, calls })
+    let calls = calls::filter(bounds.calls, devices)?; // last: it forbids what the others do
+    Ok(Confinement { capabilities, files, calls, devices })
 }
 
 #[cfg(test)]
@@ -96,10 +102,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let all = Confinement { capabilities: true, files: Some(7), calls: true };
-        assert_eq!(all.to_string(), "capabilities, files (landlock 7), calls");
-        let old = Confinement { files: None, ..all };
-        assert_eq!(old.to_string(), "capabilities, calls; without files");
+        let all = Confinement { capabilities: true, files: Some(7), calls: true, devices: true };
+        assert_eq!(all.to_string(), "capabilities, files (landlock 7), calls, devices");
+        let old = Confinement { files: None, devices: false, ..all };
+        assert_eq!(old.to_string(), "capabilities, calls; without files, devices");
         assert_eq!(Confinement::default().to_string(), "none");
     }
 }

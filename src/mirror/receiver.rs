@@ -119,9 +119,11 @@ pub fn cycle(
     Ok(received)
 }
 
-/// The process is confined: a node of a disk would be a way out.
+/// The process could open what it makes, and a node of a disk would be a way out (see [`crate::confine::devices`]).
 fn not_makeable(key: &[u8]) -> io::Error {
-    let text = format!("{}: device nodes of this sort are not copied; exclude it", super::name::shown(key));
+    let name = super::name::shown(key);
+    let text =
+        format!("{name}: a node of such a device needs a file system without devices (mount it nodev), or exclude it");
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
