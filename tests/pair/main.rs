@@ -9,6 +9,7 @@ mod neighbor;
 mod null_modem;
 mod rig;
 mod session;
+mod trees;
 mod wire;
 
 use std::io::{Read, Write};

@@ -1,0 +1,90 @@
+//! The mirror's place in the pair: a box that dies in the middle of a cycle.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use twobox::console::control::{MirrorRequest, Reply, Request};
+use twobox::console::status::TreeState;
+
+use crate::WHOLE;
+use crate::rig::{self, Rig, other, wait};
+
+/// Every file in the directory with its content; one that is being replaced may be missing.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if let Ok(content) = fs::read(&path) {
+            files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), content);
+        }
+    }
+    files
+}
+
+/// Content that no compression and no common chunk makes short.
+fn noise(mut seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < 400_000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(seed ^ (seed >> 29)).to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_failover_in_the_middle_of_a_cycle_serves_the_last_whole_cut_and_loses_nothing() {
+    let mut rig = Rig::new("cycle", crate::DEFAULT);
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n\
+                      [mirror-link]\ncrossover-limit = \"2MB/s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &mirror).unwrap();
+    }
+    let old = rig.start_both();
+    let new = other(old);
+    let (of_old, of_new) = (rig.path(old, "data").join("mail"), rig.path(new, "data").join("mail"));
+    for n in 0..10 {
+        fs::write(of_old.join(format!("mail{n}")), format!("first version of {n}")).unwrap();
+    }
+    wait("the first cut", || files(&of_new) == files(&of_old));
+    let cut = files(&of_new);
+
+    // Ten seconds' worth of changes; the box dies two seconds after they have begun to move.
+    for n in 0..50 {
+        fs::write(of_old.join(format!("mail{n}")), noise(n)).unwrap();
+    }
+    let moving = |rig: &Rig| rig.status(new).is_some_and(|s| s.mirror[0].state == TreeState::Running);
+    wait("the cycle runs", || moving(&rig));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(moving(&rig), "it was over before the box died");
+    rig.power_off(old);
+    rig.client.await_answer_from(new);
+    assert_eq!(files(&of_new), cut, "a mixture is served");
+    fs::write(of_new.join("mail3"), "written by the new active").unwrap();
+
+    // The old one comes back: what it never sent is set aside, and the copy is exact.
+    rig.null_modem.set(WHOLE);
+    rig.ip(old, "link set lan up");
+    rig.ip(old, "link set cross up");
+    rig.launch(old);
+    wait("the old box is a copy", || files(&of_old) == files(&of_new));
+    rig.await_touch();
+    let sets = rig.ask(old, &Request::Mirror(MirrorRequest::DivergedList));
+    let [Reply::Line { text }, Reply::Done { .. }] = sets.as_slice() else { panic!("{sets:?}") };
+    assert!(text.contains(" 50 files"), "{text}");
+    let name = text.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(rig.status(old).unwrap().mirror[0].diverged, 1);
+
+    // Put back by command where it serves again, and then on both.
+    rig.order(new, &Request::Switchover).unwrap();
+    rig.client.await_answer_from(old);
+    let path = Some("mail42".to_owned());
+    rig.order(old, &Request::Mirror(MirrorRequest::DivergedRestore { name: name.clone(), path })).unwrap();
+    assert_eq!(fs::read(of_old.join("mail42")).unwrap(), noise(42));
+    wait("it is on both", || fs::read(of_new.join("mail42")).is_ok_and(|bytes| bytes == noise(42)));
+    assert_eq!(fs::read(of_old.join("mail3")).unwrap(), b"written by the new active");
+    rig.order(old, &Request::Mirror(MirrorRequest::DivergedDrop { name })).unwrap();
+    wait("it is dropped", || rig.status(old).is_some_and(|s| s.mirror[0].diverged == 0));
+}
