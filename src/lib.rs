@@ -21,7 +21,7 @@
 //! | [`update`] | another image beside the running one | time, the mirror's link |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
-//! | [`observe`] | watching from outside, its own process | console's status and words |
+//! | [`observe`] | watching from outside, its own process | console's status and words, confine |
 //! | [`init`] | PID 1 | time, config, drivers |
 //! | `run` | the loop | all |
 

@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &["time", "clock"]),
     ("confine", &[]),
     ("mirror", &["time", "wire", "clock", "confine"]),
-    ("observe", &["console"]),
+    ("observe", &["console", "confine"]),
     ("update", &["time", "clock", "mirror"]),
 ];
 

@@ -21,6 +21,7 @@ use super::control::{LINE, Said, Settings, Told};
 use super::exposition::Dialect;
 use super::http::{self, Asked, HEAD_LIMIT, Page, Wrong};
 use super::{metrics, syslog};
+use crate::confine::{Bounds, Group, confine};
 use crate::console::status::Status;
 
 /// Connections at the same time; more wait in the kernel's queue, which is as long.
@@ -118,6 +119,8 @@ fn give_up_root() -> io::Result<()> {
         nix::unistd::setresgid(group, group, group)?;
         nix::unistd::setresuid(user, user, user)?;
     }
+    // No file can be opened, no program started: sockets of the internet families, and what is open already.
+    confine(&Bounds { calls: &[Group::Base, Group::Internet], ..Bounds::default() })?;
     Ok(())
 }
 

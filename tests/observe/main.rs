@@ -206,6 +206,7 @@ fn the_process_owns_nothing_and_ends_with_its_daemon() {
     }
     assert_eq!(line(&status, "CapEff:"), ["0000000000000000"]);
     assert_eq!(line(&status, "NoNewPrivs:"), ["1"]);
+    assert_eq!(line(&status, "Seccomp:"), ["2"], "the calls that it makes are filtered");
     assert!(file("limits").lines().any(|line| line.starts_with("Max open files") && line.contains("64")));
     desk.hang_up();
     assert_eq!(desk.end(), Some(0));
