@@ -2,6 +2,7 @@
 
 use twobox::node::planted::Planted;
 use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
+use twobox::node::status::{Alarm, Blocker};
 use twobox::node::{Action, Answer, Input, Memory, Node, Order};
 use twobox::time::{Duration, Instant};
 use twobox::wire::heartbeat::{Echo, Heartbeat, Vote};
@@ -52,6 +53,8 @@ struct Script {
     node: Node,
     peer: Peer,
     witness: bool,
+    /// The peer's kernel answers conflict probes.
+    answers: bool,
     /// Whether writes succeed; `None`: they hang.
     disk: Option<bool>,
     down: Vec<u32>,
@@ -92,6 +95,7 @@ impl Script {
             node: Node::new(settings(), now, Memory::Fresh, false),
             peer: Peer { speaks: true, frame, heard: None, spoke: Instant::BOOT },
             witness: true,
+            answers: false,
             disk: Some(true),
             down: vec![],
             answer: None,
@@ -117,6 +121,7 @@ impl Script {
         self.node.handle(self.now, input);
         let mut pongs = vec![];
         let mut written = vec![];
+        let mut conflict = false;
         while let Some(action) = self.node.next_action() {
             match action {
                 Action::Send(h) => self.peer.heard = Some(h.sent_at),
@@ -125,11 +130,15 @@ impl Script {
                 Action::Yield { order } | Action::Fence { order } => self.down.push(order),
                 Action::Answer(_, answer) => self.answer = Some(answer),
                 Action::Leave => self.left = true,
+                Action::Probe => conflict = self.answers,
                 _ => {}
             }
         }
         for (witness, round) in pongs {
             self.input(Input::Pong { witness, round });
+        }
+        if conflict {
+            self.input(Input::Conflict);
         }
         for (ticket, durable) in written {
             self.input(Input::Persisted { ticket, durable });
@@ -191,6 +200,55 @@ fn a_standby_claims_after_a_silent_peer() {
     assert_eq!(s.role(), Role::Claiming);
     s.run(1000);
     assert_eq!(s.role(), Role::Active);
+}
+
+/// A dead daemon's kernel may answer for the address until its fence bound is over.
+#[test]
+fn an_answer_to_a_probe_before_the_fence_bound_is_over_stops_no_claim() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.answers = true;
+    s.run(1450);
+    s.answers = false;
+    assert_eq!(s.role(), Role::Claiming);
+    s.run(1000);
+    assert_eq!(s.role(), Role::Active);
+}
+
+#[test]
+fn a_peer_that_answers_although_it_must_be_fenced_is_not_replaced_and_that_is_told() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.answers = true;
+    let mut told = 0;
+    for _ in 0..20_000 / TICK {
+        s.run(TICK);
+        assert_ne!(s.role(), Role::Active);
+        told += u32::from(s.node.status(s.now).alarms.has(Alarm::FencingFailed));
+    }
+    // From the end of the wait on, and without a gap: the alarm lasts as long as its reason.
+    assert!(told > 17_000 / TICK, "told for {} ms", told * TICK);
+    assert!(s.node.status(s.now).blockers.has(Blocker::Conflict));
+    s.answers = false;
+    s.run(5_000);
+    assert_eq!(s.role(), Role::Active);
+    assert!(!s.node.status(s.now).alarms.has(Alarm::FencingFailed));
+}
+
+/// Its heartbeats were lost for a moment: whoever is heard again answers for its address by right.
+#[test]
+fn a_peer_that_is_heard_again_is_not_accused() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    s.answers = true;
+    s.run(700);
+    assert_eq!(s.role(), Role::Claiming);
+    s.peer.speaks = true;
+    for _ in 0..3_000 / TICK {
+        s.run(TICK);
+        assert!(!s.node.status(s.now).alarms.has(Alarm::FencingFailed));
+    }
+    assert_eq!(s.role(), Role::Standby);
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub enum Input<'a> {
         /// When the first line of the text began to arrive.
         began: Instant,
     },
-    /// A conflict probe was answered with the peer's hardware address: fencing failed.
+    /// A conflict probe was answered with the peer's hardware address. If the peer must be fenced by now, fencing failed.
     Conflict,
     /// All inputs of this turn have been handed over: decide and act.
     Turn,

@@ -135,7 +135,7 @@ impl Node {
             && !self.conflict(now)
     }
 
-    fn unrivalled(&self, now: Instant) -> bool {
+    pub(super) fn unrivalled(&self, now: Instant) -> bool {
         let rival_quiet = self.peer.rival_at().is_none_or(|at| at + self.s.lease < now);
         // A farewell is no reason to wait: whoever said it will not serve.
         rival_quiet && self.lease <= now
@@ -147,12 +147,20 @@ impl Node {
         self.conflict_at.is_some_and(|at| at + wait > now)
     }
 
+    /// When the peer, by all that it told and was promised, is fenced: the waits of a claim, without their margin.
+    pub(super) fn peer_fenced_at(&self) -> Instant {
+        self.promised_until().max(self.peer.rival_until()) - self.s.margin
+    }
+
+    fn promised_until(&self) -> Instant {
+        self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until))
+    }
+
     /// Every wait of a claim in silence is over.
     pub(super) fn silence_lasted(&self, now: Instant) -> bool {
         let planted = &self.s.planted;
         let proven_dead = self.peer_panicked(now);
-        let promised = self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until));
-        let promise = proven_dead || now >= promised || planted.has(Fault::NoPromise);
+        let promise = proven_dead || now >= self.promised_until() || planted.has(Fault::NoPromise);
         let rival = proven_dead || now >= self.peer.rival_until();
         let unbroken = self.rounds.unbroken_since();
         let quorum = proven_dead

@@ -143,6 +143,14 @@ impl Node {
         self.panic = Some(PanicSeen { at: now });
     }
 
+    /// The peer's kernel answers for the address as long as its right and its fence bound last, also when its daemon is dead.
+    /// Only an answer to a probe that was sent after that shows that fencing failed.
+    pub(super) fn take_conflict(&mut self, now: Instant) {
+        if self.peer_panicked(now) || self.probed_at >= self.peer_fenced_at() {
+            self.conflict_at = Some(now);
+        }
+    }
+
     pub(super) fn take_persisted(&mut self, now: Instant, ticket: u32, durable: bool) {
         let Some(writing) = self.writing else { return };
         if writing.ticket != ticket {

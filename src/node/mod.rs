@@ -169,7 +169,8 @@ pub struct Node {
     claim: Option<Claim>,
     conflict_at: Option<Instant>,
     panic: Option<PanicSeen>,
-    probe_at: Instant,
+    /// When the last conflict probe was sent.
+    probed_at: Instant,
 
     surrender: Option<&'static str>,
     intent_until: Instant,
@@ -255,7 +256,7 @@ impl Node {
             claim: None,
             conflict_at: None,
             panic: None,
-            probe_at: now,
+            probed_at: Instant::BOOT,
             surrender: None,
             intent_until: Instant::BOOT,
             force_wanted: false,
@@ -308,7 +309,7 @@ impl Node {
             Input::Persisted { ticket, durable } => self.take_persisted(now, ticket, durable),
             Input::Order(order) => self.take_order(now, order),
             Input::PanicText { began } => self.take_panic_text(now, began),
-            Input::Conflict => self.conflict_at = Some(now),
+            Input::Conflict => self.take_conflict(now),
             Input::Turn => self.turn(now),
         }
     }

@@ -54,11 +54,18 @@ impl Node {
             // Not fed: look again soon, the addresses may come down any moment.
             self.next_feed = now + self.s.lease / 8;
         }
-        if let Some(claim) = self.claim
-            && claim.by == ClaimBy::Silence
-            && now >= self.probe_at
-        {
-            self.probe_at = now + self.s.lease / 2;
+        self.probe(now);
+    }
+
+    /// Asks on the LAN who has the service addresses: during a claim in silence, above all when the peer is fenced by its own
+    /// word and the margin is still to come; and while it answered, so that the alarm lasts as long as its reason.
+    fn probe(&mut self, now: Instant) {
+        let claiming = self.claim.is_some_and(|claim| claim.by == ClaimBy::Silence);
+        let unfenced = self.role.is_passive() && self.conflict(now) && self.unrivalled(now);
+        let fenced_at = self.peer_fenced_at();
+        let due = now.since(self.probed_at) >= self.s.lease / 2 || (self.probed_at < fenced_at && fenced_at <= now);
+        if due && (claiming || unfenced) {
+            self.probed_at = now;
             self.push(Action::Probe);
         }
     }

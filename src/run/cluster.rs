@@ -56,6 +56,8 @@ pub(super) struct Parts {
     pub belts: Belts,
     pub reset: Reset,
     pub surrender_waits: bool,
+    /// All service addresses are on the interface that the board calls `lan`.
+    pub addresses_on_lan: bool,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub to_helper: Arc<Mailbox<ToHelper>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
@@ -77,9 +79,7 @@ pub(super) struct Cluster {
     pub(super) surrender: Option<Surrender>,
     /// The node was told that the addresses are down, and nothing was ordered up since.
     pub(super) confirmed_down: bool,
-    /// The peer's hardware address on the LAN, from its frames.
-    peer_mac: Option<Mac>,
-    /// The one that the next life will find.
+    /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
     look_at: Instant,
@@ -116,7 +116,6 @@ impl Cluster {
             // What a former life left is down already; that is confirmed like any surrender.
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
-            peer_mac: None,
             kept_mac: None,
             bound,
             look_at: now,
@@ -200,7 +199,9 @@ impl Cluster {
                 log::debug!("no peer to be told"); // whoever asked gives up after a while
             }
         }
-        while let Some(heard) = self.parts.takeover.receive(now, self.peer_mac) {
+        // Only on the LAN is the peer's hardware address known.
+        let peer = self.parts.links.peer_mac().filter(|_| self.parts.addresses_on_lan);
+        while let Some(heard) = self.parts.takeover.receive(now, peer) {
             match heard.finding {
                 Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
                 Finding::Usual => {}

@@ -274,6 +274,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         node,
         seal,
         links,
+    let addresses_on_lan = config.site.addresses.iter().all(|address| address.interface == "lan");
         takeover,
         belts,
         reset,
@@ -282,6 +283,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
         snapshot,
+        addresses_on_lan,
         side: side::Side::new(channel),
         to_peer,
         from_peer,

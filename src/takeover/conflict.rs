@@ -79,8 +79,11 @@ impl Conflicts {
             if !(probed && claim.answer) {
                 return Finding::Usual;
             }
+            if from_peer {
+                return Finding::PeerAnswered; // no third party: whether it may is the node's to say
+            }
             watched.note(now, claim.mac);
-            return if from_peer { Finding::PeerAnswered } else { Finding::StrangerAnswered };
+            return Finding::StrangerAnswered;
         }
         watched.note(now, claim.mac);
         if watched.defended_at.is_some_and(|at| now.since(at) < DEFEND_INTERVAL) {

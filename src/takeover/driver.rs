@@ -346,8 +346,8 @@ impl Takeover {
     /// The next frame of somebody else that claims a service address. To be called until it gives `None`, and before
     /// the loop sleeps: drain all inputs, then decide.
     ///
-    /// `peer`: the peer's own hardware address on the LAN, if it is known. The virtual MAC counts as the peer's too: our own
-    /// frames do not come back to us.
+    /// `peer`: the peer's own hardware address on the interfaces of the service addresses. The virtual MAC counts as the
+    /// peer's too: our own frames do not come back to us. While it is not known, whoever answers a probe may be the peer.
     pub fn receive(&mut self, now: Instant, peer: Option<Mac>) -> Option<Heard> {
         let mut buffer = [0; 128];
         for listener in &self.listeners {
@@ -375,7 +375,8 @@ impl Takeover {
         };
         let (address, held) = self.held.iter().enumerate().find(|(_, h)| h.address.ip == ip)?;
         let own = mac == held.parent_mac;
-        let from_peer = peer == Some(mac) || held.virtual_mac && mac == held.mac;
+        // Two boxes that never understood each other (another key, the same name): then nobody is a stranger.
+        let from_peer = peer.is_none_or(|peer| peer == mac) || (held.virtual_mac && mac == held.mac);
         (!own).then_some((Claim { address, mac, answer }, from_peer))
     }
 
