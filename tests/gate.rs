@@ -7,6 +7,8 @@ mod cost;
 mod frames;
 #[path = "gate/lab.rs"]
 mod lab;
+#[path = "gate/map.rs"]
+mod map;
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -19,6 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use frames::*;
 use lab::*;
+use map::overwrite;
 use twobox::clock;
 use twobox::fence::gate::assembler::{Assembler, Register};
 use twobox::fence::gate::layout::Direction;
@@ -374,11 +377,11 @@ fn what_is_done_to_the_gate_is_noticed_and_repaired() {
     let (near, far) = (lab.wire(&lab.box_, "a0"), lab.wire(&lab.far, "b0"));
     let interface = lab.index;
     for hook in HOOKS {
-        let mut gate = Gate::install(settings(&lab, hook)).unwrap();
+        let gate = Gate::install(settings(&lab, hook)).unwrap();
 
         drop_ingress(&lab, hook);
         assert_eq!(gate.verify(), [Fault::Missing { interface, direction: Direction::Ingress }], "{hook:?}");
-        gate.repair().unwrap();
+        gate.repair(&[interface]).unwrap();
         assert_eq!(gate.verify(), []);
 
         // A foreign program that runs first, on either way, and lets everything by.
@@ -393,7 +396,7 @@ fn what_is_done_to_the_gate_is_noticed_and_repaired() {
         assert_eq!(gate.verify(), [preceded], "{hook:?}");
         if hook == Hook::Tcx {
             assert!(arrives(&near, &far, &ipv4(SERVICE, FAR)), "the fault is real");
-            gate.repair().unwrap();
+            gate.repair(&[interface]).unwrap();
             assert_eq!(gate.verify(), []);
             assert!(!arrives(&near, &far, &ipv4(SERVICE, FAR)));
         }
@@ -403,13 +406,16 @@ fn what_is_done_to_the_gate_is_noticed_and_repaired() {
         // Another hand writes a later time: the map is the kernel's, and can be reached by its number.
         overwrite(gate.map_id(), u64::MAX);
         assert!(matches!(gate.verify()[..], [Fault::Expiry { written: 0, found: u64::MAX }]), "{hook:?}");
+        gate.repair(&[interface]).unwrap();
+        assert_eq!((gate.verify(), gate.expiry()), (vec![], Instant::BOOT), "{hook:?}");
+        overwrite(gate.map_id(), u64::MAX);
         gate.close();
         assert_eq!(gate.verify(), []);
 
         if hook == Hook::Classifier {
             run("tc qdisc del dev a0 clsact");
             assert_eq!(gate.verify().len(), 2);
-            gate.repair().unwrap();
+            gate.repair(&[interface]).unwrap();
             assert_eq!(gate.verify(), []);
         }
         gate.remove().unwrap();
@@ -417,6 +423,17 @@ fn what_is_done_to_the_gate_is_noticed_and_repaired() {
     let gate = Gate::install(settings(&lab, Hook::Tcx)).unwrap();
     run("ip link del a0");
     assert_eq!(gate.verify().len(), 2, "the interface is gone");
+    // Another one comes in its place: closed from the moment of the repair.
+    run(&format!("ip link add a0 type veth peer name b1 netns {}", lab.far));
+    run("ip link set a0 up");
+    run(&format!("ip -n {} link set b1 up", lab.far));
+    let index = nix::net::if_::if_nametoindex("a0").unwrap();
+    gate.repair(&[index]).unwrap();
+    assert_eq!(gate.verify(), []);
+    let (near, far) = (lab.wire(&lab.box_, "a0"), lab.wire(&lab.far, "b1"));
+    assert!(!arrives(&near, &far, &ipv4(SERVICE, FAR)));
+    gate.remove().unwrap();
+    assert!(arrives(&near, &far, &ipv4(SERVICE, FAR)));
 }
 
 #[test]

@@ -116,7 +116,12 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "gate-lost",
         "the egress gate could not be verified: the fence bound falls back to the next belt",
-        "look in `log` for what was found; find the program that changes this interface's filters, then restart this daemon while the peer serves",
+        "look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",
+    ),
+    entry(
+        "gate-touched",
+        "somebody changed the egress gate; it was put back at once",
+        "look in `log` for what was found in its place, and keep that program off the interface's filters",
     ),
     entry(
         "watchdog-late",

@@ -190,6 +190,12 @@ pub struct Fence {
     pub bound_by: BoundBy,
     /// False means UNFENCED: neither gate nor watchdog stands behind the pair's promise.
     pub fenced: bool,
+    /// How often the gate was put back after somebody had changed it.
+    #[serde(default)]
+    pub gate_repairs: u32,
+    /// The belt against raw senders that pass by the gate stands.
+    #[serde(default)]
+    pub raw_belt: bool,
 }
 
 /// The hardware watchdog.

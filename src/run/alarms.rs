@@ -65,6 +65,7 @@ struct Look {
     watchdog_late: bool,
     not_realtime: bool,
     clock_slewed: bool,
+    gate_touched: bool,
     same_node: bool,
     /// As `same_node`, on a cable of its own: no recording of a former life that somebody plays on the LAN.
     twin: bool,
@@ -92,6 +93,7 @@ impl Look {
             ("same-node", self.same_node),
             ("log-lost", self.log_lost),
             ("mirror-down", self.mirror_fell),
+            ("gate-touched", self.gate_touched),
             ("update-failed", self.update_failed),
         ] {
             if on {
@@ -222,7 +224,9 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
                 Some((address.prefix.to_string(), super::report::hex(&conflict.as_ref()?.mac)))
             })
             .collect(),
-        gate_lost: s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate,
+        // A gate that holds but has a long queue behind it gives no bound either.
+        gate_lost: gate.lost || (s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate),
+        gate_touched: gate.repaired_at.is_some_and(|at| s.at.since(at) <= SHOWN),
         watchdog_late: s.watchdog.and_then(|dog| dog.late_at).is_some_and(|at| s.at.since(at) <= SHOWN),
         not_realtime: !realtime::loop_has_priority(),
         clock_slewed: realtime::clock_tick().is_some_and(realtime::is_slewed),
@@ -233,6 +237,9 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
         update_failed: helper.was_rolled_back(),
         trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
+    let gate = helper.gate.borrow();
+    let witnesses = helper.config.site.witnesses.iter().enumerate();
+    let witnesses = witnesses.filter(|(index, _)| s.witness_limits & (1 << index) != 0);
     }
 }
 
@@ -311,6 +318,7 @@ mod tests {
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));
         let known: Vec<&str> = told.chain(found).collect();
+            gate_touched: true,
         for entry in alarm::CATALOGUE {
             assert!(known.contains(&entry.name), "nothing raises {}", entry.name);
         }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
 use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
+use crate::fence::gate::nft::{self, Belt};
+use crate::fence::gate::program::Guarded;
 use crate::fence::gate::{self, Gate};
 use crate::fence::queue::{self, Queue};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::netlink::Socket;
+use crate::takeover::interface;
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 
@@ -27,6 +30,7 @@ pub struct Way {
 }
 
 struct Line {
+    name: String,
     index: u32,
     megabits: Option<u32>,
     transmit_queue_length: u32,
@@ -38,6 +42,8 @@ pub struct Belts {
     gate: Option<Arc<Gate>>,
     /// The last verification found it in order.
     gate_holds: bool,
+    /// The belt against raw senders, until somebody looks after it.
+    raw_belt: Option<Belt>,
     watchdog: Option<Watchdog>,
     dog_belt: Option<WatchdogBelt>,
     fed_late_at: Option<Instant>,
@@ -62,6 +68,9 @@ impl Belts {
             virtual_macs,
             hook: None,
         };
+        let raw_belt = against_raw_senders(ways, &settings)
+            .inspect_err(|e| log::warn!("no belt against raw senders: {e}; the gate stops all others"))
+            .ok();
         let gate = Gate::install(settings)
             .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
             .ok()
@@ -72,6 +81,7 @@ impl Belts {
         Ok(Self {
             gate,
             gate_holds: true,
+            raw_belt,
             watchdog,
             dog_belt,
             fed_late_at: None,
@@ -96,6 +106,15 @@ impl Belts {
             longest = longest.max(queue.longest_stay(line.megabits)?);
         }
         Some(longest)
+    }
+
+    /// Follows interfaces that were taken out and put in again. Once a second; allocates only when one has changed.
+    pub fn look_after(&mut self) {
+        for line in &mut self.lines {
+            if let Ok(Some(found)) = interface::replacement(&mut self.netlink, &line.name, line.index) {
+                *line = Line::open(&mut self.netlink, &Way { name: line.name.clone(), index: found.index });
+            }
+        }
     }
 
     /// Nothing waits behind the gate.
@@ -132,10 +151,10 @@ impl Belts {
         }
     }
 
-    /// The gate, for whoever verifies it beside the loop.
+    /// The gate and the belt against raw senders, for whoever looks after them beside the loop.
     #[must_use]
-    pub fn gate(&self) -> Option<Arc<Gate>> {
-        self.gate.clone()
+    pub fn share(&mut self) -> (Option<Arc<Gate>>, Option<Belt>) {
+        (self.gate.clone(), self.raw_belt.take())
     }
 
     /// The gate was found in order, or not: it counts for the bound only while it is.
@@ -143,10 +162,10 @@ impl Belts {
         self.gate_holds = holds;
     }
 
-    /// When the gate closes by itself; `None` without a gate.
+    /// When the gate closes by itself; `None` without a gate, and while it does not hold.
     #[must_use]
     pub fn gate_expiry(&self) -> Option<Instant> {
-        self.gate.as_deref().map(Gate::expiry)
+        self.gate.as_deref().filter(|_| self.gate_holds).map(Gate::expiry)
     }
 
     /// Whether the addresses' lifetime is due for renewal.
@@ -192,6 +211,9 @@ impl Belts {
                 log::warn!("the LAN's former queue cannot be put back: {error}");
             }
         }
+        if let Err(error) = nft::remove() {
+            log::debug!("no belt against raw senders to take off: {error}");
+        }
         // Whoever verified it has ended; if not, it stays, closed.
         if let Some(Err(error)) = self.gate.and_then(Arc::into_inner).map(Gate::remove) {
             log::warn!("the egress gate stays, closed: {error}");
@@ -206,11 +228,22 @@ impl Belts {
     }
 }
 
+/// Installs the belt that drops what packet sockets of others send as holder of a service address.
+///
+/// # Errors
+///
+/// The kernel's; EOPNOTSUPP and the like where it has no nf_tables on egress.
+pub fn against_raw_senders(ways: &[Way], settings: &gate::Settings) -> io::Result<Belt> {
+    let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+    Belt::install(&names, Guarded { addresses: &settings.addresses, virtual_macs: &settings.virtual_macs })
+}
+
 impl Line {
     /// Looks at the queue of an interface and makes it short if it is not.
     fn open(netlink: &mut Socket, way: &Way) -> Self {
         let (megabits, transmit_queue_length) = queue::line(&way.name);
-        let mut line = Line { index: way.index, megabits, transmit_queue_length, shortened: false };
+        let mut line =
+            Line { name: way.name.clone(), index: way.index, megabits, transmit_queue_length, shortened: false };
         let long =
             line.read(netlink).is_ok_and(|queue| queue.longest_stay(megabits).is_none_or(|stay| stay > STAY_MAX));
         if long {

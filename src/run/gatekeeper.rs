@@ -1,40 +1,208 @@
-//! Looks after the egress gate once a second, on the helper's thread: verifying allocates and makes system calls, so the
-//! loop cannot do it. What it finds changes the fence bound at once, in the safe direction.
+//! Looks after the egress gate and the belt against raw senders, on the helper's thread: verifying allocates and makes system
+//! calls, so the loop cannot do it.
+//!
+//! What was taken away is put back and verified again. If that works, nothing else has to change: from then on the gate closes
+//! with the right again. If it does not work, or somebody does it again and again, the gate counts for nothing: the fence bound
+//! falls back to the next belt at once.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use smol::Timer;
 
 use super::ToLoop;
+use super::belts::{self, Way};
 use super::mailbox::Mailbox;
+use crate::clock;
 use crate::fence::gate::Gate;
-use crate::time::Duration;
+use crate::fence::gate::nft::Belt;
+use crate::netlink::Socket;
+use crate::takeover::interface;
+use crate::time::{Duration, Instant};
 
-/// How often the gate is verified: whoever takes it away is noticed within this time.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked: whoever takes a belt away is noticed within a second.
+const LOOK: Duration = Duration::from_millis(500);
+/// A second interference within this time is no accident.
+const AGAIN: Duration = Duration::from_secs(60);
+/// So long the gate must have been left alone before it counts again.
+const QUIET: Duration = Duration::from_secs(10);
 
-/// Verifies `gate` for as long as the daemon runs, and tells the loop whenever the answer changes.
-pub(super) async fn watch(gate: Arc<Gate>, to_loop: Arc<Mailbox<ToLoop>>) {
-    let mut told = true;
-    loop {
-        Timer::after(LOOK).await;
-        let faults = gate.verify();
-        let holds = faults.is_empty();
-        if holds == told {
-            continue;
+/// What the status shows of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// How often the gate was put back.
+    pub repairs: u32,
+    /// When that was last.
+    pub repaired_at: Option<Instant>,
+    /// It was installed and cannot be relied on.
+    pub lost: bool,
+    /// The belt against raw senders stands.
+    pub raw_belt: bool,
+}
+
+/// What is looked after.
+pub(super) struct Gatekeeper {
+    pub gate: Option<Arc<Gate>>,
+    pub raw_belt: Option<Belt>,
+    /// The interfaces; their indexes change when one is taken out and put in again.
+    pub ways: Vec<Way>,
+    pub to_loop: Arc<Mailbox<ToLoop>>,
+    pub told: Rc<RefCell<Told>>,
+}
+
+/// Whether a gate that was interfered with counts. Pure.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trust {
+    interfered_at: Option<Instant>,
+    lost: bool,
+}
+
+impl Trust {
+    /// `intact`: nothing was amiss. `holds`: nothing is, perhaps after a repair. True: it counts.
+    fn look(&mut self, now: Instant, intact: bool, holds: bool) -> bool {
+        let within = |age: Duration| self.interfered_at.is_some_and(|at| now.since(at) < age);
+        if !holds {
+            self.lost = true;
+        } else if !intact {
+            self.lost |= within(AGAIN);
+        } else if !within(QUIET) {
+            self.lost = false;
         }
-        if holds {
-            log::info!("the egress gate holds again");
-        } else {
-            log::error!(
-                "the egress gate does not hold ({faults:?}): the fence bound falls back to the next belt; find who changed \
-                 the interface's filters, then restart the daemon on the standby"
-            );
+        if !intact || !holds {
+            self.interfered_at = Some(now);
         }
-        // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again in a
-        // second.
-        if to_loop.send(ToLoop::Gate { holds }).is_ok() {
-            told = holds;
+        !self.lost
+    }
+}
+
+impl Gatekeeper {
+    /// For as long as the daemon runs; tells the loop whenever it changes whether the gate counts.
+    pub(super) async fn watch(mut self) {
+        let mut trust = Trust::default();
+        let mut loop_knows = true;
+        self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
+        loop {
+            Timer::after(LOOK).await;
+            let moved = self.find_interfaces();
+            self.look_at_raw_belt(moved);
+            let Some(gate) = self.gate.clone() else { continue };
+            if moved && let Err(error) = gate.repair(&self.indexes()) {
+                log::error!("the egress gate cannot be put on the new interface: {error}");
+            }
+            let faults = gate.verify();
+            let intact = faults.is_empty();
+            let holds = intact || self.repair(&gate, &faults);
+            let counts = trust.look(clock::now(), intact, holds);
+            self.told.borrow_mut().lost = !counts;
+            // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again at
+            // the next look.
+            if counts != loop_knows && self.to_loop.send(ToLoop::Gate { holds: counts }).is_ok() {
+                loop_knows = counts;
+                if counts {
+                    log::info!("the egress gate holds again");
+                } else {
+                    log::error!(
+                        "the egress gate does not hold: the fence bound falls back to the next belt; find who changes the \
+                         interface's filters"
+                    );
+                }
+            }
         }
+    }
+
+    fn repair(&self, gate: &Gate, faults: &[impl core::fmt::Debug]) -> bool {
+        let repaired = gate.repair(&self.indexes());
+        let left = gate.verify();
+        let holds = left.is_empty();
+        match repaired {
+            Ok(()) if holds => {
+                log::warn!("somebody changed the egress gate ({faults:?}): it was put back and holds");
+                let mut told = self.told.borrow_mut();
+                told.repairs = told.repairs.saturating_add(1);
+                told.repaired_at = Some(clock::now());
+            }
+            // Once, not at every look.
+            _ if self.told.borrow().lost => {}
+            Ok(()) => log::error!("the egress gate was changed ({faults:?}) and cannot be put back: {left:?}"),
+            Err(error) => log::error!("the egress gate was changed ({faults:?}) and cannot be put back: {error}"),
+        }
+        holds
+    }
+
+    fn indexes(&self) -> Vec<u32> {
+        self.ways.iter().map(|way| way.index).collect()
+    }
+
+    /// True if another interface has taken the name of one.
+    fn find_interfaces(&mut self) -> bool {
+        let mut moved = false;
+        let Ok(mut netlink) = Socket::open() else { return false };
+        for way in &mut self.ways {
+            // Gone: its index stays, and the gate is missing there.
+            if let Ok(Some(found)) = interface::replacement(&mut netlink, &way.name, way.index) {
+                log::info!("interface {} is a new one", way.name);
+                (way.index, moved) = (found.index, true);
+            }
+        }
+        moved
+    }
+
+    fn look_at_raw_belt(&mut self, moved: bool) {
+        let (Some(belt), Some(gate)) = (&self.raw_belt, &self.gate) else { return };
+        if !moved && belt.verify().unwrap_or(false) {
+            self.told.borrow_mut().raw_belt = true;
+            return;
+        }
+        let stood = self.told.borrow().raw_belt;
+        match belts::against_raw_senders(&self.ways, gate.settings()) {
+            Ok(belt) => {
+                log::warn!("the belt against raw senders was gone: it was put back");
+                self.raw_belt = Some(belt);
+                self.told.borrow_mut().raw_belt = true;
+            }
+            Err(error) => {
+                if stood {
+                    log::error!("the belt against raw senders is gone and cannot be put back: {error}");
+                }
+                self.told.borrow_mut().raw_belt = false;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Instant {
+        Instant::from_nanos(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn one_interference_that_was_repaired_costs_nothing() {
+        let mut trust = Trust::default();
+        assert!(trust.look(at(1), true, true));
+        assert!(trust.look(at(2), false, true));
+        assert!(trust.look(at(3), true, true));
+        assert!(trust.look(at(70), false, true), "a minute later it is another one");
+    }
+
+    #[test]
+    fn a_second_one_soon_after_ends_the_trust_until_it_is_quiet() {
+        let mut trust = Trust::default();
+        assert!(trust.look(at(100), false, true));
+        assert!(!trust.look(at(101), false, true));
+        assert!(!trust.look(at(110), true, true));
+        assert!(trust.look(at(111), true, true));
+    }
+
+    #[test]
+    fn what_cannot_be_repaired_never_counts() {
+        let mut trust = Trust::default();
+        assert!(!trust.look(at(100), false, false));
+        assert!(!trust.look(at(105), false, false));
+        assert!(!trust.look(at(114), true, true));
+        assert!(trust.look(at(115), true, true));
     }
 }

@@ -14,7 +14,9 @@ use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
 use super::alarms::{self, Standing};
+use super::belts::Way;
 use super::disk::ToDisk;
+use super::gatekeeper::{Gatekeeper, Told};
 use super::mailbox::Mailbox;
 use super::mirror::Mirror;
 use super::observe::Observe;
@@ -23,12 +25,13 @@ use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::update::{self, Update};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, gatekeeper, history, interface, operator, report};
+use super::{child, history, interface, operator, report};
 use crate::clock;
 use crate::config::Config;
 use crate::console::status::{Handover, HandoverKind, Handovers};
 use crate::console::{self, server};
 use crate::fence::gate::Gate;
+use crate::fence::gate::nft::Belt;
 use crate::journal;
 use crate::node::status::Alarm;
 use crate::node::{self, Note};
@@ -61,8 +64,10 @@ pub(super) struct Start {
     pub from_peer: Arc<Mailbox<Letter>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
     pub boot: BootId,
-    /// The gate to look after.
+    /// The gate and the belt to look after, and where they are.
     pub gate: Option<Arc<Gate>>,
+    pub raw_belt: Option<Belt>,
+    pub ways: Vec<Way>,
 }
 
 /// Starts the thread.
@@ -135,8 +140,8 @@ pub(super) struct Helper {
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, gate } =
-        start;
+    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, .. } = start;
+    let Start { gate, raw_belt, ways, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -187,9 +192,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
         executor.spawn(child::keep(reaper.clone(), words)).detach();
     }
-    if let Some(gate) = gate {
-        executor.spawn(gatekeeper::watch(gate, helper.to_loop.clone())).detach();
-    }
+    let (told, to_loop) = (helper.gate.clone(), helper.to_loop.clone());
+    executor.spawn(Gatekeeper { gate, raw_belt, ways, to_loop, told }.watch()).detach();
     executor.spawn(update::watch_trial(helper.clone())).detach();
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();

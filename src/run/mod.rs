@@ -244,6 +244,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let mut belts = Belts::open(&config, &ways, virtual_macs, now).map_err(|e| format!("fence: {e}"))?;
     let (fence, _) = belts.bound();
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
+    let (gate, raw_belt) = belts.share();
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
     let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
     let links = links::Links::open(&config, options.node, boot, Neighbor::new(known_neighbor, now), &name)?;
@@ -262,7 +263,9 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         from_peer: from_peer.clone(),
         to_disk: to_disk.clone(),
         boot,
-        gate: belts.gate(),
+        gate,
+        raw_belt,
+        ways,
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =

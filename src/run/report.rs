@@ -120,6 +120,8 @@ fn fence(helper: &Helper, s: &Snapshot) -> Fence {
             bound::BoundBy::None => BoundBy::None,
         },
         fenced: by.fenced(),
+        gate_repairs: helper.gate.borrow().repairs,
+        raw_belt: helper.gate.borrow().raw_belt,
     }
 }
 

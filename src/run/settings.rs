@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::config::site::Site;
+use crate::fence::gate::nft;
 use crate::node::planted::Planted;
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, StaleData};
 use crate::node::{self, timing};
@@ -81,6 +82,7 @@ pub fn of_takeover(site: &Site, mut interface: impl FnMut(&str) -> String) -> ta
         addresses: site.addresses.iter().map(address).collect(),
         lifetime: site.timing.address_lifetime,
         lease: site.timing.lease,
+        mark: nft::MARK,
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Settings {
     pub lifetime: Duration,
     /// The lease: how long after a probe an answer counts as one to it.
     pub lease: Duration,
+    /// SO_MARK of announcements and probes; 0 for none.
+    pub mark: u32,
 }
 
 /// What a former instance had left behind, and was removed at the start.
@@ -107,7 +109,7 @@ impl Takeover {
     pub fn open(settings: &Settings) -> io::Result<(Takeover, Leftovers)> {
         let mut takeover = Takeover {
             netlink: Socket::open()?,
-            sender: Sender::open()?,
+            sender: Sender::open(settings.mark)?,
             listeners: Vec::new(),
             sysctls: Sysctls::default(),
             held: heapless::Vec::new(),

@@ -21,13 +21,17 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens the socket.
+    /// Opens the socket. Its frames carry `mark` (SO_MARK), by which a belt against foreign raw senders knows them.
     ///
     /// # Errors
     ///
-    /// What socket(2) says; it needs CAP_NET_RAW.
-    pub fn open() -> io::Result<Sender> {
-        Ok(Sender { fd: open(0)? })
+    /// What socket(2) and setsockopt(2) say; it needs CAP_NET_RAW, and CAP_NET_ADMIN for a mark other than 0.
+    pub fn open(mark: u32) -> io::Result<Sender> {
+        let fd = open(0)?;
+        if mark != 0 {
+            set(&fd, libc::SO_MARK, &mark)?;
+        }
+        Ok(Sender { fd })
     }
 
     /// Sends a whole frame, beginning with its destination address, by interface `index`. Never waits.
@@ -126,17 +130,18 @@ fn link_layer(protocol: u16, index: u32) -> libc::sockaddr_ll {
 }
 
 fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the kernel copies `len` instructions from the pointer, which are there and outlive the call.
-    let done = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
+    // The kernel copies the instructions, which outlive the call.
+    set(
+        fd,
+        libc::SO_ATTACH_FILTER,
+        &libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() },
+    )
+}
+
+fn set<T>(fd: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
+    let size = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer is to a value that lives through the call, with its size; every option used here takes a T.
+    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const *value).cast(), size) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -60,6 +60,8 @@ pub fn peace() -> Status {
             bound_ms: Some(1),
             bound_by: BoundBy::Gate,
             fenced: true,
+            gate_repairs: 0,
+            raw_belt: true,
         },
         peer: Peer { node: "b".into(), role: Role::Standby, heard_ms_ago: Some(23), config_matches: Some(true) },
         links: vec![
@@ -195,6 +197,8 @@ pub fn trouble() -> Status {
     status.links[0] = Link {
         finding: Some("wrong baud rate".into()),
         rejected: 90_211,
+        gate_repairs: 0,
+        raw_belt: false,
         ..link("null-modem", LinkKind::Serial, None)
     };
     status.witnesses[0].reflects = false;

@@ -25,6 +25,7 @@ mod verify;
 use core::net::IpAddr;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use hook::Hook;
 pub use verify::Fault;
@@ -47,15 +48,28 @@ pub struct Settings {
     pub hook: Option<Hook>,
 }
 
-/// The installed gate. One thread arms, opens and closes; any may read and verify. Dropping it closes it and leaves it in place; only [`Gate::remove`] takes it away.
+/// The installed gate. One thread arms, opens and closes; any may read, verify and repair. Dropping it closes it and leaves it
+/// in place; only [`Gate::remove`] takes it away.
 pub struct Gate {
     map: Map,
-    programs: [Program; 2],
+    place: Mutex<Place>,
     settings: Settings,
     hook: Hook,
     armed: AtomicBool,
     /// The last time written, to notice when somebody else writes.
     written: AtomicU64,
+}
+
+/// What runs where. Never locked by the thread that opens and closes.
+struct Place {
+    programs: [Program; 2],
+    interfaces: Vec<u32>,
+}
+
+impl Place {
+    fn program(&self, direction: Direction) -> &Program {
+        &self.programs[direction as usize]
+    }
 }
 
 /// Counters of one direction, since the gate was installed.
@@ -90,9 +104,10 @@ impl Gate {
         }
         let map = Map::create()?;
         let programs = load(&settings, &map)?;
-        let hook = attach(&settings, &programs)?;
+        let hook = attach(&settings.interfaces, settings.hook, &programs)?;
         let (armed, written) = (AtomicBool::new(false), AtomicU64::new(0));
-        let gate = Gate { map, programs, settings, hook, armed, written };
+        let place = Mutex::new(Place { programs, interfaces: settings.interfaces.clone() });
+        let gate = Gate { map, place, settings, hook, armed, written };
         let faults = gate.verify();
         if faults.is_empty() {
             Ok(gate)
@@ -164,16 +179,31 @@ impl Gate {
         }
     }
 
-    /// Brings back what was taken away or put before the gate: new programs on the same map go first on every interface,
-    /// then the former ones go. Expiry and counters stay.
+    /// Brings back what was taken away or put before the gate: new programs on the same map go first on every one of
+    /// `interfaces` (the same, or those that came in their place), then the former ones go. Expiry and counters stay; an
+    /// expiry that somebody else wrote becomes the last one of ours.
     ///
     /// # Errors
     /// The kernel's; the gate is then as far as it came, never less than before.
-    pub fn repair(&mut self) -> io::Result<()> {
+    pub fn repair(&self, interfaces: &[u32]) -> io::Result<()> {
+        self.take_back_expiry();
         let programs = load(&self.settings, &self.map)?;
-        attach(&self.settings, &programs)?;
-        self.programs = programs;
-        Ok(())
+        let attached = attach(interfaces, self.settings.hook, &programs);
+        let mut place = self.place();
+        place.interfaces = interfaces.to_vec();
+        if attached.is_ok() {
+            place.programs = programs;
+        }
+        attached.map(|_| ())
+    }
+
+    /// Only if what stands there is still what was found: the other thread may open or close in the same moment, and what it
+    /// writes counts.
+    fn take_back_expiry(&self) {
+        if let Some(Fault::Expiry { written, found }) = self.check_expiry() {
+            let word = self.map.word(layout::EXPIRY);
+            let _ = word.compare_exchange(found, written, Ordering::SeqCst, Ordering::SeqCst); // else it was just written
+        }
     }
 
     /// Takes the gate away: only when the service addresses are confirmed down, or nothing stands in their way.
@@ -182,16 +212,20 @@ impl Gate {
     /// The kernel's. The gate stays closed where it could not be taken away.
     pub fn remove(self) -> io::Result<()> {
         self.close();
-        for &index in &self.settings.interfaces {
+        for &index in &self.place().interfaces {
             for direction in Direction::ALL {
-                hook::sweep(index, direction, None)?;
+                match hook::sweep(index, direction, None) {
+                    // The interface has gone, and the gate with it.
+                    Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
+                    done => done?,
+                }
             }
         }
         Ok(())
     }
 
-    fn program(&self, direction: Direction) -> &Program {
-        &self.programs[direction as usize]
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,15 +246,15 @@ fn load(settings: &Settings, map: &Map) -> io::Result<[Program; 2]> {
 }
 
 /// Attaches the programs first on all interfaces, then sweeps what else of ours is there. Returns the way taken.
-fn attach(settings: &Settings, programs: &[Program; 2]) -> io::Result<Hook> {
-    let mut hook = settings.hook.unwrap_or(Hook::Tcx);
-    for &index in &settings.interfaces {
+fn attach(interfaces: &[u32], wanted: Option<Hook>, programs: &[Program; 2]) -> io::Result<Hook> {
+    let mut hook = wanted.unwrap_or(Hook::Tcx);
+    for &index in interfaces {
         let told = |e: io::Error| io::Error::new(e.kind(), format!("the gate on interface {index}: {e}"));
         for direction in Direction::ALL {
             let program = &programs[direction as usize];
             let mut attached = hook::attach_first(hook, index, direction, program);
             let lacks_tcx = attached.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL));
-            if lacks_tcx && settings.hook.is_none() && hook == Hook::Tcx {
+            if lacks_tcx && wanted.is_none() && hook == Hook::Tcx {
                 hook = Hook::Classifier;
                 attached = hook::attach_first(hook, index, direction, program);
             }

@@ -108,10 +108,18 @@ impl Belt {
     /// # Errors
     /// ENOENT if somebody else did already.
     pub fn remove(self) -> io::Result<()> {
-        let mut delete = table(DELETE_TABLE);
-        delete.acknowledged();
-        Socket::open()?.batch(vec![edge(BATCH_BEGIN), delete, edge(BATCH_END)])
+        remove()
     }
+}
+
+/// Takes away the belt of whoever installed it in this network namespace.
+///
+/// # Errors
+/// ENOENT if there is none.
+pub fn remove() -> io::Result<()> {
+    let mut delete = table(DELETE_TABLE);
+    delete.acknowledged();
+    Socket::open()?.batch(vec![edge(BATCH_BEGIN), delete, edge(BATCH_END)])
 }
 
 /// The frames that claim to come from something guarded, as pieces to compare.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::Gate;
+use super::bpf::Program;
 use super::hook;
 use super::layout::{self, Direction};
 use super::program::{DROP, NEXT, probe_frame};
@@ -61,40 +62,27 @@ impl Gate {
             Ok(fault) => faults.extend(fault),
             Err(e) => faults.push(Fault::Unreadable(e.to_string())),
         };
-        for &interface in &self.settings.interfaces {
+        let place = self.place();
+        for &interface in &place.interfaces {
             for direction in Direction::ALL {
-                note(self.check_place(interface, direction));
+                note(check_place(place.program(direction), interface, direction));
             }
         }
         for direction in Direction::ALL {
-            note(self.check_map(direction));
-            note(self.check_probe(direction));
+            note(self.check_map(place.program(direction), direction));
+            note(self.check_probe(place.program(direction), direction));
         }
         note(Ok(self.check_expiry()));
         faults
     }
 
-    fn check_place(&self, interface: u32, direction: Direction) -> io::Result<Option<Fault>> {
-        let entries = match hook::entries(interface, direction) {
-            Ok(entries) => entries,
-            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        let ours = Some(self.program(direction).id());
-        Ok(match entries.iter().position(|entry| entry.program == ours) {
-            None => Some(Fault::Missing { interface, direction }),
-            Some(0) => None,
-            Some(_) => Some(Fault::Preceded { interface, direction, by: entries[0].program }),
-        })
-    }
-
-    fn check_map(&self, direction: Direction) -> io::Result<Option<Fault>> {
-        let described = self.program(direction).describe()?;
+    fn check_map(&self, program: &Program, direction: Direction) -> io::Result<Option<Fault>> {
+        let described = program.describe()?;
         let ours = described.maps == [self.map.id()] && described.name == direction.program_name();
         Ok(if ours { None } else { Some(Fault::Map(direction)) })
     }
 
-    fn check_expiry(&self) -> Option<Fault> {
+    pub(super) fn check_expiry(&self) -> Option<Fault> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
             let before = self.written.load(Ordering::SeqCst);
@@ -108,11 +96,11 @@ impl Gate {
         fault
     }
 
-    fn check_probe(&self, direction: Direction) -> io::Result<Option<Fault>> {
+    fn check_probe(&self, program: &Program, direction: Direction) -> io::Result<Option<Fault>> {
         let frame = probe_frame(direction);
         for _ in 0..ATTEMPTS {
             let (expiry, before) = (self.expiry(), clock::now());
-            let (verdict, _) = self.program(direction).test(&frame, 1)?;
+            let (verdict, _) = program.test(&frame, 1)?;
             let after = clock::now();
             if self.expiry() != expiry {
                 continue;
@@ -127,4 +115,18 @@ impl Gate {
         }
         Ok(None)
     }
+}
+
+fn check_place(program: &Program, interface: u32, direction: Direction) -> io::Result<Option<Fault>> {
+    let entries = match hook::entries(interface, direction) {
+        Ok(entries) => entries,
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let ours = Some(program.id());
+    Ok(match entries.iter().position(|entry| entry.program == ours) {
+        None => Some(Fault::Missing { interface, direction }),
+        Some(0) => None,
+        Some(_) => Some(Fault::Preceded { interface, direction, by: entries[0].program }),
+    })
 }
