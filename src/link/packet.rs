@@ -115,10 +115,7 @@ impl Packet {
     }
 
     pub(super) fn carrier(&self) -> Carrier {
-        if self.current_index().ok() != Some(self.index) {
-            return Carrier::Gone;
-        }
-        let mut request = self.request();
+        let Some(mut request) = self.present() else { return Carrier::Gone };
         if self.ioctl(libc::SIOCGIFFLAGS, &mut request).is_err() {
             return Carrier::Gone;
         }
@@ -193,6 +190,18 @@ impl Packet {
             self.counters.overrun += u64::from(statistics.tp_drops); // reading sets it to zero
         }
         self.counters
+    }
+
+    /// A request for the interface that the socket is bound to, also after somebody gave it another name; `None` when it has
+    /// gone.
+    fn present(&self) -> Option<libc::ifreq> {
+        if self.current_index().ok() == Some(self.index) {
+            return Some(self.request());
+        }
+        let mut request = self.request();
+        request.ifr_ifru.ifru_ifindex = self.index;
+        self.ioctl(libc::SIOCGIFNAME, &mut request).ok()?;
+        Some(request)
     }
 
     fn current_index(&self) -> io::Result<i32> {

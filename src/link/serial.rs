@@ -47,15 +47,15 @@ impl Serial {
     /// # Errors
     /// No such port, somebody else has it, or it cannot do that baud rate.
     pub fn open(path: &str, baud: u32) -> io::Result<Serial> {
-        let mut serial = Serial {
-            path: path.to_owned(),
-            baud,
-            port: None,
-            rest: heapless::Vec::new(),
-            counters: Counters::default(),
-        };
+        let mut serial = Serial::closed(path, baud);
         serial.reopen()?;
         Ok(serial)
+    }
+
+    /// The port at `path` before it is opened: [`Serial::reopen`] does that.
+    #[must_use]
+    pub fn closed(path: &str, baud: u32) -> Serial {
+        Serial { path: path.to_owned(), baud, port: None, rest: heapless::Vec::new(), counters: Counters::default() }
     }
 
     /// Opens the port again after it was unplugged. Allocates a little.

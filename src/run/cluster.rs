@@ -273,6 +273,15 @@ impl Cluster {
         }
         self.look_at = now + LOOK;
         let carriers = self.parts.links.look_after(now);
+        if let Some(port) = self.parts.links.plugged_in()
+            && let Err(error) = self.epoll.add(port, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+        {
+            log::warn!("the null modem is read in the loop's own turns only: {error}");
+        }
+        self.parts.belts.look_after();
+        if let Err(error) = self.parts.takeover.look_after() {
+            log::error!("service addresses: {error}");
+        }
         self.parts.node.handle(now, Input::Carriers(carriers));
         self.look_at_bound(now);
         self.keep_neighbor();

@@ -59,6 +59,8 @@ struct NullModem {
     retry_at: Instant,
 }
 
+    /// The port was opened, and nobody waits on it yet.
+    plugged_in: bool,
 /// All links.
 pub(super) struct Links {
     null_modem: Option<NullModem>,
@@ -72,7 +74,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Opens every port of the board. A null modem that is not there is waited for; an interface must exist.
+    /// Opens every port of the board. A null modem that cannot be opened is waited for; an interface must exist.
     pub(super) fn open(
         config: &Config,
         side: Side,
@@ -91,7 +93,10 @@ impl Links {
             None => None,
             Some(port) => {
                 let path = port.device.display().to_string();
-                let port = Serial::open(&path, port.baud).map_err(|e| format!("null modem {path}: {e}"))?;
+                let mut port = Serial::closed(&path, port.baud);
+                if let Err(error) = port.reopen() {
+                    log::error!("null modem {path}: {error}; tried again every second");
+                }
                 Some(NullModem {
                     port,
                     decoder: Decoder::new(),
@@ -102,6 +107,7 @@ impl Links {
                 })
             }
         };
+                    plugged_in: false,
         Ok(Self {
             null_modem,
             crossover: ethernet("crossover")?,
@@ -258,6 +264,18 @@ impl Links {
         let (counters, finding) = match path {
             NULL_MODEM => self.null_modem.as_ref().map(|line| (line.port.counters(), line.finding(now))),
             CROSSOVER => self.crossover.as_mut().map(|port| (port.counters(), carrier(port))),
+    /// The null modem's port if it was plugged in since the last call: somebody has to wait on it.
+    pub(super) fn plugged_in(&mut self) -> Option<BorrowedFd<'_>> {
+        let line = self.null_modem.as_mut()?;
+        let fresh = core::mem::take(&mut line.plugged_in);
+        line.port.fd().filter(|_| fresh)
+    }
+
+    /// Witnesses that answer only some of the pings, one bit each.
+    pub(super) fn witness_limits(&self) -> u8 {
+        (0u8..).zip(&self.tallies).fold(0, |bits, (witness, tally)| bits | u8::from(tally.limits()) << witness)
+    }
+
             LAN => self.lan.as_mut().map(|port| (port.counters(), carrier(port))),
             path => self.witnesses.as_mut().map(|port| {
                 let unresolved = port.resolved(path - FIRST_REFLECTED).is_none();
@@ -320,6 +338,7 @@ impl NullModem {
             _ if !self.port.is_open() => Some("the port is gone"),
             Finding::Peer => None,
             other => Some(other.name()),
+                self.plugged_in = true;
         }
     }
 }

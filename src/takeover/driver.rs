@@ -74,6 +74,8 @@ struct Held {
     index: u32,
     /// The configured interface.
     parent: u32,
+    /// Its name.
+    interface: heapless::String<15>,
     /// Hardware address that clients see.
     mac: Mac,
     /// Own hardware address of the configured interface.
@@ -136,26 +138,37 @@ impl Takeover {
 
     fn prepare(&mut self, pair: &str, number: usize, a: &SettingsAddress) -> io::Result<()> {
         let parent = interface::find(&mut self.netlink, &a.interface)?;
-        self.sysctls.set(&a.interface, sysctl::PARENT)?;
         let mut held = Held {
             address: a.address,
             index: parent.index,
             parent: parent.index,
-            mac: parent.mac,
+            interface: parent.name.clone(),
+            mac: if a.virtual_mac { virtual_mac(pair, a.address.ip) } else { parent.mac },
             parent_mac: parent.mac,
             virtual_mac: a.virtual_mac,
             covered: false,
             up: false,
         };
-        if a.virtual_mac {
-            let name = format!("{MACVLAN_PREFIX}{number}");
-            held.mac = virtual_mac(pair, a.address.ip);
-            held.index = interface::create_macvlan(&mut self.netlink, parent.index, &name, held.mac).map_err(|e| {
-                io::Error::new(e.kind(), format!("{name}: a macvlan on {} for its virtual MAC: {e}", a.interface))
-            })?;
-            self.sysctls.set(&name, sysctl::MACVLAN)?;
-        }
+        held.settle(number, &parent, &mut self.netlink, &mut self.sysctls)?;
         let _ = self.held.push(held); // as many as `addresses`, whose room was checked
+        Ok(())
+    }
+
+    /// Follows interfaces that were taken out and put in again, so that a takeover finds the new ones. Once a second; allocates
+    /// only when one has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Takeover::open`]; tried again at the next call.
+    pub fn look_after(&mut self) -> io::Result<()> {
+        for (number, held) in self.held.iter_mut().enumerate() {
+            let former = held.parent;
+            let Some(parent) = interface::replacement(&mut self.netlink, &held.interface, former)? else { continue };
+            held.settle(number, &parent, &mut self.netlink, &mut self.sysctls)?;
+            for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former) {
+                listener.rebind(parent.index)?;
+            }
+        }
         Ok(())
     }
 
@@ -414,6 +427,28 @@ impl Takeover {
 }
 
 impl Held {
+    /// Makes `parent` the interface of this address: its sysctls, and the macvlan of a virtual MAC.
+    fn settle(
+        &mut self,
+        number: usize,
+        parent: &interface::Interface,
+        netlink: &mut Socket,
+        sysctls: &mut Sysctls,
+    ) -> io::Result<()> {
+        sysctls.set(&parent.name, sysctl::PARENT)?;
+        if self.virtual_mac {
+            let name = format!("{MACVLAN_PREFIX}{number}");
+            self.index = interface::create_macvlan(netlink, parent.index, &name, self.mac).map_err(|e| {
+                io::Error::new(e.kind(), format!("{name}: a macvlan on {} for its virtual MAC: {e}", parent.name))
+            })?;
+            sysctls.set(&name, sysctl::MACVLAN)?;
+        } else {
+            (self.index, self.mac) = (parent.index, parent.mac);
+        }
+        (self.parent, self.parent_mac) = (parent.index, parent.mac);
+        Ok(())
+    }
+
     fn take_up(&mut self, netlink: &mut Socket, addresses: &[ServiceAddress], lifetime: Duration) -> io::Result<()> {
         // The parent's addresses count for a macvlan as well: its clients are answered by the parent.
         self.covered = address::covered(netlink, self.parent, self.address, addresses)?;

@@ -59,6 +59,8 @@ impl Sender {
 /// Hears the ARP frames, or the neighbour advertisements, of one interface that claim a service address.
 pub struct Listener {
     fd: OwnedFd,
+    index: u32,
+    ether_type: u16,
 }
 
 impl Listener {
@@ -73,12 +75,32 @@ impl Listener {
         let fd = open(0)?;
         let program = if v4 { arp_filter(addresses) } else { neighbor_filter(addresses) };
         attach(&fd, &program)?;
-        let address = link_layer(if v4 { arp::ETHER_TYPE } else { neighbor::ETHER_TYPE }, index);
+        let mut listener = Listener { fd, index, ether_type: if v4 { arp::ETHER_TYPE } else { neighbor::ETHER_TYPE } };
+        listener.rebind(index)?;
+        Ok(listener)
+    }
+
+    /// Hears on interface `index` from now on.
+    ///
+    /// # Errors
+    ///
+    /// What bind(2) says.
+    pub fn rebind(&mut self, index: u32) -> io::Result<()> {
+        let address = link_layer(self.ether_type, index);
+        let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: the pointer is to a value that lives through the call, with its size.
-        let bound = unsafe {
-            libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
-        };
-        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(Listener { fd }) }
+        let bound = unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), size) };
+        if bound < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.index = index;
+        Ok(())
+    }
+
+    /// The interface that it hears on.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// The next frame that was heard, if any, cut to `buffer`.
