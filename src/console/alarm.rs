@@ -139,6 +139,11 @@ pub const CATALOGUE: &[Entry] = &[
         "let the time daemon step at boot and slew gently; if this began after the start, restart this daemon while the peer serves",
     ),
     entry(
+        "witness-limits",
+        "a witness answers only some of our pings",
+        "lift its limit for pings from these boxes, raise [timing] witness, or choose another witness",
+    ),
+    entry(
         "mirror-blocked",
         "the mirror stopped a cycle that would do harm",
         "`mirror status` says why: look at the tree, then repair it or `mirror sync --confirm-delete`",
@@ -162,6 +167,11 @@ pub const CATALOGUE: &[Entry] = &[
         "same-node",
         "the other box has the same name as this one",
         "give the other box the other node: `twobox.node=` on its kernel command line, or `run --node`",
+    ),
+    entry(
+        "wrong-key",
+        "frames of this pair's name come with another key",
+        "copy the key file from one box to the other, or give the other pair another name",
     ),
     entry(
         "loop-plug",

@@ -355,6 +355,9 @@ pub struct Witness {
     pub reflects: bool,
     /// Its last round trip in microseconds.
     pub rtt_us: Option<u64>,
+    /// It answers only some of our pings when they come at the full rate.
+    #[serde(default)]
+    pub limits: bool,
 }
 
 /// One service address.

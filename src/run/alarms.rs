@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long something that happened in an instant is shown.
 const SHOWN: Duration = Duration::from_secs(60);
 
+/// So many frames with a bad tag between two looks are more than bits that were lost on a line.
+const BAD_TAGS: u64 = 3;
+
 /// An alarm that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -62,13 +65,16 @@ struct Look {
     /// Service address, hardware address of a foreign claim.
     conflicts: Vec<(String, String)>,
     gate_lost: bool,
+    gate_touched: bool,
     watchdog_late: bool,
     not_realtime: bool,
     clock_slewed: bool,
-    gate_touched: bool,
     same_node: bool,
     /// As `same_node`, on a cable of its own: no recording of a former life that somebody plays on the LAN.
     twin: bool,
+    wrong_key: bool,
+    /// Witnesses that answer some pings only.
+    limits: Vec<String>,
     /// Links on which our own frames come back.
     loops: Vec<&'static str>,
     log_lost: bool,
@@ -87,13 +93,14 @@ impl Look {
         }
         for (name, on) in [
             ("gate-lost", self.gate_lost),
+            ("gate-touched", self.gate_touched),
             ("watchdog-late", self.watchdog_late),
             ("not-realtime", self.not_realtime),
             ("clock-slewed", self.clock_slewed),
             ("same-node", self.same_node),
+            ("wrong-key", self.wrong_key),
             ("log-lost", self.log_lost),
             ("mirror-down", self.mirror_fell),
-            ("gate-touched", self.gate_touched),
             ("update-failed", self.update_failed),
         ] {
             if on {
@@ -102,6 +109,9 @@ impl Look {
         }
         for link in &self.loops {
             add("loop-plug", link, "");
+        }
+        for witness in &self.limits {
+            add("witness-limits", witness, "");
         }
         for tree in &self.trees {
             if tree.state == TreeState::Blocked {
@@ -154,7 +164,12 @@ struct Growth {
 impl Growth {
     /// It grew a moment ago.
     fn seen(&mut self, now: Instant, count: u64) -> bool {
-        if count > self.last {
+        self.seen_by(now, count, 1)
+    }
+
+    /// It grew by `least` or more between two looks, a moment ago.
+    fn seen_by(&mut self, now: Instant, count: u64, least: u64) -> bool {
+        if count >= self.last + least {
             self.at = Some(now);
         }
         self.last = count;
@@ -174,6 +189,7 @@ fn holds_for_twin(twin: bool, role: Role) -> bool {
 struct Memory {
     same_node: Growth,
     twin: Growth,
+    bad_tags: Growth,
     own_frames: [Growth; FIRST_REFLECTED as usize],
     log_lost: Growth,
 }
@@ -212,11 +228,15 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
     let has_cable = board.null_modem.is_some() || board.interface("crossover").is_some();
     let cables = direct.clone().filter(|path| !has_cable || *path != usize::from(LAN));
     let on_cables = cables.map(|path| rejected(path, Reject::SameNode)).sum();
+    let bad_tags = direct.clone().map(|path| rejected(path, Reject::BadTag)).sum();
     let names = ["null-modem", "crossover", "lan"];
     let loops = direct.filter(|path| {
         let grew = memory.own_frames[*path].seen(s.at, rejected(*path, Reject::OwnFrame));
         if *path == usize::from(NULL_MODEM) { s.links[*path].finding == Some(Finding::LoopPlug.name()) } else { grew }
     });
+    let gate = helper.gate.borrow();
+    let witnesses = helper.config.site.witnesses.iter().enumerate();
+    let witnesses = witnesses.filter(|(index, _)| s.witness_limits & (1 << index) != 0);
     let addresses = helper.config.site.addresses.iter().zip(&s.conflicts);
     Look {
         conflicts: addresses
@@ -233,13 +253,12 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         loops: loops.map(|path| names[path]).collect(),
         same_node: memory.same_node.seen(s.at, same_node),
         twin: memory.twin.seen(s.at, on_cables),
+        wrong_key: memory.bad_tags.seen_by(s.at, bad_tags, BAD_TAGS),
+        limits: witnesses.map(|(_, ip)| ip.to_string()).collect(),
         log_lost: memory.log_lost.seen(s.at, journal::lost()),
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
         update_failed: helper.was_rolled_back(),
         trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
-    let gate = helper.gate.borrow();
-    let witnesses = helper.config.site.witnesses.iter().enumerate();
-    let witnesses = witnesses.filter(|(index, _)| s.witness_limits & (1 << index) != 0);
     }
 }
 
@@ -298,11 +317,14 @@ mod tests {
         let look = Look {
             conflicts: vec![("192.0.2.10/24".into(), "02:00:5e:00:53:01".into())],
             gate_lost: true,
+            gate_touched: true,
             watchdog_late: true,
             not_realtime: true,
             clock_slewed: true,
             same_node: true,
             twin: true,
+            wrong_key: true,
+            limits: vec!["192.0.2.1".into()],
             loops: vec!["lan"],
             log_lost: true,
             mirror_fell: true,
@@ -313,12 +335,11 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 13);
+        assert_eq!(found.len(), 16);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));
         let known: Vec<&str> = told.chain(found).collect();
-            gate_touched: true,
         for entry in alarm::CATALOGUE {
             assert!(known.contains(&entry.name), "nothing raises {}", entry.name);
         }

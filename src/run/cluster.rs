@@ -393,6 +393,7 @@ impl Cluster {
             conflicts,
             bound: self.bound,
             gate_expiry: belts.gate_expiry(),
+            witness_limits: links.witness_limits(),
             watchdog: belts.watchdog().map(|dog| Dog {
                 timeout: dog.timeout(),
                 reset_by_it: dog.reset_by_watchdog(),

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::link::ethernet::Ethernet;
 use crate::link::reflected::{self, Arrival, Reflected};
 use crate::link::serial::Serial;
-use crate::link::{Carrier, Counters};
-use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS};
+use crate::link::{Carrier, Counters, Sent};
+use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS, WITNESSES};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{self, Heartbeat, MAX_SIZE, Reject, Seal};
 use crate::wire::line::{Finding, Observer};
@@ -18,6 +18,8 @@ use crate::wire::serial::{self as framing, Decoder, Piece};
 use crate::wire::{Mac, side};
 
 use super::neighbor::Neighbor;
+
+use super::tally::Tally;
 
 /// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
 /// the turn began is taken, and a flood cannot hold the loop for ever.
@@ -57,10 +59,10 @@ struct NullModem {
     matcher: Matcher,
     line_errors: u32,
     retry_at: Instant,
-}
-
     /// The port was opened, and nobody waits on it yet.
     plugged_in: bool,
+}
+
 /// All links.
 pub(super) struct Links {
     null_modem: Option<NullModem>,
@@ -70,6 +72,7 @@ pub(super) struct Links {
     /// The peer on the LAN.
     neighbor: Neighbor,
     rejected: [[u32; Reject::ALL.len()]; PATHS],
+    tallies: [Tally; WITNESSES],
     last_serial_beat: Instant,
 }
 
@@ -104,10 +107,10 @@ impl Links {
                     matcher: Matcher::new(),
                     line_errors: 0,
                     retry_at: Instant::BOOT,
+                    plugged_in: false,
                 })
             }
         };
-                    plugged_in: false,
         Ok(Self {
             null_modem,
             crossover: ethernet("crossover")?,
@@ -115,6 +118,7 @@ impl Links {
             witnesses: witnesses(config, side, boot, interface)?,
             neighbor,
             rejected: [[0; Reject::ALL.len()]; PATHS],
+            tallies: [Tally::default(); WITNESSES],
             last_serial_beat: Instant::BOOT,
         })
     }
@@ -164,8 +168,10 @@ impl Links {
     pub(super) fn ping(&mut self, now: Instant, witness: u8, round: u32) {
         let Some(port) = &mut self.witnesses else { return };
         let told = self.neighbor.silent(now).map_or(Ok(()), |mac| port.vouch(now, witness, mac));
-        if let Err(error) = told.and_then(|()| port.ping(now, witness, round)) {
-            log::debug!("witness {witness}: {error}");
+        match told.and_then(|()| port.ping(now, witness, round)) {
+            Ok(Sent::Queued) => self.tallies[usize::from(witness)].sent(),
+            Ok(Sent::Dropped) => {}
+            Err(error) => log::debug!("witness {witness}: {error}"),
         }
     }
 
@@ -218,7 +224,10 @@ impl Links {
         let Some(port) = &mut self.witnesses else { return };
         for _ in 0..DRAIN_MAX {
             match port.recv(now) {
-                Ok(Some(Arrival::Pong { witness, round })) => take(Received::Pong { witness, round }),
+                Ok(Some(Arrival::Pong { witness, round })) => {
+                    self.tallies[usize::from(witness)].answered();
+                    take(Received::Pong { witness, round });
+                }
                 Ok(Some(Arrival::Reflected { witness, payload, .. })) => {
                     judge(FIRST_REFLECTED + witness, payload, &mut take);
                 }
@@ -233,6 +242,7 @@ impl Links {
 
     /// Which direct paths have carrier, one bit each; looks after ports and interfaces that went away. Once a second.
     pub(super) fn look_after(&mut self, now: Instant) -> u8 {
+        self.tallies.iter_mut().for_each(Tally::second);
         let mut carriers = 0;
         if let Some(line) = &mut self.null_modem {
             line.look_after(now);
@@ -254,16 +264,6 @@ impl Links {
         carriers
     }
 
-    /// What the status shows of a path.
-    pub(super) fn seen(&mut self, now: Instant, path: u8) -> Seen {
-        let carrier = |port: &Ethernet| match port.carrier() {
-            Carrier::Present => None,
-            Carrier::Gone => Some("the interface is gone"),
-            _ => Some("no carrier"),
-        };
-        let (counters, finding) = match path {
-            NULL_MODEM => self.null_modem.as_ref().map(|line| (line.port.counters(), line.finding(now))),
-            CROSSOVER => self.crossover.as_mut().map(|port| (port.counters(), carrier(port))),
     /// The null modem's port if it was plugged in since the last call: somebody has to wait on it.
     pub(super) fn plugged_in(&mut self) -> Option<BorrowedFd<'_>> {
         let line = self.null_modem.as_mut()?;
@@ -276,6 +276,16 @@ impl Links {
         (0u8..).zip(&self.tallies).fold(0, |bits, (witness, tally)| bits | u8::from(tally.limits()) << witness)
     }
 
+    /// What the status shows of a path.
+    pub(super) fn seen(&mut self, now: Instant, path: u8) -> Seen {
+        let carrier = |port: &Ethernet| match port.carrier() {
+            Carrier::Present => None,
+            Carrier::Gone => Some("the interface is gone"),
+            _ => Some("no carrier"),
+        };
+        let (counters, finding) = match path {
+            NULL_MODEM => self.null_modem.as_ref().map(|line| (line.port.counters(), line.finding(now))),
+            CROSSOVER => self.crossover.as_mut().map(|port| (port.counters(), carrier(port))),
             LAN => self.lan.as_mut().map(|port| (port.counters(), carrier(port))),
             path => self.witnesses.as_mut().map(|port| {
                 let unresolved = port.resolved(path - FIRST_REFLECTED).is_none();
@@ -328,6 +338,7 @@ impl NullModem {
         if !self.port.is_open() && now >= self.retry_at {
             self.retry_at = now + RETRY;
             if self.port.reopen().is_ok() {
+                self.plugged_in = true;
                 log::info!("null modem: the port is back");
             }
         }
@@ -338,7 +349,6 @@ impl NullModem {
             _ if !self.port.is_open() => Some("the port is gone"),
             Finding::Peer => None,
             other => Some(other.name()),
-                self.plugged_in = true;
         }
     }
 }

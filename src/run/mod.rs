@@ -38,6 +38,7 @@ mod route;
 pub mod settings;
 mod side;
 mod snapshot;
+mod tally;
 mod update;
 
 use std::path::PathBuf;
@@ -243,8 +244,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         .collect();
     let mut belts = Belts::open(&config, &ways, virtual_macs, now).map_err(|e| format!("fence: {e}"))?;
     let (fence, _) = belts.bound();
-    let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let (gate, raw_belt) = belts.share();
+    let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
     let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
     let links = links::Links::open(&config, options.node, boot, Neighbor::new(known_neighbor, now), &name)?;
@@ -273,20 +274,20 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let reset = if options.appliance.is_some() { Reset::arm() } else { Reset::disabled() };
     // A surrender without services to stop and trees to cut does not ask the helper.
     let surrender_waits = config.site.services.iter().any(|service| !service.warm) || !config.site.trees.is_empty();
+    let addresses_on_lan = config.site.addresses.iter().all(|address| address.interface == "lan");
     let mut cluster = Cluster::new(cluster::Parts {
         node,
         seal,
         links,
-    let addresses_on_lan = config.site.addresses.iter().all(|address| address.interface == "lan");
         takeover,
         belts,
         reset,
         surrender_waits,
+        addresses_on_lan,
         to_loop,
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
         snapshot,
-        addresses_on_lan,
         side: side::Side::new(channel),
         to_peer,
         from_peer,

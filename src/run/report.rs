@@ -174,6 +174,7 @@ fn witnesses(helper: &Helper, s: &Snapshot) -> Vec<Witness> {
         reachable: s.node.reached & (1 << index) != 0,
         reflects: s.node.proven & (1 << index) != 0,
         rtt_us: (s.rtt[index] > Duration::ZERO).then(|| us(s.rtt[index])),
+        limits: s.witness_limits & (1 << index) != 0,
     };
     helper.config.site.witnesses.iter().enumerate().map(witness).collect()
 }

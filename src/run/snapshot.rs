@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub bound: (Option<Duration>, BoundBy),
     /// When the gate closes; `None`: there is none.
     pub gate_expiry: Option<Instant>,
+    /// Witnesses that answer only some of the pings.
+    pub witness_limits: u8,
     /// The armed watchdog.
     pub watchdog: Option<Dog>,
     /// Turns so far.

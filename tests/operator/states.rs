@@ -70,7 +70,13 @@ pub fn peace() -> Status {
             link("lan", LinkKind::Ethernet, Some(24)),
             link("reflected:192.0.2.1", LinkKind::Reflected, Some(131)),
         ],
-        witnesses: vec![Witness { ip: "192.0.2.1".into(), reachable: true, reflects: true, rtt_us: Some(412) }],
+        witnesses: vec![Witness {
+            ip: "192.0.2.1".into(),
+            reachable: true,
+            reflects: true,
+            rtt_us: Some(412),
+            limits: false,
+        }],
         addresses: vec![
             Address { ip: "192.0.2.10/24".into(), held: true, conflict: None },
             Address { ip: "2001:db8::10/64".into(), held: true, conflict: None },
@@ -191,18 +197,19 @@ pub fn trouble() -> Status {
         bound_ms: Some(4_400),
         bound_by: BoundBy::AddressLease,
         fenced: false,
+        gate_repairs: 0,
+        raw_belt: false,
     };
     status.peer.config_matches = Some(false);
     status.peer.role = Role::Held;
     status.links[0] = Link {
         finding: Some("wrong baud rate".into()),
         rejected: 90_211,
-        gate_repairs: 0,
-        raw_belt: false,
         ..link("null-modem", LinkKind::Serial, None)
     };
     status.witnesses[0].reflects = false;
-    status.witnesses.push(Witness { ip: "2001:db8::1".into(), reachable: false, reflects: false, rtt_us: None });
+    let dead = Witness { ip: "2001:db8::1".into(), reachable: false, reflects: false, rtt_us: None, limits: false };
+    status.witnesses.push(dead);
     status.addresses[0].conflict = Some("02:00:5e:00:53:01".into());
     status.services[0] = Service { name: "web".into(), state: ServiceState::Failed, restarts: 12 };
     status.mirror[0].state = TreeState::Blocked;
