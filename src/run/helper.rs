@@ -106,6 +106,10 @@ pub(super) struct Helper {
     asked: RefCell<VecDeque<(Order, Sender<node::Answer>)>>,
     /// How each service stands.
     pub services: RefCell<Vec<Report>>,
+    /// Services that failed and have not been ready since: trying again is not health.
+    pub failing: RefCell<Vec<bool>>,
+    /// How the gate stands.
+    pub gate: Rc<RefCell<Told>>,
     /// Since when each alarm of the node stands.
     pub alarms: RefCell<Vec<(Alarm, Instant)>>,
     /// A surrender that waits for services to end.
@@ -160,6 +164,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         waiting: RefCell::default(),
         asked: RefCell::default(),
         services: RefCell::new((0..services.len()).map(stopped).collect()),
+        failing: RefCell::new(vec![false; services.len()]),
+        gate: Rc::default(),
         alarms: RefCell::default(),
         surrender: RefCell::default(),
         told_healthy: RefCell::default(),
@@ -302,7 +308,12 @@ impl Helper {
     fn service_changed(self: Rc<Self>, report: Report) {
         self.services.borrow_mut()[report.index] = report;
         self.clone().tell_stopped();
-        let healthy = self.services.borrow().iter().all(|service| service.state != State::Failed);
+        match report.state {
+            State::Failed => self.failing.borrow_mut()[report.index] = true,
+            State::Running | State::Stopped => self.failing.borrow_mut()[report.index] = false,
+            State::Starting | State::Stopping => {}
+        }
+        let healthy = !self.failing.borrow().contains(&true);
         if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
             self.tell_loop(ToLoop::Services { healthy });
         }

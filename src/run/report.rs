@@ -195,10 +195,11 @@ pub(super) fn hex(mac: &crate::wire::Mac) -> String {
 }
 
 fn services(helper: &Helper) -> Vec<Service> {
-    let reports = helper.services.borrow();
+    let (reports, failing) = (helper.services.borrow(), helper.failing.borrow());
     let service = |(settings, report): (&crate::config::site::Service, &crate::service::Report)| Service {
         name: settings.name.clone(),
         state: match report.state {
+            State::Starting if failing[report.index] => ServiceState::Failed,
             State::Running => ServiceState::Running,
             State::Stopped | State::Stopping | State::Starting => ServiceState::Stopped,
             State::Failed => ServiceState::Failed,
