@@ -137,7 +137,7 @@ impl Face for Standard {
         match Terminal::standard() {
             Ok(terminal) => watch::run(&terminal, socket, interval),
             Err(_) => {
-                self.complain("the live view needs a terminal; `twobox status` goes to a pipe");
+                self.complain("twobox: the live view needs a terminal; `twobox status` goes to a pipe");
                 Exit::Refused
             }
         }

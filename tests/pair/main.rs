@@ -3,11 +3,19 @@
 
 #![allow(clippy::disallowed_methods)] // a test starts programs, sleeps and reads the clock
 
+mod addresses;
 mod allocation;
+mod belts;
+mod cables;
 mod client;
+mod fencing;
+#[path = "../gate/map.rs"]
+mod map;
 mod neighbor;
 mod null_modem;
+mod operator;
 mod rig;
+mod services;
 mod session;
 mod trees;
 mod wire;
@@ -21,9 +29,7 @@ use null_modem::Line;
 use rig::{PORT, Rig, SERVICE, other, wait};
 use twobox::clock;
 use twobox::console::control::{PeerRequest, Reply, Request};
-use twobox::console::status::{BoundBy, HandoverKind, RightKind, Role};
-use twobox::fence::gate::bpf;
-use twobox::fence::gate::layout::Direction;
+use twobox::console::status::{HandoverKind, RightKind, Role};
 use twobox::time::{Duration, Instant};
 
 #[global_allocator]
@@ -70,29 +76,6 @@ fn a_killed_program_leaves_no_address_and_the_peer_serves() {
     wait("the address is gone", || !has_service_address(&rig, active));
     assert!(has_service_address(&rig, standby));
     assert_eq!(rig.capture.owners(), [active, standby]);
-}
-
-/// Somebody removes the gate's program from the active box: its bound falls back at once, so it may not go on by what the peer
-/// granted under the small one; the peer is whole and takes over.
-#[test]
-fn a_gate_that_is_taken_away_is_noticed_and_ends_the_right_it_bounded() {
-    let mut rig = Rig::new("gate", DEFAULT);
-    let active = rig.start_both();
-    let by_gate = rig.status(active).unwrap().fence;
-    assert_eq!(by_gate.bound_by, BoundBy::Gate);
-    let name = rig.name.clone();
-    let thieve = move || {
-        wire::enter(&name, active);
-        let index = nix::net::if_::if_nametoindex("lan").unwrap();
-        let id = bpf::attached(index, Direction::Egress).unwrap()[0];
-        bpf::detach(index, Direction::Egress, &bpf::Program::open(id).unwrap()).unwrap();
-    };
-    std::thread::spawn(thieve).join().unwrap();
-    wait("the bound falls back", || rig.status(active).is_some_and(|s| s.fence.bound_by != BoundBy::Gate));
-    assert!(rig.status(active).unwrap().fence.bound_ms > by_gate.bound_ms);
-    assert!(rig.log(active).contains("the egress gate does not hold"), "{}", rig.log(active));
-    rig.client.await_answer_from(other(active));
-    assert_eq!(rig.capture.owners(), [active, other(active)]);
 }
 
 #[test]
@@ -276,19 +259,6 @@ fn different_configurations_are_told_and_stay_safe() {
     rig.kill(active);
     rig.client.await_answer_from(other(active));
     assert_eq!(rig.capture.owners(), [active, other(active)]);
-}
-
-#[test]
-fn what_runs_at_the_other_end_of_the_line_is_named() {
-    let mut rig = Rig::new("line", DEFAULT);
-    let active = rig.start_both();
-    rig.null_modem.set(WRONG_BAUD);
-    wait("the wrong baud rate is named", || {
-        rig.status(active).is_some_and(|s| s.links[0].finding.as_deref().is_some_and(|f| f.contains("baud")))
-    });
-    rig.null_modem.set(WHOLE);
-    wait("the line is well again", || rig.status(active).is_some_and(|s| s.links[0].finding.is_none()));
-    assert_eq!(rig.capture.owners(), [active]);
 }
 
 #[test]

@@ -8,6 +8,8 @@
 //!      a ------ b       crossover (veth) and null modem (ptys behind a relay)
 //! ```
 
+#![allow(dead_code)] // others than these tests use a part of it
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -27,7 +29,7 @@ use twobox::wire::pair::Side;
 
 use crate::client::Client;
 use crate::null_modem::NullModem;
-use crate::wire::Capture;
+use crate::wire::{Capture, enter};
 
 /// Generous: two noisy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -132,6 +134,11 @@ impl Rig {
 
     /// Starts one daemon.
     pub fn launch(&mut self, node: &str) {
+        self.launch_as(node, node);
+    }
+
+    /// Starts the daemon of one box, which takes itself for `called`.
+    pub fn launch_as(&mut self, node: &str, called: &str) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
         let options = self.options(node);
         // Not `ip netns exec`: it hides the host's cgroup and bpf file systems.
@@ -145,7 +152,7 @@ impl Rig {
             .arg(env!("CARGO_BIN_EXE_twobox"))
             .arg("--socket")
             .arg(options.socket)
-            .args(["run", "--node", node, "--board"])
+            .args(["run", "--node", called, "--board"])
             .arg(options.board)
             .arg("--site")
             .arg(options.site)
@@ -246,6 +253,70 @@ impl Rig {
         must(&format!("ip -n {}-{namespace} {words}", self.name))
     }
 
+    /// Replaces text in the site files of both boxes. Before they start.
+    pub fn edit_sites(&self, from: &str, to: &str) {
+        for node in ["a", "b"] {
+            self.edit_site(node, from, to);
+        }
+    }
+
+    /// Replaces text in one box's site file. Before it starts.
+    pub fn edit_site(&self, node: &str, from: &str, to: &str) {
+        let path = self.dir.join(format!("site-{node}.toml"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replace(from, to)).unwrap();
+    }
+
+    /// A command in one of the namespaces, which must succeed.
+    pub fn run_in(&self, namespace: &str, command: &str) -> String {
+        must(&format!("nsenter --net=/run/netns/{}-{namespace} {command}", self.name))
+    }
+
+    /// Does something inside a namespace.
+    pub fn inside<T: Send>(&self, namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+        let name = self.name.clone();
+        thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                enter(&name, namespace);
+                work()
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    /// Has whatever matches `rule` of nftables dropped: what comes in by `device` of a namespace, or with `hook` egress what
+    /// leaves by it. Packet sockets that hear everything still hear what comes in.
+    pub fn drop_frames(&self, namespace: &str, hook: &str, device: &str, rule: &str) {
+        let nft = |words: &str| self.run_in(namespace, &format!("nft {words}"));
+        let table = format!("drop_{hook}_{device}");
+        nft(&format!("add table netdev {table}"));
+        nft(&format!("add chain netdev {table} c {{ type filter hook {hook} device {device} priority 0 ; }}"));
+        nft(&format!("add rule netdev {table} c {rule} counter drop"));
+    }
+
+    /// The end of [`Rig::drop_frames`].
+    pub fn pass_frames(&self, namespace: &str, hook: &str, device: &str) {
+        self.run_in(namespace, &format!("nft delete table netdev drop_{hook}_{device}"));
+    }
+
+    /// Hardware address of an interface.
+    pub fn mac(&self, namespace: &str, interface: &str) -> String {
+        let text = self.ip(namespace, &format!("-o link show {interface}"));
+        text.split("link/ether ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// The hardware address that the client has for `ip`.
+    pub fn cached(&self, ip: &str) -> Option<String> {
+        let text = self.ip("client", &format!("neigh show {ip}"));
+        text.split("lladdr ").nth(1)?.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// Whether the box has this alarm.
+    pub fn alarmed(&self, node: &str, name: &str) -> bool {
+        self.status(node).is_some_and(|s| s.alarms.iter().any(|alarm| alarm.name == name))
+    }
+
     /// A request's replies up to the last one.
     pub fn ask(&self, node: &str, request: &Request) -> Vec<Reply> {
         let mut replies = Vec::new();
@@ -326,15 +397,22 @@ fn make_namespaces(name: &str) {
     }
     ip("lan", "link add bridge type bridge");
     ip("lan", "link set bridge up");
-    for (host, number) in HOSTS {
-        must(&format!("ip link add lan netns {name}-{host} type veth peer name {host} netns {name}-lan"));
-        ip("lan", &format!("link set dev {host} master bridge up"));
-        ip(host, &format!("addr add 10.77.0.{number}/24 dev lan"));
-        ip(host, "link set lan up");
+    for (host, _) in HOSTS {
+        plug_in(name, host);
     }
     must(&format!("ip link add cross netns {name}-a type veth peer name cross netns {name}-b"));
     ip("a", "link set cross up");
     ip("b", "link set cross up");
+}
+
+/// The cable from a host's interface `lan` to the bridge.
+pub fn plug_in(name: &str, host: &str) {
+    let ip = |namespace: &str, words: &str| must(&format!("ip -n {name}-{namespace} {words}"));
+    let (_, number) = HOSTS.iter().find(|(known, _)| *known == host).unwrap();
+    must(&format!("ip link add lan netns {name}-{host} type veth peer name {host} netns {name}-lan"));
+    ip("lan", &format!("link set dev {host} master bridge up"));
+    ip(host, &format!("addr add 10.77.0.{number}/24 dev lan"));
+    ip(host, "link set lan up");
 }
 
 /// Whatever a former run left goes too: deleting a namespace deletes its interfaces once nobody is in it any more.

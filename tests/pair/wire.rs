@@ -1,9 +1,10 @@
 //! Everything that leaves as holder of the service address, seen on the bridge's ports: the judge of "never both".
+#![allow(dead_code)] // others than these tests use a part of it
 #![allow(unsafe_code)] // packet(7) sockets
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,12 +14,31 @@ use nix::sched::{CloneFlags, setns};
 use twobox::clock;
 use twobox::time::Instant;
 
+/// A second service address, where a test configures it.
+pub const SERVICE6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x10);
+/// PACKET_QDISC_BYPASS (linux/if_packet.h).
+const QDISC_BYPASS: i32 = 20;
+
+/// How a frame says that its sender is the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The source of an IP packet.
+    Source,
+    /// The sender of an ARP frame (RFC 826).
+    Arp,
+    /// An ARP request about the sender's own address (RFC 5227).
+    Announcement,
+    /// The target of a neighbour advertisement (RFC 4861) with these flags: 0x20 is override, 0x40 solicited.
+    Advertisement { flags: u8 },
+}
+
 /// One frame as holder.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     pub at: Instant,
     /// `a` or `b`, by the port it came in.
     pub from: &'static str,
+    pub claim: Claim,
 }
 
 /// A thread that records.
@@ -43,17 +63,20 @@ impl Capture {
         let thread = thread::spawn(move || {
             enter(&name, "lan");
             let socket = open().unwrap();
-            let index = |port: &str| nix::net::if_::if_nametoindex(port).unwrap();
-            let ports = [(index("a"), "a"), (index("b"), "b")];
+            let index = |port: &str| nix::net::if_::if_nametoindex(port).unwrap_or(0);
+            let ports = || [(index("a"), "a"), (index("b"), "b")];
+            let mut known = ports();
             opened.send(()).unwrap();
             let mut buffer = [0; 2048];
             while !ending.load(Ordering::Relaxed) {
                 let Some((length, port)) = receive(&socket, &mut buffer) else { continue };
-                let from = ports.iter().find(|(index, _)| *index == port).map(|(_, name)| *name);
-                if let Some(from) = from
-                    && holds(&buffer[..length], service)
-                {
-                    seen.lock().unwrap().push(Frame { at: clock::now(), from });
+                let Some(claim) = claim(&buffer[..length], service) else { continue };
+                let find = |ports: &[(u32, &'static str)]| ports.iter().find(|(index, _)| *index == port).copied();
+                if find(&known).is_none() {
+                    known = ports(); // a cable was taken out and put in again
+                }
+                if let Some((_, from)) = find(&known) {
+                    seen.lock().unwrap().push(Frame { at: clock::now(), from, claim });
                 }
             }
         });
@@ -81,14 +104,47 @@ impl Capture {
     }
 }
 
-/// The frame says that its sender has the address: as source of IPv4, or as sender of ARP (RFC 826).
-fn holds(frame: &[u8], service: Ipv4Addr) -> bool {
-    let at = |from: usize| frame.get(from..from + 4) == Some(&service.octets()[..]);
-    match frame.get(12..14) {
-        Some([0x08, 0x00]) => at(26),
-        Some([0x08, 0x06]) => at(28),
-        _ => false,
+/// Whether the frame says that its sender has a service address, and how.
+fn claim(frame: &[u8], service: Ipv4Addr) -> Option<Claim> {
+    let v4 = |from: usize| frame.get(from..from + 4) == Some(&service.octets()[..]);
+    let v6 = |from: usize| frame.get(from..from + 16) == Some(&SERVICE6.octets()[..]);
+    match frame.get(12..14)? {
+        [0x08, 0x00] => v4(26).then_some(Claim::Source),
+        [0x08, 0x06] if v4(28) => {
+            Some(if v4(38) && frame.get(21) == Some(&1) { Claim::Announcement } else { Claim::Arp })
+        }
+        [0x86, 0xdd] if v6(62) && frame.get(20) == Some(&58) && frame.get(54) == Some(&136) => {
+            Some(Claim::Advertisement { flags: *frame.get(58)? })
+        }
+        [0x86, 0xdd] => v6(22).then_some(Claim::Source),
+        _ => None,
     }
+}
+
+/// Sends a frame by `interface` of a namespace, as any program with a packet socket can; `bypass`: past the queueing layer
+/// (PACKET_QDISC_BYPASS). What is dropped on the way is no error.
+pub fn send_raw(name: &str, namespace: &str, interface: &str, frame: &[u8], bypass: bool) {
+    let (name, namespace, interface) = (name.to_owned(), namespace.to_owned(), interface.to_owned());
+    let frame = frame.to_vec();
+    let sending = thread::spawn(move || {
+        enter(&name, &namespace);
+        let socket = open().unwrap();
+        let on = 1i32;
+        let size = size_of::<i32>() as libc::socklen_t;
+        // SAFETY: all-zero is a value of sockaddr_ll; every pointer is to a live value of the size told.
+        unsafe {
+            if bypass {
+                let fd = socket.as_raw_fd();
+                assert_eq!(libc::setsockopt(fd, libc::SOL_PACKET, QDISC_BYPASS, (&raw const on).cast(), size), 0);
+            }
+            let mut to: libc::sockaddr_ll = core::mem::zeroed();
+            to.sll_family = libc::AF_PACKET as u16;
+            to.sll_ifindex = nix::net::if_::if_nametoindex(interface.as_str()).unwrap().cast_signed();
+            let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), size);
+        }
+    });
+    sending.join().unwrap();
 }
 
 fn open() -> io::Result<OwnedFd> {

@@ -1,0 +1,134 @@
+//! The belts of a running pair in the hands of others: programs on the gate's hook, its map, senders that pass it by.
+
+use twobox::console::status::{BoundBy, Gate, Role};
+use twobox::fence::gate::assembler::{Assembler, Register};
+use twobox::fence::gate::bpf;
+use twobox::fence::gate::layout::Direction;
+use twobox::time::Duration;
+use twobox::wire::arp;
+
+use crate::fencing::steal_gate;
+use crate::map::overwrite;
+use crate::rig::{Rig, SERVICE, other, wait};
+use crate::wire::send_raw;
+use crate::{DEFAULT, LEASE};
+
+fn programs(rig: &Rig, node: &str, direction: Direction) -> Vec<u32> {
+    rig.inside(node, || bpf::attached(nix::net::if_::if_nametoindex("lan").unwrap(), direction).unwrap())
+}
+
+fn repairs(rig: &Rig, node: &str) -> u32 {
+    rig.status(node).map_or(0, |s| s.fence.gate_repairs)
+}
+
+/// Once is put back and costs nothing; a second time soon after ends the trust in it, and with it the right that rests on its
+/// bound: the peer is whole and takes over.
+#[test]
+fn a_gate_that_is_taken_away_is_put_back_and_a_second_time_it_counts_no_more() {
+    let mut rig = Rig::new("gate", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let before = rig.status(active).unwrap();
+    assert_eq!(before.fence.bound_by, BoundBy::Gate);
+    steal_gate(&rig, active);
+    wait("the gate is put back", || repairs(&rig, active) == 1);
+    let status = rig.status(active).unwrap();
+    assert_eq!((status.role, status.term, status.fence.bound_by), (Role::Active, before.term, BoundBy::Gate));
+    assert!(!programs(&rig, active, Direction::Egress).is_empty());
+    wait("that is told", || rig.alarmed(active, "gate-touched"));
+    assert!(rig.log(active).contains("Missing"), "what was found is in the log: {}", rig.log(active));
+    assert_eq!(rig.capture.owners(), [active]);
+
+    steal_gate(&rig, active);
+    wait("the bound falls back", || rig.status(active).is_some_and(|s| s.fence.bound_by != BoundBy::Gate));
+    let status = rig.status(active).unwrap();
+    assert!(status.fence.bound_ms > before.fence.bound_ms);
+    assert_eq!(status.fence.egress_gate, Gate::Absent);
+    wait("that is told too", || rig.alarmed(active, "gate-lost"));
+    rig.client.await_answer_from(standby);
+    wait("left alone, it counts again", || rig.status(active).is_some_and(|s| s.fence.bound_by == BoundBy::Gate));
+    wait("and the alarm is over", || !rig.alarmed(active, "gate-lost"));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+#[test]
+fn a_foreign_program_before_the_gate_is_noticed_and_put_behind_it() {
+    let mut rig = Rig::new("hook", DEFAULT);
+    let active = rig.start_both();
+    // It lets everything by: behind it there is no gate.
+    let foreign = {
+        let mut code = Assembler::default();
+        code.set(Register::R0, 0);
+        code.exit();
+        bpf::Program::load("foreign", &code.finish().unwrap()).unwrap()
+    };
+    rig.inside(active, || {
+        let index = nix::net::if_::if_nametoindex("lan").unwrap();
+        bpf::attach_first(index, Direction::Egress, &foreign).unwrap();
+    });
+    assert_eq!(programs(&rig, active, Direction::Egress)[0], foreign.id());
+    wait("the gate is first again", || repairs(&rig, active) == 1);
+    let order = programs(&rig, active, Direction::Egress);
+    assert_eq!((order.len(), order[1]), (2, foreign.id()));
+    assert!(rig.log(active).contains("Preceded"), "{}", rig.log(active));
+    assert_eq!(rig.role(active), Some(Role::Active));
+}
+
+#[test]
+fn an_open_time_that_another_writes_into_the_map_is_noticed_and_taken_back() {
+    let mut rig = Rig::new("map", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let map = bpf::Program::open(programs(&rig, standby, Direction::Egress)[0]).unwrap().describe().unwrap().maps[0];
+    overwrite(map, u64::MAX);
+    wait("the gate is closed again", || repairs(&rig, standby) == 1);
+    assert_eq!(rig.status(standby).unwrap().fence.egress_gate, Gate::Closed);
+    assert!(rig.log(standby).contains("Expiry"), "{}", rig.log(standby));
+    // On the active box the next renewal does it, and nothing else happens.
+    let map = bpf::Program::open(programs(&rig, active, Direction::Egress)[0]).unwrap().describe().unwrap().maps[0];
+    overwrite(map, u64::MAX);
+    std::thread::sleep(LEASE * 4);
+    assert_eq!(rig.role(active), Some(Role::Active));
+    assert_eq!(rig.capture.owners(), [active]);
+}
+
+/// A program on the standby that claims the service address by a packet socket that passes the gate by.
+#[test]
+fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
+    let mut rig = Rig::new("raw", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    if !rig.status(standby).unwrap().fence.raw_belt {
+        println!("skipped: this kernel has no nf_tables egress hook: {}", rig.log(standby));
+        return;
+    }
+    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
+    let claim = |rig: &Rig| {
+        for _ in 0..5 {
+            send_raw(&rig.name, standby, "lan", &frame, true);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active]);
+    // Our own announcements carry a mark, or the takeover would not be heard of.
+    rig.order(active, &twobox::console::control::Request::Switchover).unwrap();
+    rig.client.await_answer_from(standby);
+    let announced = |f: &crate::wire::Frame| f.from == standby && f.claim == crate::wire::Claim::Announcement;
+    assert!(rig.capture.frames().iter().any(announced));
+    rig.await_touch();
+    rig.order(standby, &twobox::console::control::Request::Switchover).unwrap();
+    rig.client.await_answer_from(active);
+    rig.await_touch();
+
+    rig.run_in(standby, "nft delete table netdev twobox_gate");
+    wait("the belt is put back", || rig.log(standby).contains("raw senders was gone: it was put back"));
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+    // The frame is what it seems: after the daemon has left in order it passes.
+    rig.signal(standby, nix::sys::signal::Signal::SIGTERM);
+    rig.end_of(standby);
+    assert!(!rig.run_in(standby, "nft list tables").contains("twobox"));
+    claim(&rig);
+    assert_eq!(rig.capture.owners().last(), Some(&standby));
+}

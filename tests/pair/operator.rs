@@ -1,0 +1,210 @@
+//! The operator's commands against a living pair, as a script sees them: exit code, output, one-line reasons.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use twobox::console::status::{RightKind, Role};
+
+use crate::DEFAULT;
+use crate::rig::{Rig, other, wait};
+
+#[allow(clippy::disallowed_methods)] // the program under test
+fn twobox(rig: &Rig, node: &str, words: &str, input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twobox"))
+        .env("TWOBOX_SOCKET", rig.path(node, "socket"))
+        .args(words.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must end with `code`; what it says on standard output, or if it fails on standard error, which then is
+/// one line.
+fn expect(rig: &Rig, node: &str, words: &str, input: &str, code: i32) -> String {
+    let output = twobox(rig, node, words, input);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{words}: {out}{err}");
+    if code == 1 {
+        assert_eq!(err.lines().count(), 1, "{words}: {err}");
+        assert!(err.starts_with("twobox: ") && err.len() > 20, "{words}: {err}");
+        return err;
+    }
+    if code == 0 { out } else { err }
+}
+
+#[test]
+fn every_command_does_what_it_says_and_ends_with_its_code() {
+    let mut rig = Rig::new("words", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let site = rig.dir.join("site-a.toml").display().to_string();
+    let board = rig.path("a", "board.toml").display().to_string();
+    // Looking.
+    for node in ["a", "b"] {
+        assert!(
+            expect(&rig, node, "status", "", 0).starts_with(&format!("{active} serves. {standby} would take over"))
+        );
+        let log = expect(&rig, node, "log -n 5", "", 0);
+        assert!((1..=5).contains(&log.lines().count()), "{log}");
+    }
+    assert!(expect(&rig, active, "history", "", 0).contains("switchover to"));
+    assert!(expect(&rig, active, "version", "", 0).starts_with("twobox "));
+    assert!(expect(&rig, active, "peer status", "", 0).starts_with(&format!("{active} serves.")));
+    assert!(expect(&rig, active, "peer log -n 3", "", 0).lines().count() <= 3);
+    expect(&rig, active, &format!("check --board {board} --site {site}"), "", 0);
+    // Wrong use.
+    for words in
+        ["", "frobnicate", "activate", "hold --no-such-switch", "peer", "check --board /nowhere --site /nowhere"]
+    {
+        expect(&rig, active, words, "", 2);
+    }
+    // Refused, and nothing has happened.
+    for words in
+        ["mirror sync", "mirror diverged list", "update /etc/hostname", "reboot", "poweroff", "watch", "peer reboot"]
+    {
+        expect(&rig, active, words, "", 1);
+    }
+    assert!(expect(&rig, standby, "activate --force", "yes\n", 1).contains("not confirmed"));
+    let forced = format!("activate {standby}\n");
+    assert!(expect(&rig, standby, "activate --force", &forced, 1).contains("not silent"));
+    assert_eq!(rig.role(active), Some(Role::Active));
+    // A hand-over, told step by step, ordered on either box.
+    for (at, to) in [(active, standby), (active, active)] {
+        let told = expect(&rig, at, "switchover", "", 0);
+        let steps: Vec<&str> = told.lines().collect();
+        assert!(steps.len() >= 3, "{told}");
+        let of_step =
+            |line: &&str| line.trim_start().split_once(" ms  ").is_some_and(|(ms, _)| ms.parse::<f64>().is_ok());
+        assert!(steps[..steps.len() - 1].iter().all(of_step), "{told}");
+        assert!(steps[steps.len() - 1].starts_with(&format!("{to} serves after ")), "{told}");
+        rig.client.await_answer_from(to);
+        rig.await_touch();
+    }
+    // Maintenance.
+    expect(&rig, standby, "hold disk swap", "", 0);
+    wait("held", || rig.role(standby) == Some(Role::Held));
+    assert!(expect(&rig, active, "switchover", "", 1).contains("held"));
+    assert!(expect(&rig, active, "hold", "", 1).contains("held"), "nobody else would serve");
+    assert!(expect(&rig, active, "drill", "", 1).contains("held"));
+    expect(&rig, active, "peer release", "", 0);
+    rig.await_touch();
+    expect(&rig, active, "peer hold battery", "", 0);
+    wait("held", || rig.role(standby) == Some(Role::Held));
+    expect(&rig, standby, "release", "", 0);
+    rig.await_touch();
+    // A hold of the active box is a hand-over first.
+    expect(&rig, active, "hold", "", 0);
+    rig.client.await_answer_from(standby);
+    assert_eq!(rig.role(active), Some(Role::Held));
+    expect(&rig, active, "release", "", 0);
+    rig.await_touch();
+    assert!(expect(&rig, standby, "drill", "", 0).contains("back"));
+    // Alone and without a quorum nobody serves, but by the operator's force, typed.
+    rig.ip("lan", "link set dev witness down");
+    wait("the witness is missed", || rig.alarmed(active, "no-quorum"));
+    rig.kill(standby);
+    wait("the peer is missed", || rig.alarmed(active, "peer-silent"));
+    assert!(expect(&rig, active, "status", "", 0).contains("quorum"));
+    assert!(expect(&rig, active, "peer status", "", 1).contains("link"));
+    assert_eq!(rig.role(active), Some(Role::Standby));
+    expect(&rig, active, "activate --force", &format!("activate {active}\n"), 0);
+    rig.client.await_answer_from(active);
+    assert!(rig.alarmed(active, "forced"));
+}
+
+/// What outside programs may rely on, with the type of every value: `s`tring, `n`umber, `b`oolean, `a`rray, `?` or null.
+const FIELDS: &[(&str, &str)] = &[
+    ("/version", "s"),
+    ("/pair", "s"),
+    ("/node", "s"),
+    ("/role", "s"),
+    ("/since_ms", "n"),
+    ("/term", "n"),
+    ("/right/kind", "s"),
+    ("/right/remaining_ms", "n?"),
+    ("/fence/watchdog", "?"),
+    ("/fence/egress_gate", "s"),
+    ("/fence/bound_ms", "n"),
+    ("/fence/bound_by", "s"),
+    ("/fence/fenced", "b"),
+    ("/peer/node", "s"),
+    ("/peer/role", "s"),
+    ("/peer/heard_ms_ago", "n"),
+    ("/peer/config_matches", "b"),
+    ("/links/0/name", "s"),
+    ("/links/0/kind", "s"),
+    ("/links/0/up", "b"),
+    ("/links/0/heard_ms_ago", "n"),
+    ("/links/0/lost", "n"),
+    ("/links/0/rejected", "n"),
+    ("/witnesses/0/ip", "s"),
+    ("/witnesses/0/reachable", "b"),
+    ("/witnesses/0/reflects", "b"),
+    ("/witnesses/0/rtt_us", "n"),
+    ("/addresses/0/ip", "s"),
+    ("/addresses/0/held", "b"),
+    ("/addresses/0/conflict", "s?"),
+    ("/services/0/name", "s"),
+    ("/services/0/state", "s"),
+    ("/services/0/restarts", "n"),
+    ("/mirror", "a"),
+    ("/takeover/ready", "b"),
+    ("/takeover/blocked_by", "a"),
+    ("/alarms", "a"),
+];
+
+#[test]
+fn the_status_of_a_living_pair_has_every_field_with_its_type_and_unit() {
+    let mut rig = Rig::new("json", DEFAULT);
+    let active = rig.start_both();
+    wait("what was granted at the start is over", || {
+        rig.status(other(active)).is_some_and(|s| s.right.kind == RightKind::None)
+    });
+    for node in ["a", "b"] {
+        let words = expect(&rig, node, "status --json", "", 0);
+        assert_eq!(words.lines().count(), 1);
+        let status: Value = serde_json::from_str(&words).unwrap();
+        for (pointer, kinds) in FIELDS {
+            let value = status.pointer(pointer).unwrap_or_else(|| panic!("{node}: no {pointer}: {words}"));
+            let kind = match value {
+                Value::String(_) => "s",
+                Value::Number(n) if n.is_u64() => "n",
+                Value::Bool(_) => "b",
+                Value::Array(_) => "a",
+                Value::Null => "?",
+                _ => "none",
+            };
+            assert!(kinds.contains(kind), "{node}: {pointer} is {value}");
+        }
+        let at = |pointer: &str| status.pointer(pointer).unwrap().clone();
+        let is_active = node == active;
+        assert_eq!(at("/role"), if is_active { "active" } else { "standby" });
+        assert_eq!(at("/peer/role"), if is_active { "standby" } else { "active" });
+        assert_eq!(at("/fence/egress_gate"), if is_active { "open" } else { "closed" });
+        assert_eq!((at("/fence/bound_by"), at("/fence/bound_ms")), ("gate".into(), 1.into()));
+        assert_eq!(at("/addresses/0"), serde_json::json!({"ip": "10.77.0.10/24", "held": is_active, "conflict": null}));
+        assert!(at("/peer/heard_ms_ago").as_u64().unwrap() < 1_000);
+        let names: Vec<Value> = at("/links").as_array().unwrap().iter().map(|link| link["name"].clone()).collect();
+        assert_eq!(names, ["null-modem", "crossover", "lan", "reflected:10.77.0.1"]);
+        let kinds: Vec<Value> = at("/links").as_array().unwrap().iter().map(|link| link["kind"].clone()).collect();
+        assert_eq!(kinds, ["serial", "ethernet", "ethernet", "reflected"]);
+        assert_eq!(at("/right/kind"), if is_active { "lease" } else { "none" });
+        if is_active {
+            assert!((1..=500).contains(&at("/right/remaining_ms").as_u64().unwrap()));
+            let handover = at("/last_handover");
+            assert!(["switchover", "failover"].iter().any(|kind| handover["kind"] == *kind), "{handover}");
+            for field in ["detect_ms", "fence_wait_ms", "total_ms"] {
+                assert!(handover[field].is_u64(), "{handover}");
+            }
+        }
+    }
+}
