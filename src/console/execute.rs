@@ -59,7 +59,7 @@ pub fn execute(command: Command, socket: &Path, face: &mut dyn Face) -> Exit {
 /// Name and version of this program.
 #[must_use]
 pub fn version() -> String {
-    format!("twobox {}", env!("CARGO_PKG_VERSION"))
+    format!("twobox {} ({})", env!("CARGO_PKG_VERSION"), env!("TWOBOX_COMMIT"))
 }
 
 fn reason(words: &[String]) -> Option<String> {

@@ -55,6 +55,15 @@ fn exit_codes_are_those_of_the_contract() {
 }
 
 #[test]
+fn version_names_the_release_and_the_commit() {
+    let output = twobox(None, &["version"], "");
+    let text = out(&output);
+    let commit =
+        text.strip_prefix(concat!("twobox ", env!("CARGO_PKG_VERSION"), " (")).and_then(|t| t.strip_suffix(")\n"));
+    assert!(commit.is_some_and(|commit| !commit.is_empty()), "{text}");
+}
+
+#[test]
 fn without_a_daemon_every_order_says_how_to_start_one() {
     for arguments in [&["status"][..], &["switchover"], &["hold"], &["log"], &["mirror", "status"], &["peer", "status"]]
     {
