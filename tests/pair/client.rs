@@ -1,4 +1,5 @@
 //! A client that asks the service every few milliseconds and notes who answers when.
+#![allow(dead_code)] // others than these tests use a part of it
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,13 @@ impl Client {
 
     pub fn answers(&self) -> Vec<Answer> {
         self.answers.lock().unwrap().clone()
+    }
+
+    /// All answers so far, which are then forgotten but for the last one.
+    pub fn take(&self) -> Vec<Answer> {
+        let mut answers = self.answers.lock().unwrap();
+        let kept = answers.last().copied().into_iter().collect();
+        std::mem::replace(&mut answers, kept)
     }
 
     /// Waits for an answer of this box that comes after now.

@@ -107,8 +107,13 @@ pub fn must(command: &str) -> String {
 }
 
 /// Waits until `true`, at most [`PATIENCE`].
-pub fn wait(what: &str, mut reached: impl FnMut() -> bool) {
-    let until = clock::now() + PATIENCE;
+pub fn wait(what: &str, reached: impl FnMut() -> bool) {
+    wait_for(PATIENCE, what, reached);
+}
+
+/// Waits until `true`, at most as long as told.
+pub fn wait_for(patience: Duration, what: &str, mut reached: impl FnMut() -> bool) {
+    let until = clock::now() + patience;
     while !reached() {
         assert!(clock::now() < until, "never: {what}");
         thread::sleep(Duration::from_millis(5));
@@ -228,6 +233,18 @@ impl Rig {
             status.is_some()
         });
         status.unwrap()
+    }
+
+    /// How the daemon ended by itself, told once.
+    pub fn ended(&mut self, node: &str) -> Option<ExitStatus> {
+        let status = self.daemons[index(node)].as_mut()?.try_wait().unwrap()?;
+        self.daemons[index(node)] = None;
+        Some(status)
+    }
+
+    /// The daemon was started and has not ended.
+    pub fn runs(&mut self, node: &str) -> bool {
+        self.daemons[index(node)].as_mut().is_some_and(|daemon| daemon.try_wait().unwrap().is_none())
     }
 
     /// kill -9.

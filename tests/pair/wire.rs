@@ -89,6 +89,13 @@ impl Capture {
         self.frames.lock().unwrap().clone()
     }
 
+    /// All frames so far, which are then forgotten but for the last one.
+    pub fn take(&self) -> Vec<Frame> {
+        let mut frames = self.frames.lock().unwrap();
+        let kept = frames.last().copied().into_iter().collect();
+        std::mem::replace(&mut frames, kept)
+    }
+
     /// Who was the holder, one after the other.
     pub fn owners(&self) -> Vec<&'static str> {
         let mut owners: Vec<&'static str> = self.frames().iter().map(|frame| frame.from).collect();
