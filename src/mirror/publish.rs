@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{AtFlags, renameat};
+use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{FileStat, Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, syncfs, unlinkat};
 
@@ -122,6 +122,7 @@ impl Publishing<'_> {
     /// Removes what is gone, and what is in the way of another type. A directory goes when everything below it has.
     fn clear(&mut self, path: &std::path::Path) -> io::Result<()> {
         let mut emptied: Vec<Vec<u8>> = Vec::new();
+        let mut absent: Option<Vec<u8>> = None;
         // Names that are gone come first and in order; names that are put follow, in order again.
         redo::each(path, |step| {
             let (key, becomes) = match step {
@@ -134,7 +135,13 @@ impl Publishing<'_> {
                     self.remove_directory(&top)?;
                 }
             }
-            let Some(stat) = self.tree.stat(&key)? else { return Ok(()) };
+            if absent.as_ref().is_some_and(|above| name::is_below(&key, above)) {
+                return Ok(()); // as is everything below it
+            }
+            let Some(stat) = self.tree.stat(&key)? else {
+                absent = Some(key);
+                return Ok(());
+            };
             match becomes {
                 Some(entry) if entry.is_directory() == is_directory(&stat) => Ok(()),
                 _ if key.is_empty() => Ok(()),
@@ -186,8 +193,15 @@ impl Publishing<'_> {
     }
 
     fn rename(&mut self, staged: &CString, key: &[u8], entry: &Entry) -> io::Result<()> {
-        let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already
         self.make_parents(key)?;
+        // Most names are new, and then nothing has to be known of what is there.
+        let (parent, name) = self.tree.parent(key)?;
+        fault::step();
+        let (from, new) = (self.stage.as_fd(), RenameFlags::RENAME_NOREPLACE);
+        if renameat2(from, staged.as_c_str(), parent, name.as_c_str(), new).is_ok() {
+            return Ok(());
+        }
+        let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already
         if let Some(stat) = self.tree.stat(key)? {
             let same = self.base.row(key)?.is_some_and(|row| row.entry.kind == entry.kind);
             if stat.st_ino != ready.st_ino && !same && self.is_ours_alone(key, &stat)? {

@@ -1,7 +1,6 @@
 //! Gathering the next cut beside the tree: files with content and metadata complete, under names of their own.
 
 use std::ffi::CString;
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,9 +17,11 @@ use super::tree::{self, Attributes};
 /// The name of a staged file in its directory.
 #[must_use]
 pub fn file_name(prefix: &str, name: StageName) -> CString {
-    let mut text = String::from(prefix);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Vec::with_capacity(prefix.len() + 33);
+    text.extend_from_slice(prefix.as_bytes());
     for byte in name {
-        let _ = write!(text, "{byte:02x}");
+        text.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
     CString::new(text).unwrap_or_default() // hexadecimal digits hold no zero byte
 }
