@@ -28,6 +28,8 @@ pub(super) struct Gathering {
     pub(super) at: u64,
     pub(super) size: u64,
     pub(super) listing: Listing,
+    /// What came last was a hole: the file is shorter than that.
+    pub(super) ends_in_hole: bool,
     pub(super) bad: bool,
 }
 
@@ -140,7 +142,8 @@ impl Receiving<'_, '_> {
 
     /// The content is complete: metadata, and into the log.
     pub(super) fn end(&mut self, content: Hash) -> io::Result<()> {
-        let Gathering { key, mut entry, file, at, size, listing, bad } = self.gathering.take().ok_or(Malformed)?;
+        let Gathering { key, mut entry, file, at, size, listing, ends_in_hole, bad } =
+            self.gathering.take().ok_or(Malformed)?;
         let blocks = &mut self.blocks;
         let (hash, list) = listing.finish(|n, o, c| put_block(blocks, n, o, c))?;
         if bad || at != size || hash != content {
@@ -148,7 +151,9 @@ impl Receiving<'_, '_> {
             self.blocks.rewind()?;
             return self.ask_again(key);
         }
-        ftruncate(&file, size as i64)?;
+        if ends_in_hole {
+            ftruncate(&file, size as i64)?;
+        }
         entry.kind = Kind::File { size, content };
         let staged = stage::file_name("", stage_name(&key));
         stage::set_metadata(self.stage.as_fd(), &staged, &entry, Some(file.as_fd()), true)?;
@@ -222,6 +227,7 @@ impl Gathering {
 
     fn add(&mut self, chunk: Chunk, full: Full<'_>) -> io::Result<()> {
         self.at += chunk.len;
+        self.ends_in_hole = chunk.hash.is_none();
         self.listing.add(chunk, full)
     }
 

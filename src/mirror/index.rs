@@ -4,13 +4,13 @@
 //! |---|---|---|
 //! | `entries` | key | entry, what the inode looked like here, chunk list if it is short |
 //! | `lists` | key, block | 256 chunks of a longer list |
-//! | `places` | chunk hash | which entry has it, and as which chunk |
-//! | `inodes` | inode number | key: finds what was renamed |
+//! | `places` | chunk hash | sender: which entry has it, and as which chunk |
+//! | `inodes` | inode number | sender: key, finds what was renamed |
 //! | `groups` | inode number | first name of its hard-link group, as the last scan found it |
 //! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced |
 //! | `gone` | key | receiver, while a cut is gathered: not in it, and no other name has taken its file yet |
 //! | `held` | chunk hash | sender, for a cycle: where the receiver has it staged |
-//! | `meta` | word | value: the cut's name, its generation, the root's identity |
+//! | `meta` | word | value: the cut's name, its generation, the root's identity; whether `places` and `inodes` are kept |
 //!
 //! Memory is bounded by the cache, not by the number of files.
 
@@ -68,6 +68,8 @@ impl Index {
         let index = Index { database };
         let tx = index.begin(true)?;
         drop(Writer::new(&tx)?); // makes the tables, so that a reader finds them
+        drop(tx.open_table(PLACES).map_err(failed)?);
+        drop(tx.open_table(INODES).map_err(failed)?);
         tx.commit().map_err(failed)?;
         Ok(index)
     }
@@ -137,20 +139,6 @@ pub trait Lookup {
     /// As [`Lookup::row`].
     fn block(&self, key: &[u8], number: u32) -> io::Result<Vec<Chunk>>;
 
-    /// Which entry has a chunk.
-    ///
-    /// # Errors
-    ///
-    /// As [`Lookup::row`].
-    fn place(&self, hash: &Hash) -> io::Result<Option<Place>>;
-
-    /// Which name an inode had.
-    ///
-    /// # Errors
-    ///
-    /// As [`Lookup::row`].
-    fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>>;
-
     /// What the cut is.
     ///
     /// # Errors
@@ -194,16 +182,6 @@ macro_rules! lookup {
                 }
             }
 
-            fn place(&self, hash: &Hash) -> io::Result<Option<Place>> {
-                let Some(row) = self.places.get(hash).map_err(failed)? else { return Ok(None) };
-                let mut from = Bytes(row.value());
-                Ok(Some(Place { number: from.number()?, offset: from.number()?, key: from.bytes()?.to_vec() }))
-            }
-
-            fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
-                Ok(self.inodes.get(inode).map_err(failed)?.map(|row| row.value().to_vec()))
-            }
-
             fn cut(&self) -> io::Result<Cut> {
                 self.meta.get("cut").map_err(failed)?.map_or(Ok(Cut::default()), |row| Cut::decode(row.value()))
             }
@@ -226,24 +204,23 @@ macro_rules! lookup {
 lookup!(Reader);
 lookup!(Writer<'_>);
 
-/// The chunks of a name, one after the other.
+/// The blocks of a name's chunk list, one after the other: their numbers and chunks.
 ///
 /// # Errors
 ///
 /// What the file system says; what `each` returns.
-pub fn each_chunk(
+pub fn each_block(
     index: &impl Lookup,
     key: &[u8],
     row: &Row,
-    mut each: impl FnMut(u64, Chunk) -> io::Result<()>,
+    mut each: impl FnMut(u32, &[Chunk]) -> io::Result<()>,
 ) -> io::Result<()> {
     if let Some(list) = &row.short {
-        return list.iter().enumerate().try_for_each(|(n, chunk)| each(n as u64, *chunk));
+        return each(0, list);
     }
     for number in 0.. {
         let block = index.block(key, number)?;
-        let first = u64::from(number) * BLOCK as u64;
-        block.iter().enumerate().try_for_each(|(n, chunk)| each(first + n as u64, *chunk))?;
+        each(number, &block)?;
         if block.len() < BLOCK {
             break;
         }
@@ -251,7 +228,42 @@ pub fn each_chunk(
     Ok(())
 }
 
+/// The chunks of a name, one after the other, with their numbers.
+///
+/// # Errors
+///
+/// As [`each_block`].
+pub fn each_chunk(
+    index: &impl Lookup,
+    key: &[u8],
+    row: &Row,
+    mut each: impl FnMut(u64, Chunk) -> io::Result<()>,
+) -> io::Result<()> {
+    each_block(index, key, row, |number, chunks| {
+        let first = u64::from(number) * BLOCK as u64;
+        chunks.iter().enumerate().try_for_each(|(n, chunk)| each(first + n as u64, *chunk))
+    })
+}
+
 impl Reader {
+    /// Which entry has a chunk. A hint, and only on the sender: the receiver checks what is taken from there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::row`].
+    pub fn place(&self, hash: &Hash) -> io::Result<Option<Place>> {
+        self.places.get(hash).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()
+    }
+
+    /// Which name an inode had. A hint, and only on the sender.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::row`].
+    pub fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.inodes.get(inode).map_err(failed)?.map(|row| row.value().to_vec()))
+    }
+
     /// Every row from `from` on, in the order of the keys.
     ///
     /// # Errors

@@ -1,48 +1,208 @@
 //! What is written into the index: one transaction, its tables open.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::codec::{Reader as Bytes, put_bytes, put_number};
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
-use super::index::{ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, failed};
-use super::row::{BLOCK, Cut, Row, encode};
+use super::hints::Hints;
+use super::index::{ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, each_block, failed};
+use super::row::{BLOCK, Cut, Place, Row, decode, encode};
 
 /// Shortest chunk that is worth finding under another name: what is shorter is sent again.
-const WORTH: u64 = 512;
+pub(super) const WORTH: u64 = 512;
 
-/// The tables, open for writing.
+/// The tables, open for writing. A writer of the sender's keeps hints (`places`, `inodes`); one that keeps none drops
+/// them with its first change, and the next one that does makes them anew.
 pub struct Writer<'t> {
+    tx: &'t WriteTransaction,
     pub(super) entries: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) lists: Table<'t, (&'static [u8], u32), &'static [u8]>,
-    pub(super) places: Table<'t, &'static [u8; 32], &'static [u8]>,
-    pub(super) inodes: Table<'t, u64, &'static [u8]>,
     pub(super) groups: Table<'t, u64, &'static [u8]>,
     pub(super) unsent: Table<'t, &'static [u8], ()>,
     pub(super) gone: Table<'t, &'static [u8], ()>,
     pub(super) held: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    /// The hints in the index are those of its rows.
+    hinted: bool,
+    hinting: Option<Hinting<'t>>,
+}
+
+struct Hinting<'t> {
+    directory: PathBuf,
+    places: Table<'t, &'static [u8; 32], &'static [u8]>,
+    inodes: Table<'t, u64, &'static [u8]>,
+    gathered: Hints,
+}
+
+impl<'t> Hinting<'t> {
+    fn new(tx: &'t WriteTransaction, directory: &Path) -> io::Result<Self> {
+        Ok(Hinting {
+            directory: directory.to_path_buf(),
+            places: tx.open_table(PLACES).map_err(failed)?,
+            inodes: tx.open_table(INODES).map_err(failed)?,
+            gathered: Hints::new(directory),
+        })
+    }
+
+    fn add_inode(&mut self, key: &[u8], entry: &Entry, local: Local) -> io::Result<()> {
+        if local.inode != 0 && matches!(entry.kind, Kind::File { .. }) {
+            self.gathered.inodes.add(&local.inode.to_be_bytes(), key)?;
+        }
+        Ok(())
+    }
+
+    fn add_places(&mut self, key: &[u8], first: u64, offset: u64, chunks: &[Chunk]) -> io::Result<()> {
+        let mut end = offset;
+        let mut value = Vec::new();
+        for (n, chunk) in chunks.iter().enumerate() {
+            let begin = end;
+            end += chunk.len;
+            let Some(hash) = chunk.hash.filter(|_| chunk.len >= WORTH) else { continue };
+            value.clear();
+            put_number(&mut value, first + n as u64);
+            put_number(&mut value, begin);
+            put_bytes(&mut value, key);
+            self.gathered.places.add(&hash, &value)?;
+        }
+        Ok(())
+    }
+
+    fn remove_places(&mut self, key: &[u8], chunks: &[Chunk]) -> io::Result<()> {
+        for chunk in chunks {
+            let Some(hash) = chunk.hash.filter(|_| chunk.len >= WORTH) else { continue };
+            let place = self.places.get(&hash).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()?;
+            if place.is_some_and(|place| place.key == key) {
+                self.places.remove(&hash).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_inode(&mut self, key: &[u8], inode: u64) -> io::Result<()> {
+        let is_its = self.inodes.get(inode).map_err(failed)?.is_some_and(|row| row.value() == key);
+        if is_its {
+            self.inodes.remove(inode).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what was gathered into the tables.
+    fn write(&mut self) -> io::Result<()> {
+        let gathered = std::mem::replace(&mut self.gathered, Hints::new(&self.directory));
+        let (places, inodes, undone) = gathered.into_parts();
+        places.finish(|hash, value| {
+            if undone.is_empty() || !undone.contains(&Place::decode(value)?.key) {
+                self.places.insert(hash, value).map_err(failed)?;
+            }
+            Ok(())
+        })?;
+        inodes.finish(|inode, key| {
+            if !undone.contains(key) {
+                self.inodes.insert(u64::from_be_bytes(*inode), key).map_err(failed)?;
+            }
+            Ok(())
+        })
+    }
 }
 
 impl<'t> Writer<'t> {
-    /// Opens the tables of a transaction.
+    /// Opens the tables of a transaction; it keeps no hints.
     ///
     /// # Errors
     ///
     /// What the file system says.
     pub fn new(tx: &'t WriteTransaction) -> io::Result<Self> {
+        let meta = tx.open_table(META).map_err(failed)?;
+        let hinted = meta.get("hinted").map_err(failed)?.is_some();
         Ok(Writer {
+            tx,
             entries: tx.open_table(ENTRIES).map_err(failed)?,
             lists: tx.open_table(LISTS).map_err(failed)?,
-            places: tx.open_table(PLACES).map_err(failed)?,
-            inodes: tx.open_table(INODES).map_err(failed)?,
             groups: tx.open_table(GROUPS).map_err(failed)?,
             unsent: tx.open_table(UNSENT).map_err(failed)?,
             gone: tx.open_table(GONE).map_err(failed)?,
             held: tx.open_table(HELD).map_err(failed)?,
-            meta: tx.open_table(META).map_err(failed)?,
+            meta,
+            hinted,
+            hinting: None,
         })
+    }
+
+    /// Opens the tables of a transaction; hints are kept, and written by [`Writer::write_hints`]. `directory`: where
+    /// those lie meanwhile that memory does not hold.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn hinting(tx: &'t WriteTransaction, directory: &Path) -> io::Result<Self> {
+        Ok(Writer { hinting: Some(Hinting::new(tx, directory)?), ..Writer::new(tx)? })
+    }
+
+    /// A writer that keeps no hints is about to change rows.
+    fn leave_hints(&mut self) -> io::Result<()> {
+        if self.hinted && self.hinting.is_none() {
+            self.drop_hints()?;
+        }
+        Ok(())
+    }
+
+    fn drop_hints(&mut self) -> io::Result<()> {
+        self.hinting = None; // its tables are open
+        self.tx.delete_table(PLACES).map_err(failed)?;
+        self.tx.delete_table(INODES).map_err(failed)?;
+        drop(self.tx.open_table(PLACES).map_err(failed)?); // a reader finds them
+        drop(self.tx.open_table(INODES).map_err(failed)?);
+        self.meta.remove("hinted").map_err(failed)?;
+        self.hinted = false;
+        Ok(())
+    }
+
+    /// Writes the hints that were gathered since, or all that follow from the rows if there are none yet. Does nothing
+    /// in a writer that keeps none.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn write_hints(&mut self) -> io::Result<()> {
+        let Some(hinting) = &mut self.hinting else { return Ok(()) };
+        if self.hinted && !hinting.gathered.is_overflown() {
+            return hinting.write();
+        }
+        let directory = hinting.directory.clone();
+        self.drop_hints()?;
+        let mut hinting = Hinting::new(self.tx, &directory)?;
+        for row in self.entries.iter().map_err(failed)? {
+            let (key, row) = row.map_err(failed)?;
+            let (key, row) = (key.value(), decode(row.value())?);
+            hinting.add_inode(key, &row.entry, row.local)?;
+            let mut offset = 0;
+            each_block(&*self, key, &row, |number, chunks| {
+                hinting.add_places(key, u64::from(number) * BLOCK as u64, offset, chunks)?;
+                offset += chunks.iter().map(|chunk| chunk.len).sum::<u64>();
+                Ok(())
+            })?;
+        }
+        hinting.write()?;
+        self.hinting = Some(hinting);
+        self.meta.insert("hinted", [].as_slice()).map_err(failed)?;
+        self.hinted = true;
+        Ok(())
+    }
+
+    /// Takes a name's rows back that this transaction has put.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn undo(&mut self, key: &[u8]) -> io::Result<()> {
+        if let Some(hinting) = &mut self.hinting {
+            hinting.gathered.undo(key);
+        }
+        self.remove(key)?;
+        Ok(())
     }
 
     /// Adds one block of a long list, which begins at `offset` of the content, before [`Writer::put`] of its entry. What
@@ -52,35 +212,14 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put_block(&mut self, key: &[u8], number: u32, offset: u64, chunks: &[Chunk]) -> io::Result<()> {
+        self.leave_hints()?;
         let mut value = Vec::with_capacity(chunks.len() * 36);
         chunks.iter().for_each(|chunk| chunk.encode(&mut value));
         self.lists.insert((key, number), value.as_slice()).map_err(failed)?;
-        self.add_places(key, u64::from(number) * BLOCK as u64, offset, chunks)
-    }
-
-    fn add_places(&mut self, key: &[u8], first: u64, offset: u64, chunks: &[Chunk]) -> io::Result<()> {
-        let mut end = offset;
-        for (n, chunk) in chunks.iter().enumerate() {
-            let begin = end;
-            end += chunk.len;
-            let Some(hash) = chunk.hash.filter(|_| chunk.len >= WORTH) else { continue };
-            let mut value = Vec::with_capacity(key.len() + 4);
-            put_number(&mut value, first + n as u64);
-            put_number(&mut value, begin);
-            put_bytes(&mut value, key);
-            self.places.insert(&hash, value.as_slice()).map_err(failed)?;
+        match &mut self.hinting {
+            Some(hinting) => hinting.add_places(key, u64::from(number) * BLOCK as u64, offset, chunks),
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    fn remove_places(&mut self, key: &[u8], chunks: &[Chunk]) -> io::Result<()> {
-        for chunk in chunks {
-            let Some(hash) = chunk.hash.filter(|_| chunk.len >= WORTH) else { continue };
-            if self.place(&hash)?.is_some_and(|place| place.key == key) {
-                self.places.remove(&hash).map_err(failed)?;
-            }
-        }
-        Ok(())
     }
 
     /// Puts the row of a name whose former row has been removed. `list`: the whole chunk list if it has at most
@@ -90,11 +229,13 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put(&mut self, key: &[u8], entry: &Entry, local: Local, list: Option<&[Chunk]>) -> io::Result<()> {
+        self.leave_hints()?;
         self.entries.insert(key, encode(entry, local, list).as_slice()).map_err(failed)?;
-        if local.inode != 0 && matches!(entry.kind, Kind::File { .. }) {
-            self.inodes.insert(local.inode, key).map_err(failed)?;
+        if let Some(hinting) = &mut self.hinting {
+            hinting.add_inode(key, entry, local)?;
+            hinting.add_places(key, 0, 0, list.unwrap_or_default())?;
         }
-        self.add_places(key, 0, 0, list.unwrap_or_default())
+        Ok(())
     }
 
     /// Notes that a name's inode looks different now, or what it is; its content stands as it is.
@@ -103,11 +244,12 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put_again(&mut self, key: &[u8], row: &Row) -> io::Result<()> {
+        self.leave_hints()?;
         self.entries.insert(key, encode(&row.entry, row.local, row.short.as_deref()).as_slice()).map_err(failed)?;
-        if row.local.inode != 0 && matches!(row.entry.kind, Kind::File { .. }) {
-            self.inodes.insert(row.local.inode, key).map_err(failed)?;
+        match &mut self.hinting {
+            Some(hinting) => hinting.add_inode(key, &row.entry, row.local),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes a name and all that belongs to it.
@@ -116,22 +258,24 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn remove(&mut self, key: &[u8]) -> io::Result<Option<Row>> {
-        let Some(row) = self.row(key)? else { return Ok(None) };
-        self.entries.remove(key).map_err(failed)?;
-        if self.name_of(row.local.inode)?.is_some_and(|name| name == key) {
-            self.inodes.remove(row.local.inode).map_err(failed)?;
+        let Some(row) = self.entries.remove(key).map_err(failed)?.map(|row| decode(row.value())).transpose()? else {
+            return Ok(None);
+        };
+        self.leave_hints()?;
+        if let Some(hinting) = &mut self.hinting {
+            hinting.remove_inode(key, row.local.inode)?;
+            hinting.remove_places(key, row.short.as_deref().unwrap_or_default())?;
         }
-        match &row.short {
-            Some(list) => self.remove_places(key, list)?,
-            None => {
-                for number in 0.. {
-                    let block = self.block(key, number)?;
-                    if block.is_empty() {
-                        break;
-                    }
-                    self.remove_places(key, &block)?;
-                    self.lists.remove((key, number)).map_err(failed)?;
+        if row.short.is_none() {
+            for number in 0.. {
+                let block = self.block(key, number)?;
+                if block.is_empty() {
+                    break;
                 }
+                if let Some(hinting) = &mut self.hinting {
+                    hinting.remove_places(key, &block)?;
+                }
+                self.lists.remove((key, number)).map_err(failed)?;
             }
         }
         Ok(Some(row))

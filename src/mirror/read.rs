@@ -8,7 +8,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 use super::chunk::Former;
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
-use super::index::Lookup;
+use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
 use super::row::{BLOCK, Row, is_short};
 use super::still::{Grain, digest, first_look, is_fresh, wait_for_writers};
@@ -188,20 +188,20 @@ impl Listing {
 }
 
 /// The former content of a name, along which its new content is cut.
-pub struct FormerList<'a, L> {
-    index: &'a L,
+pub struct FormerList<'a> {
+    index: &'a Reader,
     key: &'a [u8],
     row: &'a Row,
     block: (u32, Vec<Chunk>),
 }
 
-impl<'a, L: Lookup> FormerList<'a, L> {
+impl<'a> FormerList<'a> {
     /// Of a row of the index.
     ///
     /// # Errors
     ///
     /// What the index says.
-    pub fn new(index: &'a L, key: &'a [u8], row: &'a Row) -> io::Result<Self> {
+    pub fn new(index: &'a Reader, key: &'a [u8], row: &'a Row) -> io::Result<Self> {
         let first = match &row.short {
             Some(list) => list.clone(),
             None => index.block(key, 0)?,
@@ -210,7 +210,7 @@ impl<'a, L: Lookup> FormerList<'a, L> {
     }
 }
 
-impl<L: Lookup> Former for FormerList<'_, L> {
+impl Former for FormerList<'_> {
     fn chunk(&mut self, number: u64) -> io::Result<Option<Chunk>> {
         let block = u32::try_from(number / BLOCK as u64).unwrap_or(u32::MAX);
         if block != self.block.0 {

@@ -284,6 +284,7 @@ impl Receiving<'_, '_> {
             at: 0,
             size,
             listing: Listing::default(),
+            ends_in_hole: false,
             bad: false,
         };
         if !cloned {
@@ -299,7 +300,16 @@ impl Receiving<'_, '_> {
     fn begin(&mut self, key: &[u8], entry: Entry, size: u64) -> io::Result<()> {
         let file = stage::create(self.stage.as_fd(), &stage::file_name("", stage_name(key)))?;
         let key = key.to_vec();
-        self.gathering = Some(Gathering { key, entry, file, at: 0, size, listing: Listing::default(), bad: false });
+        self.gathering = Some(Gathering {
+            key,
+            entry,
+            file,
+            at: 0,
+            size,
+            listing: Listing::default(),
+            ends_in_hole: false,
+            bad: false,
+        });
         Ok(())
     }
 }

@@ -54,6 +54,13 @@ pub struct Place {
     pub key: Vec<u8>,
 }
 
+impl Place {
+    pub(super) fn decode(value: &[u8]) -> io::Result<Self> {
+        let mut from = Bytes(value);
+        Ok(Place { number: from.number()?, offset: from.number()?, key: from.bytes()?.to_vec() })
+    }
+}
+
 /// What the cut as a whole is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {

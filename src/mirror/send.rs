@@ -7,6 +7,7 @@ use nix::sys::stat::FileStat;
 use super::channel::{Incoming, Outgoing};
 use super::chunk::Chunker;
 use super::entry::{Entry, Kind, Local};
+use super::hints::Recent;
 use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
 use super::message::Message;
@@ -29,6 +30,8 @@ pub(super) struct Sending<'a, 't> {
     pub(super) outgoing: &'a mut Outgoing,
     pub(super) chunker: Chunker,
     pub(super) held: bool,
+    /// Chunks that this cycle has sent.
+    pub(super) recent: Recent,
     /// Everything is sent literally: the standby could not follow a reference.
     pub(super) literal: bool,
     /// How files are read.
@@ -49,6 +52,7 @@ impl Sending<'_, '_> {
         loop {
             Message::Commit { cut }.put(self.outgoing)?;
             self.outgoing.flush()?;
+            self.writer.write_hints()?; // while the standby publishes
             let mut again = Vec::new();
             loop {
                 // Staged files are synced meanwhile: the link's own sign of life keeps the wait alive.
@@ -114,7 +118,7 @@ impl Sending<'_, '_> {
 
     /// The standby keeps its version, and the index what it says of it.
     pub(super) fn restore(&mut self, key: &[u8]) -> io::Result<()> {
-        self.writer.remove(key)?;
+        self.writer.undo(key)?;
         if let Some(mut row) = self.base.row(key)? {
             row.local = Local::default(); // look again next time
             let short = copy_list(&self.base, key, &row, &mut self.writer, key)?;
@@ -137,7 +141,7 @@ impl Sending<'_, '_> {
             }
         }
         if tree::format(&stat) == libc::S_IFREG {
-            return self.file(key);
+            return self.file(key, &stat);
         }
         match read(&mut self.tree, key, self.manner, |_, _, _| Err(changed()))? {
             Found::Settled(entry, local) => {

@@ -11,6 +11,7 @@ use super::chunk::Chunker;
 use super::control::Generation;
 use super::fault;
 use super::guard::{self, Block, Plan};
+use super::hints::Recent;
 use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
 use super::message::{Message, Standing};
@@ -135,7 +136,7 @@ fn try_cycle(
     let root = identity(&tree)?;
     begin(side, order.verify, outgoing)?;
     let tx = side.index.begin(false)?;
-    let mut writer = Writer::new(&tx)?;
+    let mut writer = Writer::hinting(&tx, &side.store.directory)?;
     writer.forget_held()?;
     let (standing, held) = standing(incoming, &mut writer)?;
     let former = writer.cut()?;
@@ -149,12 +150,13 @@ fn try_cycle(
         reconcile(side, &mut writer, incoming, outgoing)?;
         writer.set_cut(&Cut { id: standing.cut, ..former.clone() })?;
     }
+    writer.write_hints()?;
     drop(writer);
     Index::commit(tx)?;
 
     let base = side.index.reader()?;
     let tx = side.index.begin(true)?;
-    let mut writer = Writer::new(&tx)?;
+    let mut writer = Writer::hinting(&tx, &side.store.directory)?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
     let by_events = find(side, order, &mut tree, &base, &mut writer, &mut changes)?;
     if Tree::open(&side.root)?.identity() != tree.identity() {
@@ -185,6 +187,7 @@ fn try_cycle(
         outgoing,
         chunker: Chunker::default(),
         held,
+        recent: Recent::default(),
         literal: false,
         manner: Manner::Still,
         sent,
