@@ -6,6 +6,7 @@
 mod addresses;
 mod allocation;
 mod belts;
+mod bulk;
 mod cables;
 mod client;
 mod fencing;

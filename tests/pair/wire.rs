@@ -62,7 +62,7 @@ impl Capture {
         let (opened, wait) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             enter(&name, "lan");
-            let socket = open().unwrap();
+            let socket = open(0).unwrap();
             let index = |port: &str| nix::net::if_::if_nametoindex(port).unwrap_or(0);
             let ports = || [(index("a"), "a"), (index("b"), "b")];
             let mut known = ports();
@@ -135,7 +135,7 @@ pub fn send_raw(name: &str, namespace: &str, interface: &str, frame: &[u8], bypa
     let frame = frame.to_vec();
     let sending = thread::spawn(move || {
         enter(&name, &namespace);
-        let socket = open().unwrap();
+        let socket = open(0).unwrap();
         let on = 1i32;
         let size = size_of::<i32>() as libc::socklen_t;
         // SAFETY: all-zero is a value of sockaddr_ll; every pointer is to a live value of the size told.
@@ -154,14 +154,12 @@ pub fn send_raw(name: &str, namespace: &str, interface: &str, frame: &[u8], bypa
     sending.join().unwrap();
 }
 
-fn open() -> io::Result<OwnedFd> {
+/// A socket that sees every frame of this EtherType (0: of any) in the namespace it is opened in.
+pub fn open(ether_type: u16) -> io::Result<OwnedFd> {
+    let ether_type = if ether_type == 0 { libc::ETH_P_ALL as u16 } else { ether_type };
     // SAFETY: socket(2) takes numbers; the descriptor is ours alone.
     let socket = unsafe {
-        let fd = libc::socket(
-            libc::AF_PACKET,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            i32::from((libc::ETH_P_ALL as u16).to_be()),
-        );
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(ether_type.to_be()));
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -182,7 +180,7 @@ fn open() -> io::Result<OwnedFd> {
 }
 
 /// A frame that came in (not one that goes out) and the index of its port.
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, u32)> {
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, u32)> {
     // SAFETY: sockaddr_ll is a plain C structure of numbers, for which all zeroes is a value.
     let mut from: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
     let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
