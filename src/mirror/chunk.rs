@@ -53,6 +53,16 @@ impl Former for NoFormer {
     }
 }
 
+impl<F: Former> Former for Option<F> {
+    fn chunk(&mut self, number: u64) -> io::Result<Option<Chunk>> {
+        self.as_mut().map_or(Ok(None), |former| former.chunk(number))
+    }
+
+    fn number(&mut self, hash: &Hash) -> io::Result<Option<u64>> {
+        self.as_mut().map_or(Ok(None), |former| former.number(hash))
+    }
+}
+
 /// A chunk of a file, as it was read.
 #[derive(Debug)]
 pub struct Piece<'a> {

@@ -16,26 +16,12 @@ use super::tree;
 ///
 /// What the file system says.
 pub(super) fn keep_staged(stage: BorrowedFd<'_>, old: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        let mut names = Vec::new();
-        tree::list(stage, |name| {
-            if names.len() < 4096 {
-                names.push(tree::c_name(name)?);
-            }
-            Ok(())
-        })?;
-        if names.is_empty() {
-            return Ok(());
+    stage::drain(stage, |name| {
+        if stage::parse_file_name(name.to_bytes()).is_none() {
+            return stage::remove(stage, name);
         }
-        for name in &names {
-            if stage::parse_file_name(name.to_bytes()).is_some() {
-                nix::fcntl::renameat(stage, name.as_c_str(), old, name.as_c_str())?;
-            } else {
-                stage::remove(stage, name)?;
-            }
-        }
-        nix::unistd::lseek(stage, 0, nix::unistd::Whence::SeekSet)?;
-    }
+        Ok(nix::fcntl::renameat(stage, name.as_c_str(), old, name.as_c_str())?)
+    })
 }
 
 /// Says which chunks a broken cycle left.

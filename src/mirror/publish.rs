@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{FileStat, Mode, mkdirat};
@@ -347,30 +347,5 @@ impl Publishing<'_> {
         let Some(mut row) = writer.row(key)? else { return Ok(()) };
         row.local = tree::local(&stat);
         writer.put_again(key, &row)
-    }
-}
-
-/// Empties a directory of the store.
-///
-/// # Errors
-///
-/// What the file system says.
-pub fn empty(directory: BorrowedFd<'_>) -> io::Result<()> {
-    let mut names = Vec::new();
-    loop {
-        names.clear();
-        tree::list(directory, |name| {
-            if names.len() < 4096 {
-                names.push(tree::c_name(name)?);
-            }
-            Ok(())
-        })?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        for name in &names {
-            stage::remove(directory, name)?;
-        }
-        nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?;
     }
 }

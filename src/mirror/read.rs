@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::stat::{FileStat, fstat};
 
-use super::chunk::Former;
+use super::chunk::{Chunker, Former, Piece};
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
 use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
@@ -185,6 +185,28 @@ impl Listing {
         }
         Ok((hash, None))
     }
+}
+
+/// Cuts a file and puts its chunk list under `key` into the index on the way; `each` has every piece first. Returns the
+/// hash of the list, and the list itself if it is short.
+///
+/// # Errors
+///
+/// What the file, the index, or `each` says.
+pub fn cut_into(
+    writer: &mut Writer<'_>,
+    key: &[u8],
+    chunker: &mut Chunker,
+    (file, size, sparse): (BorrowedFd<'_>, u64, bool),
+    former: &mut impl Former,
+    mut each: impl FnMut(&Piece<'_>, &Writer<'_>) -> io::Result<()>,
+) -> io::Result<(Hash, Option<Vec<Chunk>>)> {
+    let mut listing = Listing::default();
+    chunker.cut(file, size, sparse, former, &mut |piece| {
+        each(&piece, writer)?;
+        listing.add(piece.chunk, |n, at, chunks| writer.put_block(key, n, at, chunks))
+    })?;
+    listing.finish(|n, at, chunks| writer.put_block(key, n, at, chunks))
 }
 
 /// The former content of a name, along which its new content is cut.

@@ -16,7 +16,7 @@ use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
 use super::leftover::{keep_staged, tell_held};
 use super::message::{Message, Standing, stage_name};
-use super::publish::{empty, replay};
+use super::publish::replay;
 use super::read::Listing;
 use super::reconcile::{tell_ranges, tell_rows};
 use super::redo::{Log, Source, Step};
@@ -111,8 +111,8 @@ pub fn cycle(
         log_head(log, &head)?;
         publish(side, stage.as_fd(), unix_s)?;
     }
-    empty(stage.as_fd())?;
-    empty(old.as_fd())?;
+    stage::empty(stage.as_fd())?;
+    stage::empty(old.as_fd())?;
     received.cut = Some(id);
     Message::Published { cut: id }.put(outgoing)?;
     outgoing.flush()?;

@@ -7,7 +7,7 @@ use super::chunk::{Chunker, NoFormer};
 use super::entry::{Entry, Kind, Local};
 use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
-use super::read::{Found, Listing, Manner, is_sparse, read};
+use super::read::{Found, Manner, cut_into, is_sparse, read};
 use super::row::Cut;
 use super::scan::{Change, Changes, scan};
 use super::side::{Side, identity};
@@ -88,11 +88,8 @@ fn look(
             let mut list = Some(Vec::new());
             let found = read(tree, key, Manner::Still, |file, entry, stat| {
                 writer.remove(key)?;
-                let mut listing = Listing::default();
-                chunker.cut(file, entry.size(), is_sparse(stat), &mut NoFormer, &mut |piece| {
-                    listing.add(piece.chunk, |n, at, chunks| writer.put_block(key, n, at, chunks))
-                })?;
-                let (hash, short) = listing.finish(|n, at, chunks| writer.put_block(key, n, at, chunks))?;
+                let whole = (file, entry.size(), is_sparse(stat));
+                let (hash, short) = cut_into(writer, key, chunker, whole, &mut NoFormer, |_, _| Ok(()))?;
                 list = short;
                 Ok(hash)
             })?;

@@ -4,13 +4,12 @@ use std::io;
 
 use nix::sys::stat::FileStat;
 
-use super::chunk::{NoFormer, Piece};
 use super::entry::{Entry, Kind, Local};
 use super::flow::{Flow, Past};
 use super::index::{Lookup, Reader};
 use super::message::Message;
 use super::name;
-use super::read::{FormerList, Found, Listing, copy_list, is_sparse, read};
+use super::read::{FormerList, Found, copy_list, cut_into, is_sparse, read};
 use super::row::Row;
 use super::send::Sending;
 use super::sender::unexpected;
@@ -48,22 +47,13 @@ impl Sending<'_, '_> {
         let mut flow = Flow::new(key, past.as_ref(), base, outgoing, incoming, recent, self.held, self.literal);
         let mut list = None;
         let found = read(tree, key, manner, |file, entry, stat| {
-            let mut listing = Listing::default();
             flow.open(entry)?;
-            let mut each = |piece: Piece<'_>| {
+            let former = past.as_ref().map(|past| FormerList::new(base, &past.from, &past.row));
+            let whole = (file, entry.size(), is_sparse(stat));
+            let (hash, short) = cut_into(writer, key, chunker, whole, &mut former.transpose()?, |piece, writer| {
                 progress.bytes += piece.chunk.len;
-                flow.add(entry, &piece, writer)?;
-                listing.add(piece.chunk, |n, at, chunks| writer.put_block(key, n, at, chunks))
-            };
-            let (size, sparse) = (entry.size(), is_sparse(stat));
-            match &past {
-                None => chunker.cut(file, size, sparse, &mut NoFormer, &mut each)?,
-                Some(past) => {
-                    let mut along = FormerList::new(base, &past.from, &past.row)?;
-                    chunker.cut(file, size, sparse, &mut along, &mut each)?;
-                }
-            }
-            let (hash, short) = listing.finish(|n, at, chunks| writer.put_block(key, n, at, chunks))?;
+                flow.add(entry, piece, writer)
+            })?;
             list = short;
             Ok(hash)
         });

@@ -49,6 +49,41 @@ pub fn remove(directory: BorrowedFd<'_>, name: &CString) -> io::Result<()> {
     }
 }
 
+/// Hands out the names in a directory of the store until `take` has taken every one out of it. However many there are,
+/// few are in memory.
+///
+/// # Errors
+///
+/// What the file system says; what `take` returns.
+pub fn drain(directory: BorrowedFd<'_>, mut take: impl FnMut(&CString) -> io::Result<()>) -> io::Result<()> {
+    const TOGETHER: usize = 4096;
+    let mut names = Vec::new();
+    loop {
+        tree::list(directory, |name| {
+            if names.len() < TOGETHER {
+                names.push(tree::c_name(name)?);
+            }
+            Ok(())
+        })?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names.drain(..) {
+            take(&name)?;
+        }
+        nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?; // the names behind the first have moved up
+    }
+}
+
+/// Empties a directory of the store.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn empty(directory: BorrowedFd<'_>) -> io::Result<()> {
+    drain(directory, |name| remove(directory, name))
+}
+
 /// Makes an empty staged file.
 ///
 /// # Errors
