@@ -64,8 +64,9 @@ pub struct Settings {
     pub peer: Vec<IpAddr>,
     /// The witnesses, in the order of their indexes; at most [`WITNESSES`].
     pub witnesses: Vec<Witness>,
-    /// Our present life: answers to the pings of another one are not counted.
-    pub boot: u64,
+    /// A random number of this life. Only answers that carry it count: not those to the pings of another life, and not what
+    /// is made up by who hears the heartbeats, which tell everybody our boot id.
+    pub secret: u64,
 }
 
 /// By which way a heartbeat came.
@@ -114,7 +115,7 @@ struct Station {
 pub struct Reflected {
     packet: Packet,
     stations: heapless::Vec<Station, WITNESSES>,
-    boot: u64,
+    secret: u64,
     heard: [u8; HEARD_MAX],
 }
 
@@ -158,7 +159,7 @@ impl Reflected {
             magics: &[heartbeat::MAGIC, side::MAGIC, PING],
         });
         let packet = Packet::open(&settings.interface, libc::ETH_P_ALL as u16, &filter, None)?;
-        Ok(Reflected { packet, stations, boot: settings.boot, heard: [0; HEARD_MAX] })
+        Ok(Reflected { packet, stations, secret: settings.secret, heard: [0; HEARD_MAX] })
     }
 
     /// Pings `witness` for `round`. Dropped, and its hardware address asked for, while that is not known.
@@ -175,7 +176,7 @@ impl Reflected {
         payload[..2].copy_from_slice(&PING);
         payload[2] = witness;
         payload[4..8].copy_from_slice(&round.to_le_bytes());
-        payload[8..16].copy_from_slice(&self.boot.to_le_bytes());
+        payload[8..16].copy_from_slice(&self.secret.to_le_bytes());
         // The low half of the round, for who reads along; the whole stands in the payload.
         self.send(witness, round as u16, &payload, |s| (s.own, s.ip))
     }
@@ -232,9 +233,9 @@ impl Reflected {
         for _ in 0..SKIPPED {
             let Some(length) = self.packet.recv(&mut [IoSliceMut::new(&mut self.heard)])? else { return Ok(None) };
             // Read twice, because what is returned borrows the buffer (a frame of ours is read in 0.2 us).
-            if arrival(&self.stations, self.boot, &self.heard[..length]).is_some() {
+            if arrival(&self.stations, self.secret, &self.heard[..length]).is_some() {
                 self.packet.counters.frames_in += 1;
-                let found = arrival(&self.stations, self.boot, &self.heard[..length]);
+                let found = arrival(&self.stations, self.secret, &self.heard[..length]);
                 match found {
                     Some(Arrival::Pong { witness, .. }) => {
                         self.packet.counters.bytes_in += PING_SIZE as u64;
@@ -355,7 +356,7 @@ impl AsFd for Reflected {
 }
 
 /// What a frame tells; pure.
-fn arrival<'a>(stations: &[Station], boot: u64, frame: &'a [u8]) -> Option<Arrival<'a>> {
+fn arrival<'a>(stations: &[Station], secret: u64, frame: &'a [u8]) -> Option<Arrival<'a>> {
     let echo = icmp::parse(frame)?;
     if !echo.reply {
         let station = stations.get(usize::from(echo.sequence))?;
@@ -367,8 +368,8 @@ fn arrival<'a>(stations: &[Station], boot: u64, frame: &'a [u8]) -> Option<Arriv
     let witness = u8::try_from(index).ok()?;
     if let [b'2', b'p', told, _, rest @ ..] = echo.payload {
         let (round, rest) = rest.split_first_chunk()?;
-        let (life, _) = rest.split_first_chunk()?;
-        let ours = *told == witness && u64::from_le_bytes(*life) == boot;
+        let (secret_told, _) = rest.split_first_chunk()?;
+        let ours = *told == witness && u64::from_le_bytes(*secret_told) == secret;
         return ours.then(|| Arrival::Pong { witness, round: u32::from_le_bytes(*round) });
     }
     Some(Arrival::Reflected { witness, way: Way::Echo, payload: echo.payload })

@@ -222,6 +222,7 @@ impl Cluster {
 
     fn drain_links(&mut self, now: Instant) {
         let Parts { links, node, seal, side, takeover, from_peer, .. } = &mut self.parts;
+        links.set_peer(node.peer_boot());
         // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
         // has expired acts at once, and that is a fence.
         links.drain(now, seal, |received| match received {

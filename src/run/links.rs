@@ -1,5 +1,6 @@
 //! All links of this box behind one call each: send this heartbeat, drain what has come.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
@@ -81,7 +82,6 @@ impl Links {
     pub(super) fn open(
         config: &Config,
         side: Side,
-        boot: BootId,
         neighbor: Neighbor,
         interface: &dyn Fn(&str) -> Result<String, String>,
     ) -> Result<Self, String> {
@@ -115,7 +115,7 @@ impl Links {
             null_modem,
             crossover: ethernet("crossover")?,
             lan: ethernet("lan")?,
-            witnesses: witnesses(config, side, boot, interface)?,
+            witnesses: witnesses(config, side, interface)?,
             neighbor,
             rejected: [[0; Reject::ALL.len()]; PATHS],
             tallies: [Tally::default(); WITNESSES],
@@ -180,15 +180,22 @@ impl Links {
         self.neighbor.mac()
     }
 
+    /// The peer's present life: frames of another one do not tell where it is.
+    pub(super) fn set_peer(&mut self, boot: Option<BootId>) {
+        self.neighbor.set_peer(boot);
+    }
+
     /// Takes everything that has come. What is no heartbeat is counted by its reason.
     pub(super) fn drain(&mut self, now: Instant, seal: &Seal, mut take: impl FnMut(Received<'_>)) {
         let rejected = &mut self.rejected;
+        let said = Cell::new(None);
         let mut judge = |path: u8, payload: &[u8], take: &mut dyn FnMut(Received<'_>)| match seal.decode(payload) {
             Err(Reject::NotOurs) if payload.starts_with(&side::MAGIC) => {
                 take(Received::Fragment(payload));
                 None
             }
             Ok(heartbeat) => {
+                said.set(Some((heartbeat.boot, heartbeat.path, heartbeat.path_sequence)));
                 take(Received::Heartbeat { path, heartbeat: &heartbeat });
                 None
             }
@@ -208,9 +215,9 @@ impl Links {
                 match port.recv(&mut buffer) {
                     Ok(Some(length)) => {
                         let payload = &buffer[..length];
-                        let authentic = judge(path, payload, &mut take).is_none() && !payload.starts_with(&side::MAGIC);
-                        if authentic && path == LAN {
-                            self.neighbor.heard(now, port.source());
+                        judge(path, payload, &mut take);
+                        if let Some((boot, LAN, sequence)) = said.take().filter(|_| path == LAN) {
+                            self.neighbor.heard(now, port.source(), boot, sequence);
                         }
                     }
                     Ok(None) => break,
@@ -356,7 +363,6 @@ impl NullModem {
 fn witnesses(
     config: &Config,
     side: Side,
-    boot: BootId,
     interface: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Option<Reflected>, String> {
     let site = &config.site;
@@ -372,7 +378,7 @@ fn witnesses(
         own: addresses(side),
         peer: addresses(side.peer()),
         witnesses: site.witnesses.iter().map(witness).collect(),
-        boot: boot.get(),
+        secret: getrandom::u64().map_err(|e| format!("no random number for the pings: {e}"))?,
     };
     Reflected::open(&settings).map(Some).map_err(|e| format!("witnesses: {e}"))
 }

@@ -248,7 +248,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
     let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
-    let links = links::Links::open(&config, options.node, boot, Neighbor::new(known_neighbor, now), &name)?;
+    let links = links::Links::open(&config, options.node, Neighbor::new(known_neighbor, now), &name)?;
     let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
     let node = Node::new(node_settings, now, memory, unclean);
     let snapshot = Arc::new(snapshot::Shared::new().map_err(|e| format!("no eventfd: {e}"))?);

@@ -27,13 +27,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn settings(own: usize, peer: usize, boot: u64) -> Settings {
+fn settings(own: usize, peer: usize, secret: u64) -> Settings {
     Settings {
         interface: "lan".into(),
         own: vec![ip(V4[own]), ip(V6[own])],
         peer: vec![ip(V4[peer]), ip(V6[peer])],
         witnesses: [V4[0], V6[0]].map(|w| Witness { ip: ip(w), next_hop: None }).to_vec(),
-        boot,
+        secret,
     }
 }
 

@@ -40,6 +40,9 @@ pub const PORT: u16 = 7077;
 /// Every namespace but the bridge's, with the host part of its address.
 const HOSTS: [(&str, &str); 4] = [("a", "2"), ("b", "3"), ("client", "50"), ("witness", "1")];
 
+/// Further namespaces that a test may put on the LAN.
+const GUESTS: [&str; 3] = ["guest", "c", "d"];
+
 /// Two pairs at once would disturb each other's times.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -270,6 +273,14 @@ impl Rig {
         must(&format!("ip -n {}-{namespace} {words}", self.name))
     }
 
+    /// Puts one of [`GUESTS`] on the LAN, with this host part of its address.
+    pub fn join(&self, guest: &str, number: &str) {
+        assert!(GUESTS.contains(&guest));
+        must(&format!("ip netns add {}-{guest}", self.name));
+        self.ip(guest, "link set lo up");
+        cable(&self.name, guest, number);
+    }
+
     /// Replaces text in the site files of both boxes. Before they start.
     pub fn edit_sites(&self, from: &str, to: &str) {
         for node in ["a", "b"] {
@@ -424,8 +435,12 @@ fn make_namespaces(name: &str) {
 
 /// The cable from a host's interface `lan` to the bridge.
 pub fn plug_in(name: &str, host: &str) {
-    let ip = |namespace: &str, words: &str| must(&format!("ip -n {name}-{namespace} {words}"));
     let (_, number) = HOSTS.iter().find(|(known, _)| *known == host).unwrap();
+    cable(name, host, number);
+}
+
+fn cable(name: &str, host: &str, number: &str) {
+    let ip = |namespace: &str, words: &str| must(&format!("ip -n {name}-{namespace} {words}"));
     must(&format!("ip link add lan netns {name}-{host} type veth peer name {host} netns {name}-lan"));
     ip("lan", &format!("link set dev {host} master bridge up"));
     ip(host, &format!("addr add 10.77.0.{number}/24 dev lan"));
@@ -434,7 +449,7 @@ pub fn plug_in(name: &str, host: &str) {
 
 /// Whatever a former run left goes too: deleting a namespace deletes its interfaces once nobody is in it any more.
 fn delete_namespaces(name: &str) {
-    for namespace in ["lan", "a", "b", "client", "witness"] {
+    for namespace in ["lan", "a", "b", "client", "witness"].into_iter().chain(GUESTS) {
         let _ =
             Command::new("ip").args(["netns", "delete", &format!("{name}-{namespace}")]).stderr(Stdio::null()).status();
     }

@@ -128,30 +128,62 @@ fn claim(frame: &[u8], service: Ipv4Addr) -> Option<Claim> {
     }
 }
 
-/// Sends a frame by `interface` of a namespace, as any program with a packet socket can; `bypass`: past the queueing layer
-/// (PACKET_QDISC_BYPASS). What is dropped on the way is no error.
-pub fn send_raw(name: &str, namespace: &str, interface: &str, frame: &[u8], bypass: bool) {
-    let (name, namespace, interface) = (name.to_owned(), namespace.to_owned(), interface.to_owned());
-    let frame = frame.to_vec();
-    let sending = thread::spawn(move || {
-        enter(&name, &namespace);
-        let socket = open(0).unwrap();
+/// An interface in the hands of any program with a packet socket: whole frames, beginning with the destination.
+pub struct Port {
+    socket: OwnedFd,
+    index: u32,
+}
+
+impl Port {
+    /// Of the namespace that this thread is in.
+    pub fn open(interface: &str) -> Port {
+        Port { socket: open(0).unwrap(), index: nix::net::if_::if_nametoindex(interface).unwrap() }
+    }
+
+    /// Frames from now on pass by the queueing layer (PACKET_QDISC_BYPASS).
+    pub fn bypass(&self) {
         let on = 1i32;
         let size = size_of::<i32>() as libc::socklen_t;
+        // SAFETY: the option's value lives until the call returns.
+        let done = unsafe {
+            libc::setsockopt(self.socket.as_raw_fd(), libc::SOL_PACKET, QDISC_BYPASS, (&raw const on).cast(), size)
+        };
+        assert_eq!(done, 0);
+    }
+
+    /// False: it was dropped on the way, or the queue was full.
+    pub fn send(&self, frame: &[u8]) -> bool {
         // SAFETY: all-zero is a value of sockaddr_ll; every pointer is to a live value of the size told.
-        unsafe {
-            if bypass {
-                let fd = socket.as_raw_fd();
-                assert_eq!(libc::setsockopt(fd, libc::SOL_PACKET, QDISC_BYPASS, (&raw const on).cast(), size), 0);
-            }
+        let sent = unsafe {
             let mut to: libc::sockaddr_ll = core::mem::zeroed();
             to.sll_family = libc::AF_PACKET as u16;
-            to.sll_ifindex = nix::net::if_::if_nametoindex(interface.as_str()).unwrap().cast_signed();
+            to.sll_ifindex = self.index.cast_signed();
             let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), size);
-        }
+            libc::sendto(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), size)
+        };
+        usize::try_from(sent).is_ok_and(|sent| sent == frame.len())
+    }
+
+    /// A frame that came in, waiting for a moment.
+    pub fn receive(&self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        let (length, index) = receive(&self.socket, &mut buffer)?;
+        (index == self.index).then(|| buffer[..length].to_vec())
+    }
+}
+
+/// Sends a frame by `interface` of a namespace; `bypass`: past the queueing layer. What is dropped on the way is no error.
+pub fn send_raw(name: &str, namespace: &str, interface: &str, frame: &[u8], bypass: bool) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            enter(name, namespace);
+            let port = Port::open(interface);
+            if bypass {
+                port.bypass();
+            }
+            port.send(frame);
+        });
     });
-    sending.join().unwrap();
 }
 
 /// A socket that sees every frame of this EtherType (0: of any) in the namespace it is opened in.
