@@ -25,7 +25,7 @@ pub fn steal_gate(rig: &Rig, node: &str) {
 #[test]
 fn a_peer_that_goes_on_answering_is_not_replaced_and_that_is_told() {
     // A long lease: the thief has time between the stop and the claim.
-    let mut rig = Rig::new("unfenced", "profile = \"default\"\nlease = \"3s\"");
+    let mut rig = Rig::new("unfenced", "profile = \"default\"\nlease = \"2s\"");
     let active = rig.start_both();
     let standby = other(active);
     rig.signal(active, Signal::SIGSTOP);
@@ -34,7 +34,7 @@ fn a_peer_that_goes_on_answering_is_not_replaced_and_that_is_told() {
     rig.kill(active);
     wait("it is told that fencing failed", || rig.alarmed(standby, "fencing-failed"));
     // Several claim waits long: never taken over, and the alarm stands without a gap.
-    for _ in 0..100 {
+    for _ in 0..70 {
         std::thread::sleep(Duration::from_millis(100));
         let status = rig.status(standby).unwrap();
         assert_ne!(status.role, Role::Active);
@@ -59,7 +59,7 @@ fn never_beside(rig: &mut Rig, active: &str, alarm: &str, launch: impl FnOnce(&m
     launch(rig);
     wait("both say what is wrong", || rig.alarmed(active, alarm) && rig.alarmed(standby, alarm));
     // The boot wait, and a claim after it.
-    for _ in 0..120 {
+    for _ in 0..80 {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(rig.role(active), Some(Role::Active));
         assert_ne!(rig.role(standby), Some(Role::Active));

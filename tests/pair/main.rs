@@ -10,11 +10,13 @@ mod bulk;
 mod cables;
 mod client;
 mod fencing;
+mod hostile;
 #[path = "../gate/map.rs"]
 mod map;
 mod neighbor;
 mod null_modem;
 mod operator;
+mod resources;
 mod rig;
 mod services;
 mod session;

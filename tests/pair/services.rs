@@ -10,12 +10,20 @@ use crate::DEFAULT;
 use crate::rig::{Rig, other, wait};
 
 /// Folders in /proc of the processes in the box's namespace whose command line has `word`.
-fn processes(rig: &Rig, node: &str, word: &str) -> Vec<PathBuf> {
+pub fn processes(rig: &Rig, node: &str, word: &str) -> Vec<PathBuf> {
     let pids = crate::rig::must(&format!("ip netns pids {}-{node}", rig.name));
     let folder = |pid: &str| PathBuf::from("/proc").join(pid);
     let has =
         |folder: &PathBuf| fs::read(folder.join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(word));
     pids.split_whitespace().map(folder).filter(has).collect()
+}
+
+/// kill -9 of the service that runs on both boxes.
+pub fn kill_responder(rig: &Rig, node: &str) {
+    for service in processes(rig, node, "responder.py") {
+        let pid = service.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
 }
 
 /// Scheduling policy and real-time priority of a task (proc_pid_stat(5)).
@@ -85,10 +93,7 @@ fn a_service_that_dies_is_started_again_and_counted() {
     let active = rig.start_both();
     let restarts = |rig: &Rig| rig.status(active).unwrap().services[0].restarts;
     assert_eq!(restarts(&rig), 0);
-    for service in processes(&rig, active, "responder.py") {
-        let pid = service.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    }
+    kill_responder(&rig, active);
     wait("it was started again", || restarts(&rig) == 1 && !processes(&rig, active, "responder.py").is_empty());
     wait("it answers", || rig.status(active).unwrap().services[0].state == ServiceState::Running);
 }

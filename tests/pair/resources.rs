@@ -1,0 +1,168 @@
+//! What a box runs out of: descriptors, processes, room on the disk. Each is survived, or told and safe.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::sleep;
+
+use twobox::console::status::{Role, ServiceState};
+use twobox::time::Duration;
+
+use crate::rig::{Rig, must, other, wait};
+use crate::services::kill_responder;
+use crate::{DEFAULT, LEASE};
+
+fn descriptors(rig: &Rig, node: &str) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", rig.pid(node))).unwrap().count()
+}
+
+fn limit_descriptors(rig: &Rig, node: &str, soft: usize) {
+    must(&format!("prlimit --pid {} --nofile={soft}:", rig.pid(node)));
+}
+
+/// Somebody holds every descriptor that the daemon may have. The loop has all of its own, so the pair goes on; what needs a new
+/// one waits, and is served afterwards.
+#[test]
+fn a_box_without_a_free_descriptor_stays_in_the_pair_and_recovers() {
+    let mut rig = Rig::new("files", DEFAULT);
+    rig.start_both();
+    for node in ["a", "b"] {
+        let open = descriptors(&rig, node);
+        limit_descriptors(&rig, node, open + 8);
+        let socket = rig.path(node, "socket");
+        let held: Vec<UnixStream> = (0..64).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
+        sleep(LEASE * 6);
+        let peer = rig.status(other(node)).unwrap();
+        assert!(peer.peer.heard_ms_ago.is_some_and(|ms| ms < 500), "{node} is silent");
+        limit_descriptors(&rig, node, 4096);
+        drop(held);
+        wait(&format!("{node} answers again"), || rig.status(node).is_some());
+    }
+    // A gate that cannot be looked at does not count, so the service moves at most once away from each box.
+    let owners = rig.capture.owners();
+    assert!(owners.len() <= 3, "{owners:?}");
+    wait("one serves, and the other would take over", || {
+        rig.active().is_some_and(|node| rig.status(node).is_some_and(|s| s.takeover.ready))
+    });
+    let holder = rig.active().unwrap();
+    rig.client.await_answer_from(holder);
+    rig.kill(holder);
+    rig.client.await_answer_from(other(holder));
+}
+
+/// A control group that lets the daemon have no more processes and threads than it has; `None` where there is none to be had.
+struct NoFork(PathBuf);
+
+impl NoFork {
+    fn around(rig: &Rig, node: &str) -> Option<NoFork> {
+        let folder = PathBuf::from("/sys/fs/cgroup/pids").join(format!("{}-{node}", rig.name));
+        fs::create_dir(&folder).ok()?;
+        let group = NoFork(folder);
+        group.write("cgroup.procs", &rig.pid(node).to_string());
+        let threads = fs::read_to_string(group.0.join("pids.current")).unwrap();
+        group.write("pids.max", threads.trim());
+        Some(group)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).unwrap();
+    }
+
+    fn lift(&self) {
+        self.write("pids.max", "max");
+    }
+}
+
+impl Drop for NoFork {
+    fn drop(&mut self) {
+        let root = PathBuf::from("/sys/fs/cgroup/pids/cgroup.procs");
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(&root, pid);
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A service dies and cannot be started again: the other box serves, and this one is well again when it may.
+#[test]
+fn a_box_that_cannot_start_a_process_hands_over_and_recovers() {
+    let mut rig = Rig::new("fork", "profile = \"default\"\nsettle = \"500ms\"\nhold-down = \"1s\"");
+    let active = rig.start_both();
+    let standby = other(active);
+    let Some(group) = NoFork::around(&rig, active) else {
+        println!("skipped: no control group that limits processes");
+        return;
+    };
+    kill_responder(&rig, active);
+    wait("it is told", || rig.alarmed(active, "service"));
+    wait("the other one serves", || rig.role(standby) == Some(Role::Active));
+    rig.client.await_answer_from(standby);
+    group.lift();
+    wait("the service runs again", || rig.status(active).unwrap().services[0].state == ServiceState::Running);
+    rig.await_touch();
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+/// A small file system for the state of a box.
+struct Partition(PathBuf);
+
+impl Partition {
+    fn mount(rig: &Rig, node: &str) -> Partition {
+        let path = rig.path(node, "state");
+        fs::create_dir_all(&path).unwrap();
+        must(&format!("mount -t tmpfs -o size=256k tmpfs {}", path.display()));
+        Partition(path)
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) {
+        let filler = self.0.join("filler");
+        assert!(fs::write(&filler, vec![0; 1 << 20]).is_err(), "larger than it should be");
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+
+    fn remount(&self, how: &str) {
+        must(&format!("mount -o remount,{how} {}", self.0.display()));
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        must(&format!("umount --lazy {}", self.0.display()));
+    }
+}
+
+/// A term that is not on disk is never served. The box says why, and serves as soon as there is room.
+#[test]
+fn a_box_whose_state_cannot_be_written_never_serves_a_new_term_and_says_why() {
+    let mut rig = Rig::new("full", DEFAULT);
+    let partitions = ["a", "b"].map(|node| Partition::mount(&rig, node));
+    let active = rig.start_both();
+    let standby = other(active);
+    let partition = &partitions[usize::from(standby == "b")];
+    partition.fill();
+    rig.kill(active);
+    wait("it is told", || rig.alarmed(standby, "disk"));
+    for _ in 0..30 {
+        sleep(Duration::from_millis(100));
+        assert_ne!(rig.role(standby), Some(Role::Active));
+    }
+    assert_eq!(rig.capture.owners(), [active]);
+    partition.empty();
+    rig.client.await_answer_from(standby);
+    wait("the alarm is over", || !rig.alarmed(standby, "disk"));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+    rig.launch(active);
+    rig.await_touch();
+    // Read-only under the box that serves: it goes on serving what it has on disk, and hands over.
+    partition.remount("ro");
+    sleep(LEASE * 4);
+    assert_eq!(rig.role(standby), Some(Role::Active));
+    rig.kill(standby);
+    rig.client.await_answer_from(active);
+    partition.remount("rw");
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+}
