@@ -13,6 +13,7 @@ use twobox::clock;
 use twobox::fence::{address_lease, queue};
 use twobox::netlink::Socket;
 use twobox::takeover::address::{self, ServiceAddress};
+use twobox::takeover::own::{Own, PAUSE};
 use twobox::takeover::packet::{Listener, Sender};
 use twobox::takeover::{Finding, Settings, SettingsAddress, Takeover, virtual_mac};
 use twobox::time::{Duration, Instant};
@@ -163,6 +164,33 @@ fn announce_all(takeover: &mut Takeover, time: Duration) {
         takeover.announce(clock::now());
         thread::sleep(MS(1));
     }
+}
+
+#[test]
+fn own_addresses_are_taken_unless_somebody_has_them() {
+    let lan = Lan::new("own");
+    let ours: [IpAddr; 2] = ["192.0.2.44".parse().unwrap(), "2001:db8::44".parse().unwrap()];
+    let of_a: [IpAddr; 2] = ["192.0.2.2".parse().unwrap(), "2001:db8::2".parse().unwrap()];
+    let place = |ip: IpAddr| ("lan".to_owned(), ip, if ip.is_ipv4() { 24 } else { 64 });
+    let wanted: Vec<_> = ours.iter().chain(&of_a).copied().map(place).collect();
+    lan.ip("b", "addr flush dev lan scope global");
+    let stands: Vec<_> = lan.inside("b", || {
+        let mut own = Own::open(&wanted).unwrap();
+        while !own.turn(clock::now()) {
+            thread::sleep(PAUSE / 4);
+        }
+        own.stands().collect()
+    });
+    for one in stands {
+        assert_eq!(one.ours, ours.contains(&one.ip), "{one:?}");
+        assert_eq!(one.other.map(|(mac, _)| mac), of_a.contains(&one.ip).then(|| lan.mac("a")), "{one:?}");
+    }
+    let there = lan.ip("b", "-o addr show dev lan scope global");
+    for ip in ours {
+        assert!(there.contains(&format!(" {ip}/")) && !there.contains("tentative"), "{there}");
+        must(&format!("ip netns exec {} ping -c 1 -W 5 {ip}", lan.namespace("client")));
+    }
+    assert!(of_a.iter().all(|ip| !there.contains(&format!(" {ip}/"))), "{there}");
 }
 
 #[test]

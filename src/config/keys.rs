@@ -127,7 +127,7 @@ pub const NODE: Section = Section {
         "INTERFACE",
         "required for `lan`",
         "an address with its prefix length, v4 or v6, or a list of up to 4",
-        "The box's own addresses on that interface. They stay with the box.",
+        "The box's own addresses on that interface. They stay with the box. The appliance puts them on itself, once nobody else has them.",
     )],
 };
 

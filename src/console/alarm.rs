@@ -114,6 +114,11 @@ pub const CATALOGUE: &[Entry] = &[
         "find it by the hardware address that `status` shows and take the address from it",
     ),
     entry(
+        "own-address-conflict",
+        "another device has an own address of this box",
+        "find it by the hardware address that is shown; is another box set up as this node?",
+    ),
+    entry(
         "gate-lost",
         "the egress gate could not be verified: the fence bound falls back to the next belt",
         "look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",

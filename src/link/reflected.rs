@@ -67,6 +67,8 @@ pub struct Settings {
     /// A random number of this life. Only answers that carry it count: not those to the pings of another life, and not what
     /// is made up by who hears the heartbeats, which tell everybody our boot id.
     pub secret: u64,
+    /// Our own addresses are ours from the start. Otherwise nothing is sent from one before [`Reflected::take`].
+    pub own_is_ours: bool,
 }
 
 /// By which way a heartbeat came.
@@ -103,6 +105,8 @@ struct Station {
     ip: IpAddr,
     hop: IpAddr,
     own: IpAddr,
+    /// Nobody else has `own`.
+    own_is_ours: bool,
     peer: IpAddr,
     mac: Option<Mac>,
     confirmed_at: Instant,
@@ -141,6 +145,7 @@ impl Reflected {
                 ip: witness.ip,
                 hop,
                 own,
+                own_is_ours: settings.own_is_ours,
                 peer,
                 mac: None,
                 confirmed_at: Instant::BOOT,
@@ -162,6 +167,15 @@ impl Reflected {
         Ok(Reflected { packet, stations, secret: settings.secret, heard: [0; HEARD_MAX] })
     }
 
+    /// From now on `own` is ours. A box that speaks from an address which another one has takes the answers away from it.
+    pub fn take(&mut self, own: IpAddr) {
+        self.stations.iter_mut().filter(|station| station.own == own).for_each(|station| station.own_is_ours = true);
+    }
+
+    fn may_speak(&self, witness: u8) -> bool {
+        self.stations.get(usize::from(witness)).is_none_or(|station| station.own_is_ours)
+    }
+
     /// Pings `witness` for `round`. Dropped, and its hardware address asked for, while that is not known.
     ///
     /// # Errors
@@ -170,6 +184,9 @@ impl Reflected {
         let Some(station) = self.stations.get_mut(usize::from(witness)) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        if !station.own_is_ours {
+            return Ok(Sent::Dropped);
+        }
         station.unanswered = station.unanswered.saturating_add(1);
         self.ask_if_due(now, usize::from(witness))?;
         let mut payload = [0; PING_SIZE];
@@ -186,6 +203,9 @@ impl Reflected {
     /// # Errors
     /// As for [`Reflected::ping`], and a payload that is too long.
     pub fn reflect(&mut self, witness: u8, payload: &[u8]) -> io::Result<Sent> {
+        if !self.may_speak(witness) {
+            return Ok(Sent::Dropped);
+        }
         let echo = self.send(witness, u16::from(witness), payload, |s| (s.peer, s.ip))?;
         self.send(witness, u16::from(witness), payload, |s| (s.own, s.peer))?;
         Ok(echo)

@@ -18,6 +18,7 @@ use crate::fence::bound::BoundBy;
 use crate::journal;
 use crate::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM};
 use crate::observe::control::Event;
+use crate::takeover::own::Stands;
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Reject;
 use crate::wire::line::Finding;
@@ -64,6 +65,8 @@ impl Standing {
 struct Look {
     /// Service address, hardware address of a foreign claim.
     conflicts: Vec<(String, String)>,
+    /// Likewise of own addresses.
+    own_conflicts: Vec<(String, String)>,
     gate_lost: bool,
     gate_touched: bool,
     watchdog_late: bool,
@@ -90,6 +93,9 @@ impl Look {
         let mut add = |name, about: &str, detail: &str| found.push((name, about.to_owned(), detail.to_owned()));
         for (ip, mac) in &self.conflicts {
             add("address-conflict", ip, mac);
+        }
+        for (ip, mac) in &self.own_conflicts {
+            add("own-address-conflict", ip, mac);
         }
         for (name, on) in [
             ("gate-lost", self.gate_lost),
@@ -244,6 +250,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
                 Some((address.prefix.to_string(), super::report::hex(&conflict.as_ref()?.mac)))
             })
             .collect(),
+        own_conflicts: own_conflicts(&helper.own_addresses.borrow(), s.at),
         // A gate that holds but has a long queue behind it gives no bound either.
         gate_lost: gate.lost || (s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate),
         gate_touched: gate.repaired_at.is_some_and(|at| s.at.since(at) <= SHOWN),
@@ -260,6 +267,15 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         update_failed: helper.was_rolled_back(),
         trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
     }
+}
+
+/// Own addresses that somebody else has, or claimed a moment ago.
+fn own_conflicts(stands: &[Stands], now: Instant) -> Vec<(String, String)> {
+    let claimed = |stands: &Stands| {
+        let (mac, at) = stands.other?;
+        (!stands.ours || now.since(at) <= SHOWN).then(|| (stands.ip.to_string(), super::report::hex(&mac)))
+    };
+    stands.iter().filter_map(claimed).collect()
 }
 
 impl Helper {
@@ -316,6 +332,7 @@ mod tests {
     fn everything_that_can_be_found_is_in_the_catalogue() {
         let look = Look {
             conflicts: vec![("192.0.2.10/24".into(), "02:00:5e:00:53:01".into())],
+            own_conflicts: vec![("192.0.2.2".into(), "02:00:5e:00:53:02".into())],
             gate_lost: true,
             gate_touched: true,
             watchdog_late: true,
@@ -335,7 +352,7 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 16);
+        assert_eq!(found.len(), 17);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));
@@ -353,6 +370,17 @@ mod tests {
         for role in [Role::Active, Role::Yielding, Role::Held] {
             assert!(!holds_for_twin(true, role));
         }
+    }
+
+    #[test]
+    fn an_own_address_that_another_one_has_is_shown_for_as_long_as_he_has_it() {
+        let at = |seconds| Instant::BOOT + Duration::from_secs(seconds);
+        let stands = |ours, other| Stands { ip: [192, 0, 2, 2].into(), ours, other };
+        let mac = [2, 0, 0x5e, 0, 0x53, 2];
+        assert!(own_conflicts(&[stands(true, None), stands(false, None)], at(1)).is_empty());
+        assert_eq!(own_conflicts(&[stands(false, Some((mac, at(1))))], at(900)).len(), 1);
+        assert_eq!(own_conflicts(&[stands(true, Some((mac, at(1))))], at(61)).len(), 1);
+        assert!(own_conflicts(&[stands(true, Some((mac, at(1))))], at(62)).is_empty());
     }
 
     #[test]

@@ -256,6 +256,7 @@ impl Cluster {
                     under_way.services_ended = true;
                 }
             }
+            ToLoop::OwnAddress(ip) => self.parts.links.take_own(ip),
             ToLoop::Gate { holds } => {
                 self.parts.belts.gate_holds(holds);
                 self.look_at_bound(now);

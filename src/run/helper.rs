@@ -25,7 +25,7 @@ use super::side::Letter;
 use super::snapshot::{Shared, Snapshot};
 use super::update::{self, Update};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, history, interface, operator, report};
+use super::{child, history, interface, operator, own_address, report};
 use crate::clock;
 use crate::config::Config;
 use crate::console::status::{Handover, HandoverKind, Handovers};
@@ -37,6 +37,7 @@ use crate::node::status::Alarm;
 use crate::node::{self, Note};
 use crate::observe::control::Event;
 use crate::service::{self, Reaper, Report, State, Supervisor};
+use crate::takeover::own::Stands;
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{BootId, Role};
 
@@ -141,6 +142,8 @@ pub(super) struct Helper {
     pub reaper: Rc<Reaper>,
     /// An update of this box.
     pub update: Update,
+    /// How this box's own addresses stand, where it looks after them itself.
+    pub own_addresses: RefCell<Vec<Stands>>,
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
@@ -183,7 +186,11 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         executor: executor.clone(),
         reaper: reaper.clone(),
         update: Update::default(),
+        own_addresses: RefCell::default(),
     });
+    if helper.options.appliance.is_some() {
+        executor.spawn(own_address::keep(helper.clone())).detach();
+    }
     if let Some(mirror) = helper.mirror.clone() {
         let (reaper, telling) = (reaper.clone(), helper.clone());
         executor.spawn(mirror.keep(reaper, move |data| telling.tell_loop(ToLoop::Data(data)))).detach();

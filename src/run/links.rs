@@ -78,11 +78,13 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Opens every port of the board. A null modem that cannot be opened is waited for; an interface must exist.
+    /// Opens every port of the board. A null modem that cannot be opened is waited for; an interface must exist. `own_is_ours`:
+    /// the own addresses are on their interfaces already; else see [`Links::take_own`].
     pub(super) fn open(
         config: &Config,
         side: Side,
         neighbor: Neighbor,
+        own_is_ours: bool,
         interface: &dyn Fn(&str) -> Result<String, String>,
     ) -> Result<Self, String> {
         let ethernet = |role: &str| -> Result<Option<Ethernet>, String> {
@@ -115,7 +117,7 @@ impl Links {
             null_modem,
             crossover: ethernet("crossover")?,
             lan: ethernet("lan")?,
-            witnesses: witnesses(config, side, interface)?,
+            witnesses: witnesses(config, side, own_is_ours, interface)?,
             neighbor,
             rejected: [[0; Reject::ALL.len()]; PATHS],
             tallies: [Tally::default(); WITNESSES],
@@ -161,6 +163,13 @@ impl Links {
         };
         if let Some(Err(error)) = sent {
             log::debug!("path {path}: {error}");
+        }
+    }
+
+    /// An own address is on the LAN now: witnesses may be asked from it.
+    pub(super) fn take_own(&mut self, ip: IpAddr) {
+        if let Some(port) = &mut self.witnesses {
+            port.take(ip);
         }
     }
 
@@ -363,6 +372,7 @@ impl NullModem {
 fn witnesses(
     config: &Config,
     side: Side,
+    own_is_ours: bool,
     interface: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Option<Reflected>, String> {
     let site = &config.site;
@@ -379,6 +389,7 @@ fn witnesses(
         peer: addresses(side.peer()),
         witnesses: site.witnesses.iter().map(witness).collect(),
         secret: getrandom::u64().map_err(|e| format!("no random number for the pings: {e}"))?,
+        own_is_ours,
     };
     Reflected::open(&settings).map(Some).map_err(|e| format!("witnesses: {e}"))
 }

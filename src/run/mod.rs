@@ -30,6 +30,7 @@ mod mirror;
 mod neighbor;
 mod observe;
 mod operator;
+mod own_address;
 mod peer;
 mod realtime;
 pub mod record;
@@ -131,6 +132,8 @@ pub enum ToLoop {
         /// It is in order.
         holds: bool,
     },
+    /// An own address is on its interface.
+    OwnAddress(std::net::IpAddr),
     /// Somebody wants to know how things stand.
     Snapshot,
 }
@@ -248,7 +251,10 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
     let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
-    let links = links::Links::open(&config, options.node, Neighbor::new(known_neighbor, now), &name)?;
+    // On a host its administrator has put them on; on the appliance we do it, once nobody else has them.
+    let own_is_ours = options.appliance.is_none();
+    let known_neighbor = Neighbor::new(known_neighbor, now);
+    let links = links::Links::open(&config, options.node, known_neighbor, own_is_ours, &name)?;
     let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
     let node = Node::new(node_settings, now, memory, unclean);
     let snapshot = Arc::new(snapshot::Shared::new().map_err(|e| format!("no eventfd: {e}"))?);

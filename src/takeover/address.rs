@@ -93,6 +93,21 @@ pub fn add(
     socket.change(&mut request(libc::RTM_NEWADDR, flags, index, address, covered, Some((lifetime, 0))))
 }
 
+/// Puts `address` on interface `index` for good, as a box's own: with its network, and as a source of its connections. What
+/// looked for duplicates has gone before.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn keep(socket: &mut Socket, index: u32, address: ServiceAddress) -> io::Result<()> {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    let mut request = request(libc::RTM_NEWADDR, flags, index, address, false, None);
+    if address.ip.is_ipv6() {
+        request.attribute(libc::IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes());
+    }
+    socket.change(&mut request)
+}
+
 /// Gives `address` on interface `index` another `lifetime` from now on, if it is still there.
 ///
 /// # Errors

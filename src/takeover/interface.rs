@@ -12,6 +12,8 @@ pub const MACVLAN_PREFIX: &str = "twobox-";
 const ADDR_GEN_MODE_NONE: u8 = 1;
 /// IFLA_INET6_ADDR_GEN_MODE (linux/if_link.h).
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+/// IFF_LOWER_UP (linux/if.h).
+const IFF_LOWER_UP: u32 = 1 << 16;
 /// IFLA_MACVLAN_MODE and MACVLAN_MODE_BRIDGE (linux/if_link.h).
 const IFLA_MACVLAN_MODE: u16 = 1;
 const MACVLAN_MODE_BRIDGE: u32 = 4;
@@ -27,6 +29,8 @@ pub struct Interface {
     pub mac: Mac,
     /// Administratively up (IFF_UP).
     pub up: bool,
+    /// The other end of the cable is there.
+    pub carrier: bool,
     /// It is a macvlan.
     pub macvlan: bool,
 }
@@ -42,6 +46,7 @@ impl Interface {
             name: heapless::String::try_from(name).ok()?,
             mac: attributes.get(libc::IFLA_ADDRESS).and_then(|a| a.try_into().ok()).unwrap_or_default(),
             up: body.flags & libc::IFF_UP as u32 != 0,
+            carrier: body.flags & IFF_LOWER_UP != 0,
             macvlan: link.get(libc::IFLA_INFO_KIND).is_some_and(|kind| kind.starts_with(b"macvlan\0")),
         })
     }

@@ -1,4 +1,4 @@
-//! Service addresses on and off, announcements, virtual MAC, conflict probe.
+//! Service addresses on and off, announcements, virtual MAC, conflict probe; own addresses of the appliance.
 //!
 //! [`Takeover`] holds what an interface with service addresses needs: the netlink socket, the raw sockets, the macvlans of
 //! virtual MACs, the schedule of the announcements, the memory of conflicts. It decides nothing: the node's actions say when
@@ -9,6 +9,7 @@ pub mod announcer;
 pub mod clients;
 pub mod conflict;
 pub mod interface;
+pub mod own;
 pub mod packet;
 pub mod sysctl;
 pub mod virtual_mac;

@@ -154,13 +154,13 @@ pub fn disk_read_only(rig: &mut Rig) -> Result<String, String> {
     Ok(said)
 }
 
-/// Both are set up as the same box: the second one is held and never serves, and both say so. The first one may lose its
-/// quorum, because the second one has its address on the LAN: then nobody serves until somebody has set it right.
+/// Both are set up as the same box: the second one leaves the first one its address on the LAN, is held and never serves,
+/// and both say so. The service does not notice.
 pub fn twins(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;
     let other = 1 - active;
-    let before = rig.reigns();
     rig.machines[other].power_cut();
+    let (before, start) = (rig.reigns(), rig.timeline.now());
     let own = rig.machines[other].disk.with_extension("own");
     std::fs::rename(&rig.machines[other].disk, &own).map_err(|e| e.to_string())?;
     crate::rig::copy_sparse(&rig.first_disks[active], &rig.machines[other].disk);
@@ -170,35 +170,33 @@ pub fn twins(rig: &mut Rig) -> Result<String, String> {
     rig.machines[other].power_cut();
     std::fs::rename(&own, &rig.machines[other].disk).map_err(|e| e.to_string())?;
     rig.machines[other].node = NAMES[other];
-    let reigns = rig.reigns();
-    let said = found?;
-    if reigns[before.len()..].iter().any(|reign| reign.port == other) {
-        return Err(format!("the twin has served: {:?}", &reigns[before.len()..]));
-    }
-    if said == "held" {
-        rig.ask(active, "/init release", ANSWER).ok_or("no answer to the release")?;
-    }
+    found?;
+    unmoved(rig, &before, start)?;
     healthy(rig)?;
-    Ok(format!("the second one is held, both say so, the first one is {said}"))
+    Ok("the second one is held and leaves the address alone, both say so, the first one serves on".into())
 }
 
-/// Waits until the twin is held and both say why, and then until every wait of a claim is over. The first one's role.
-fn twins_found(rig: &Rig, active: usize, other: usize) -> Result<String, String> {
+/// Waits until the twin is held and both say why, and then until every wait of a claim is over.
+fn twins_found(rig: &Rig, active: usize, other: usize) -> Result<(), String> {
     let until = rig.timeline.now() + BOOT;
-    let told = |status: &serde_json::Value| status["alarms"].to_string().contains("same-node");
+    let tells = |status: &serde_json::Value, alarm: &str| status["alarms"].to_string().contains(alarm);
+    let is_held = |twin: &serde_json::Value| {
+        twin["role"] == "held"
+            && twin["held_by"].to_string().contains("says that it is")
+            && tells(twin, "same-node")
+            && tells(twin, "own-address-conflict")
+    };
     let mut say = String::new();
     while rig.timeline.now() < until {
         if let (Some(one), Some(two)) = (rig.status(active, ANSWER), rig.status(other, ANSWER)) {
-            if two["role"] == "held"
-                && two["held_by"].to_string().contains("says that it is")
-                && told(&one)
-                && told(&two)
-            {
+            if tells(&one, "same-node") && is_held(&two) {
                 rig.pass(TAKEOVER);
                 let after = rig.status(other, ANSWER).ok_or("the twin does not answer")?;
-                let role = rig.status(active, ANSWER).ok_or("the first one does not answer")?["role"].clone();
-                let role = role.as_str().unwrap_or_default().to_owned();
-                return if after["role"] == "held" { Ok(role) } else { Err(format!("the twin is {}", after["role"])) };
+                let first = rig.status(active, ANSWER).ok_or("the first one does not answer")?;
+                if is_held(&after) && first["role"] == "active" && !tells(&first, "own-address-conflict") {
+                    return Ok(());
+                }
+                return Err(format!("later the first one is {} and its twin {}", first["role"], after["role"]));
             }
             say = format!("{} {}; its twin {} {}", one["role"], one["alarms"], two["role"], two["alarms"]);
         }

@@ -145,12 +145,24 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
         return Err(format!("an image larger than {IMAGE_MAX} bytes: {image}"));
     }
     figures.push(weight(rig)?);
+    neighbours(rig)?;
     let fault =
         |event: &crate::rig::timeline::Event| NAMES.contains(&event.who.as_str()) && event.text.contains("FAILED");
     match rig.timeline.wait(mark, Duration::ZERO, fault) {
         Some(event) => Err(format!("{}: {}", event.who, event.text)),
         None => Ok(figures.join(", ")),
     }
+}
+
+/// The boxes have their own addresses on the LAN: each answers the other one's ping there.
+fn neighbours(rig: &Rig) -> Result<(), String> {
+    for (from, to) in [(0, "192.0.2.3"), (1, "192.0.2.2")] {
+        let asked = rig.ask(from, &format!("bb ping -c 3 -W 5 {to}"), STALL * 6);
+        if !asked.as_ref().is_some_and(|(_, answered)| *answered) {
+            return Err(format!("{to} does not answer {}: {asked:?}", NAMES[from]));
+        }
+    }
+    Ok(())
 }
 
 /// What PID 1 of each box holds in memory.

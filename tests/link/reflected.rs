@@ -34,6 +34,7 @@ fn settings(own: usize, peer: usize, secret: u64) -> Settings {
         peer: vec![ip(V4[peer]), ip(V6[peer])],
         witnesses: [V4[0], V6[0]].map(|w| Witness { ip: ip(w), next_hop: None }).to_vec(),
         secret,
+        own_is_ours: true,
     }
 }
 
@@ -109,6 +110,26 @@ fn a_witness_answers_rounds_and_carries_heartbeats_of_both_families() {
     assert!(quiet(l.b.as_fd()), "the witness does not route");
     assert!(quiet(l.a.as_fd()), "A hears its own");
     assert_eq!(l.b.counters().errors, 0);
+}
+
+#[test]
+fn nothing_is_said_from_an_address_that_is_not_ours_yet() {
+    let mut l = lan();
+    let settings = Settings { own_is_ours: false, ..settings(1, 2, 0xaa) };
+    l.a = l.at_a.inside(|| Reflected::open(&settings).unwrap());
+    l.at_w.ip("neigh flush all");
+    for round in 1..9 {
+        l.now += 1000;
+        let now = l.now();
+        assert_eq!(l.a.ping(now, 0, round).unwrap(), Sent::Dropped);
+        assert_eq!(l.a.reflect(0, b"2b early").unwrap(), Sent::Dropped);
+    }
+    assert_eq!((l.a.resolved(0), l.a.counters().frames_out), (None, 0), "it asks for nobody either");
+    l.a.take(ip(V4[1]));
+    assert!(l.answered(0) > 0);
+    let now = l.now();
+    assert_eq!(l.a.ping(now, 1, 1).unwrap(), Sent::Dropped);
+    assert_eq!(l.a.resolved(1), None, "the other family's address is not ours yet");
 }
 
 #[test]
