@@ -218,7 +218,7 @@ pub(super) fn reopen(boot: &mut Boot) {
 
 fn all_loaded(loaded: std::io::Result<module::Loaded>) -> Result<String, String> {
     let loaded = loaded.map_err(|e| e.to_string())?;
-    if loaded.refused.is_empty() { Ok(format!("{} loaded", loaded.count)) } else { Err(loaded.refused.join(", ")) }
+    if loaded.refused.is_empty() { Ok(loaded.told()) } else { Err(loaded.refused.join(", ")) }
 }
 
 fn find_last_reset(boot: &mut Boot) -> Result<String, String> {

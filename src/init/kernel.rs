@@ -16,6 +16,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/hung_task_panic", "1"),
     ("kernel/hung_task_timeout_secs", "120"),
     ("kernel/unknown_nmi_panic", "1"),
+    // What PID 1 logs while it boots is all kept, not ten lines in five seconds.
+    ("kernel/printk_devkmsg", "on"),
 ];
 
 /// Applies all settings.

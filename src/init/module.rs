@@ -8,6 +8,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
+use crate::clock;
+use crate::time::Duration;
+
 /// Where the image keeps modules, their order, and the devices they drive.
 const DIRECTORY: &str = "/lib/modules";
 
@@ -18,6 +21,18 @@ pub struct Loaded {
     pub count: usize,
     /// Those that the kernel refused, and why.
     pub refused: Vec<String>,
+    /// The one that took longest.
+    pub slowest: Option<(String, Duration)>,
+}
+
+impl Loaded {
+    /// For the log: how many, and where the time went.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let slowest =
+            self.slowest.as_ref().map(|(name, took)| format!(", {name} in {:.0} ms", took.as_secs_f64() * 1e3));
+        format!("{} loaded{}", self.count, slowest.unwrap_or_default())
+    }
 }
 
 /// Loads the modules of `lib/modules/order`. One that is refused does not stop the others: a box without its watchdog
@@ -102,9 +117,14 @@ fn wanted<'a>(aliases: &'a str, devices: &[String]) -> Vec<&'a str> {
 fn load<'a>(names: impl Iterator<Item = &'a str>) -> Loaded {
     let mut loaded = Loaded::default();
     for name in names {
+        let before = clock::now();
         match load_one(name, "") {
             Ok(()) => loaded.count += 1,
             Err(error) => loaded.refused.push(format!("{name}: {error}")),
+        }
+        let took = clock::now().since(before);
+        if loaded.slowest.as_ref().is_none_or(|(_, longest)| took > *longest) {
+            loaded.slowest = Some((name.to_owned(), took));
         }
     }
     loaded
