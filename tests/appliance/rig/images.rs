@@ -67,9 +67,14 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     let of_data = ["web/var/www/index.html", "bin/spin", "bin/oops.ko", "bin/agent.sh"].map(|name| data.join(name));
     let board_file = root.join("board").join(board).join("board.toml");
     let inputs = inputs.into_iter().chain(of_data).chain([board_file]);
-    let newest = inputs.map(|path| fs::metadata(&path).and_then(|m| m.modified()).expect("an input")).max().unwrap();
-    let is_fresh = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|made| made > newest);
-    if !is_fresh(&output.join("b.img")) {
+    // Not only newer files but others: a program that was given may be older than the images, and another one.
+    let look = |path: PathBuf| {
+        let data = fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        format!("{} {} {:?}\n", path.display(), data.len(), data.modified().expect("a file system with times"))
+    };
+    let made_of: String = inputs.map(look).collect();
+    let stamp = output.join("made-of");
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&made_of) {
         let _ = fs::remove_dir_all(&output);
         let made = Command::new(root.join("flash.sh"))
             .args(["pair", "--board", board, "--data-size", "96", "--site"])
@@ -85,6 +90,7 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
             .expect("flash.sh runs");
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "flash.sh pair: {said}{}", String::from_utf8_lossy(&made.stdout));
+        fs::write(&stamp, &made_of).expect("a note of what the images are made of");
     }
     Images {
         disks: ["a.img", "b.img"].map(|name| output.join(name)),
