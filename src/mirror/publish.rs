@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
+use nix::fcntl::{AtFlags, renameat};
 use nix::sys::stat::{FileStat, Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, syncfs, unlinkat};
 
@@ -197,8 +197,7 @@ impl Publishing<'_> {
         // Most names are new, and then nothing has to be known of what is there.
         let (parent, name) = self.tree.parent(key)?;
         fault::step();
-        let (from, new) = (self.stage.as_fd(), RenameFlags::RENAME_NOREPLACE);
-        if renameat2(from, staged.as_c_str(), parent, name.as_c_str(), new).is_ok() {
+        if tree::rename_new(self.stage.as_fd(), staged, parent, &name).is_ok() {
             return Ok(());
         }
         let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already

@@ -422,6 +422,21 @@ impl Attributes<'_> {
     }
 }
 
+/// Renames, unless the new name is there (renameat2(2), which nix has for glibc only).
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn rename_new(from: BorrowedFd<'_>, old: &CStr, to: BorrowedFd<'_>, new: &CStr) -> io::Result<()> {
+    const NO_REPLACE: libc::c_uint = 1; // RENAME_NOREPLACE
+    let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: both names are C strings that live until the call returns.
+    match unsafe { libc::syscall(libc::SYS_renameat2, from, old.as_ptr(), to, new.as_ptr(), NO_REPLACE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Reads a directory's names, `.` and `..` left out, in the kernel's order.
 ///
 /// # Errors
