@@ -44,6 +44,15 @@ pub fn unmount(at: &Path) {
     umount2(at, MntFlags::MNT_DETACH).unwrap();
 }
 
+/// Unmounts all that this thread sees mounted below this place.
+pub fn unmount_below(place: &Path) {
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let points: Vec<&Path> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new).collect();
+    for point in points.into_iter().rev().filter(|point| point.starts_with(place)) {
+        let _ = umount2(point, MntFlags::MNT_DETACH); // it went with the one that it was in
+    }
+}
+
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -31,7 +31,12 @@ pub struct Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.home);
+        crate::disk::unmount_below(&self.home);
+        if let Err(e) = std::fs::remove_dir_all(&self.home)
+            && !thread::panicking()
+        {
+            panic!("{} is left over: {e}", self.home.display());
+        }
     }
 }
 
