@@ -63,6 +63,28 @@ fn refused(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, format!("mirror link: {what}"))
 }
 
+/// The connection is what failed, and no tree: it was cut, or nothing came for too long.
+#[must_use]
+pub fn is_broken(e: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
+        TimedOut, UnexpectedEof, WouldBlock,
+    };
+    matches!(
+        e.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+            | UnexpectedEof
+            | WouldBlock
+    )
+}
+
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Channel {

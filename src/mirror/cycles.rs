@@ -22,7 +22,7 @@ impl Mirror {
         let numbers: Vec<usize> =
             (0..self.trees.len()).filter(|&n| tree.is_none_or(|tree| self.trees[n].settings.tree == tree)).collect();
         let problem = if self.role != Role::Send {
-            Some(("this node does not send", "ask the active node"))
+            Some(("this box does not serve: its trees are the copy", "ask the box that serves"))
         } else if numbers.is_empty() {
             Some(("there is no such tree", "look at `mirror status`"))
         } else {
@@ -95,7 +95,7 @@ impl Mirror {
             Err(e) => {
                 self.trees[number].scanned = None;
                 log::warn!("mirror: {}: {e}", self.trees[number].settings.tree.display());
-                self.reporter.alarm(number, Some(e.to_string()));
+                self.reporter.failed(number, e);
                 // The stream is in the middle of something: only a new connection has a beginning.
                 self.drop_link();
                 self.retry = now + RETRY;

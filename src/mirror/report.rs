@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use super::channel::is_broken;
 use super::control::{self, Report, State, TreeFigures};
 use crate::clock;
 use crate::time::{Duration, Instant};
@@ -94,6 +95,18 @@ impl Reporter {
             all.resize_with(number + 1, Figures::default);
         }
         change(&mut all[number]);
+    }
+
+    /// A cycle was cut off. That says nothing of the tree: what needed the operator before still does.
+    pub fn cut_off(&self, number: usize) {
+        self.update(number, |figures| {
+            figures.plain.state = if figures.plain.reason.is_some() { State::Blocked } else { State::Idle };
+        });
+    }
+
+    /// A cycle has failed: the link broke, or something needs the operator.
+    pub fn failed(&self, number: usize, e: &io::Error) {
+        if is_broken(e) { self.cut_off(number) } else { self.alarm(number, Some(e.to_string())) }
     }
 
     /// Says that something needs the operator, or no longer does; once for each change.

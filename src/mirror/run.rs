@@ -85,6 +85,8 @@ pub struct Mirror {
     pub(super) link: Option<(Outgoing, Incoming)>,
     pub(super) acceptor: Option<Acceptor>,
     pub(super) retry: Instant,
+    /// Why there is no connection; said when it changes.
+    unreachable: Option<String>,
     /// Starts the thread that waits for a watch's events.
     pub(super) follow: fn(usize, Arc<Watch>, Sender<Event>) -> io::Result<()>,
     /// What the process is confined to.
@@ -123,6 +125,7 @@ impl Mirror {
             link: None,
             acceptor: None,
             retry: Instant::BOOT,
+            unreachable: None,
             follow,
             ground,
             over: false,
@@ -354,11 +357,16 @@ impl Mirror {
             Ok((peer, breaker, link)) => {
                 self.current.set(Some(breaker));
                 self.link = Some(link);
+                self.unreachable = None;
                 self.reporter.say(&Report::Connected { peer: Some(peer.to_string()) });
                 true
             }
             Err(e) => {
-                log::info!("mirror: {e}");
+                let why = e.to_string();
+                if self.unreachable.as_ref() != Some(&why) {
+                    log::info!("mirror: no connection to the standby's mirror yet: {why}");
+                    self.unreachable = Some(why);
+                }
                 self.retry = clock::now() + RETRY;
                 false
             }

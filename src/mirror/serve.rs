@@ -96,7 +96,7 @@ impl Mirror {
                     self.count_diverged();
                 }
             }
-            Err(e) => self.reporter.alarm(number, Some(e.to_string())),
+            Err(e) => self.reporter.failed(number, e),
         }
         self.reporter.figures();
         done.map(|_| ())

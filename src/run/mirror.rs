@@ -44,6 +44,7 @@ struct Asked {
 
 /// The mirror as the helper sees it.
 pub(super) struct Mirror {
+    side: Side,
     settings: Settings,
     links: [Vec<Link>; 2],
     lines: (Sender<Order>, Receiver<Order>),
@@ -84,6 +85,7 @@ impl Mirror {
             links
         };
         Some(Rc::new(Self {
+            side,
             settings,
             links: [links(Role::Send), links(Role::Receive)],
             lines: unbounded(),
@@ -263,6 +265,18 @@ impl Mirror {
 
     /// Carries out an operator's request.
     pub(super) async fn request(&self, request: MirrorRequest, replies: &Sender<Reply>) -> Outcome {
+        let command = match request {
+            MirrorRequest::Sync { .. } => Some("sync"),
+            MirrorRequest::Verify { .. } => Some("verify"),
+            _ => None,
+        };
+        let is_source = self.ordered.borrow().is_some_and(|(role, _)| role == Role::Send);
+        if let Some(command) = command.filter(|_| !is_source) {
+            return Err(Refusal {
+                reason: "this box does not serve: its trees are the copy, and cycles begin at the source".into(),
+                remedy: format!("on box {}, if it serves: `twobox mirror {command}`", self.side.peer().name()),
+            });
+        }
         let path = |tree: Option<String>| tree.map(Into::into);
         let order = |request_number: u64| match request {
             MirrorRequest::Sync { tree, confirm_delete } => {

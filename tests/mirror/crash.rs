@@ -25,7 +25,7 @@ pub struct Children {
     home: PathBuf,
     places: [PathBuf; 2],
     mounted: PathBuf,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Children {
@@ -50,6 +50,11 @@ impl Children {
 
     /// Starts a side in a mount namespace where its directory lies at the common path.
     pub fn start(&self, side: &str, role: &str, more: &[&str]) -> Child {
+        self.command(side, role, more).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// What starts it.
+    pub fn command(&self, side: &str, role: &str, more: &[&str]) -> Command {
         let (home, place) = (&self.home, &self.places[usize::from(side == "b")]);
         let script = format!(
             "mount --bind {} {} && exec {} mirror-child --role {role} --generation 1:a --key {} --config {} {} {} {}",
@@ -62,7 +67,9 @@ impl Children {
             self.address,
             more.join(" ")
         );
-        Command::new("unshare").args(["-m", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap()
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]);
+        command
     }
 
     /// Finishes what a killed receiver began, as its next start does.

@@ -9,6 +9,7 @@ mod disk;
 mod events;
 mod hostile;
 mod hurt;
+mod link;
 mod mutate;
 mod names;
 mod power;

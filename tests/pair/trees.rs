@@ -51,6 +51,16 @@ fn a_failover_in_the_middle_of_a_cycle_serves_the_last_whole_cut_and_loses_nothi
     wait("the first cut", || files(&of_new) == files(&of_old));
     let cut = files(&of_new);
 
+    // The copy cannot begin a cycle, and says who can.
+    for (command, request) in [
+        ("sync", MirrorRequest::Sync { tree: None, confirm_delete: false }),
+        ("verify", MirrorRequest::Verify { tree: None }),
+    ] {
+        let replies = rig.ask(new, &Request::Mirror(request));
+        let [Reply::Refused { remedy, .. }] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!(*remedy, format!("on box {old}, if it serves: `twobox mirror {command}`"));
+    }
+
     // Ten seconds' worth of changes; the box dies two seconds after they have begun to move.
     for n in 0..50 {
         fs::write(of_old.join(format!("mail{n}")), noise(n)).unwrap();
