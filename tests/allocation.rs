@@ -56,6 +56,7 @@ fn settings(node: Side, boot: u64) -> Settings {
         panic_text: true,
         feed: MS * 400,
         stop_timeout: MS * 5000,
+        terms_ahead: 8,
         digest: 1,
         planted: Planted::NONE,
     }

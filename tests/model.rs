@@ -54,6 +54,7 @@ fn settings(side: Side, life: u64, fence: Duration, rules: Rules) -> Settings {
         panic_text: false,
         feed: MS * 4,
         stop_timeout: MS * 16,
+        terms_ahead: 0,
         digest: 1,
         planted: rules.planted,
     }

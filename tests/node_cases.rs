@@ -34,6 +34,7 @@ fn settings() -> Settings {
         panic_text: true,
         feed: MS * 400,
         stop_timeout: MS * 5000,
+        terms_ahead: 8,
         digest: 1,
         planted: Planted::NONE,
     }
@@ -436,7 +437,7 @@ fn a_vote_for_what_was_said_before_the_bound_grew_is_void() {
         }
         s.deliver(&f);
         s.input(Input::Turn);
-        assert_eq!(s.role(), if grows { Role::Standby } else { Role::Claiming });
+        assert_eq!(s.role(), if grows { Role::Standby } else { Role::Active });
     }
 }
 
@@ -452,12 +453,40 @@ fn a_fresh_panic_text_waives_the_wait() {
     assert_eq!(s.role(), Role::Active);
 }
 
+/// A direct frame that is sent while a reflected one is on its way arrives before it.
+#[test]
+fn a_reflected_frame_that_was_overtaken_shows_that_the_witness_reflects() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    for _ in 0..30 {
+        let reflected = s.frame(FIRST_REFLECTED);
+        let direct = s.frame(LAN);
+        s.deliver(&direct);
+        s.deliver(&reflected);
+        s.run(50);
+    }
+    assert_eq!(s.node.status(s.now).heard, 1, "heard through the witness");
+}
+
+#[test]
+fn terms_are_on_disk_before_they_are_needed() {
+    let mut s = Script::standby();
+    s.run(2000);
+    s.disk = None;
+    s.peer.speaks = false;
+    s.run(2600);
+    assert_eq!(s.role(), Role::Active, "a disk that hangs does not stop a takeover");
+}
+
 #[test]
 fn leaving_during_a_forced_claim_leaves() {
     let mut s = Script::standby();
+    s.disk = None;
+    // The peer uses up the terms that are reserved ahead.
+    s.peer.frame.top = 100;
+    s.run(200);
     s.peer.speaks = false;
     s.run(600);
-    s.disk = None;
     assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
     s.run(20);
     assert_eq!(s.role(), Role::Claiming);

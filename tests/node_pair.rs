@@ -32,6 +32,7 @@ fn settings(node: Side) -> Settings {
         panic_text: true,
         feed: MS * 400,
         stop_timeout: MS * 5000,
+        terms_ahead: 8,
         digest: 1,
         planted: Planted::NONE,
     }

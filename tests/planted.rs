@@ -46,7 +46,7 @@ impl Hunt {
     fn seeds(self) -> u64 {
         match self {
             Hunt::Random => 1_500,
-            Hunt::In(_) => 400,
+            Hunt::In(_) => 4_000,
             Hunt::Case(_) => 1,
         }
     }

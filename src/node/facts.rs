@@ -1,6 +1,7 @@
 //! Facts derived from what is known: right, votes that may be used, who is eligible, whether the data may be served.
 
 use super::planted::Fault;
+use super::record::next_term;
 use super::settings::StaleData;
 use super::status::{RightKind, RightNow};
 use super::{Node, timing};
@@ -38,18 +39,22 @@ impl Node {
         self.want.served.max(peer)
     }
 
-    /// Highest term that we served, reserved or voted.
+    /// Highest term that we served, claimed or voted. What is reserved beyond that on disk is not used yet.
     pub(super) fn top(&self) -> Term {
-        self.want.top().max(self.floor).max(self.burnt)
+        self.want.served.max(self.claimed).max(self.want.voted).max(self.floor).max(self.burnt)
     }
 
-    /// The same, as it is told to the peer: a term counts from when it is on disk, so that the vote for a claim under way
-    /// stands while its term is being written.
+    /// The same, as it is told to the peer: without the term of a claim under way, so that the vote for it stands.
     pub(super) fn told_top(&self) -> Term {
         if self.s.planted.has(Fault::TopIsServed) {
             return self.want.served;
         }
-        self.want.served.max(self.disk.reserved).max(self.floor).max(self.burnt)
+        self.want.served.max(self.floor).max(self.burnt)
+    }
+
+    /// The next claim finds its term on disk already.
+    pub(super) fn reserved_ahead(&self) -> bool {
+        self.disk.reserved >= next_term(self.s.node, self.claim_floor())
     }
 
     /// Whether we may serve `term` at all.
@@ -152,8 +157,16 @@ impl Node {
         self.promised_until().max(self.peer.rival_until()) - self.s.margin
     }
 
+    /// Our own last promise.
     fn promised_until(&self) -> Instant {
         self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until))
+    }
+
+    /// When every wait of a claim in silence will be over, as things stand now: a deadline, not a decision.
+    pub(super) fn silence_until(&self) -> Instant {
+        let unbroken = self.rounds.unbroken_since();
+        let quorum = timing::after(unbroken, self.peer.quorum_wait(&self.s, unbroken));
+        self.promised_until().max(self.peer.rival_until()).max(quorum).max(self.boot_wait_ends())
     }
 
     /// Every wait of a claim in silence is over.

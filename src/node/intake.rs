@@ -11,6 +11,11 @@ use crate::wire::pair::{Data, Role};
 impl Node {
     pub(super) fn heartbeat(&mut self, now: Instant, path: u8, f: &Heartbeat) {
         let received = self.peer.receive(&self.s, now, path, f);
+        if path >= FIRST_REFLECTED && self.peer.paths.get(usize::from(path)).is_some_and(|p| p.heard_at == Some(now)) {
+            // Whether a frame is the newest of its path decides that the witness carried it; what it says may be older than
+            // what a faster path has brought since it was sent.
+            self.rounds.reflected(now, path - FIRST_REFLECTED);
+        }
         let applied = matches!(received, Received::Applied { .. });
         let heard_now = applied || matches!(received, Received::Rejected(Reject::UnknownBoot));
         if heard_now && !self.s.planted.has(Fault::FarewellForgotten) {
@@ -34,9 +39,6 @@ impl Node {
             let to_this_one = self.promise_hello.take_if(|p| p.to == f.boot);
             self.promise = to_this_one.map_or(Instant::BOOT, |p| p.until);
             self.note(Note::PeerBoot);
-        }
-        if path >= FIRST_REFLECTED {
-            self.rounds.reflected(now, path - FIRST_REFLECTED);
         }
         self.met = true;
         if !self.s.planted.has(Fault::ForcedForEver) {
@@ -164,7 +166,7 @@ impl Node {
             return;
         }
         if let Some(claim) = &mut self.claim
-            && claim.term.is_some()
+            && claim.term.is_some_and(|term| term > self.disk.reserved)
         {
             // The term is burnt.
             claim.failed = true;

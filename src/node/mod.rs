@@ -46,7 +46,7 @@ use witness::Rounds;
 pub const ACTIONS: usize = 64;
 /// Actions that must always fit: notes leave this much room.
 const ACTIONS_RESERVED: usize = 40;
-/// Decisions in one turn: no chain of rows is longer (surrendered, then held; or voted for, then reserved).
+/// Decisions in one turn: no chain of rows is longer (joined, claiming, term taken, serving).
 const DECISIONS: usize = 4;
 /// After a surrender a node is no candidate for so many leases.
 const INTENT_LEASES: u32 = 5;
@@ -77,7 +77,7 @@ struct Claim {
     by: ClaimBy,
     why: &'static str,
     began: Instant,
-    /// Reserved for it, once the wait is over.
+    /// Taken for it, once the wait is over.
     term: Option<Term>,
     reserved_at: Instant,
     failed: bool,
@@ -165,6 +165,8 @@ pub struct Node {
     vote_out: Option<Vote>,
     floor: Term,
     burnt: Term,
+    /// Highest term that a claim of this life has taken, of those that the record reserves.
+    claimed: Term,
     no_claim_until: Instant,
     claim: Option<Claim>,
     conflict_at: Option<Instant>,
@@ -252,6 +254,7 @@ impl Node {
             vote_out: None,
             floor: record.voted,
             burnt: record.reserved,
+            claimed: 0,
             no_claim_until: Instant::BOOT,
             claim: None,
             conflict_at: None,
@@ -332,6 +335,11 @@ impl Node {
         }
         if self.s.witnesses > 0 {
             at = at.min(self.rounds.next_at());
+        }
+        // What a takeover waits for is acted upon when it comes, not at the next turn.
+        let awaited = if self.role == Role::Claiming { self.silence_until() } else { self.late_heartbeat_at() };
+        if awaited > self.last_turn {
+            at = at.min(awaited);
         }
         if matches!(self.role, Role::Active | Role::Yielding)
             && let Some(right) = self.right(self.last_turn)

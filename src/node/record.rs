@@ -8,7 +8,8 @@ use crate::wire::pair::{Generation, Side, Term};
 pub struct Record {
     /// Highest term served.
     pub served: Term,
-    /// Highest term reserved for serving. Burnt at the next boot: perhaps it was served.
+    /// Highest term reserved for serving, some of them ahead of need. All are burnt at the next boot: perhaps they were
+    /// served.
     pub reserved: Term,
     /// Highest term voted for. It need not survive a reboot for safety; keeping it spares a refused claim.
     pub voted: Term,
@@ -29,12 +30,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Highest term that this node knows of.
-    #[must_use]
-    pub fn top(&self) -> Term {
-        self.served.max(self.reserved).max(self.voted)
-    }
-
     /// Proven witnesses, if they were proven under this configuration.
     #[must_use]
     pub fn proven_under(&self, settings: &Settings) -> u8 {

@@ -12,7 +12,7 @@ use crate::wire::pair::{BootId, Role};
 impl Node {
     /// Rounds at full rate while joining, claiming, or as soon as a heartbeat is late in either direction.
     pub(super) fn update_rate(&mut self, now: Instant) {
-        let late_after = self.late_after();
+        let late_after = self.late_after(now);
         let echoes_late = self.peer.echoed().is_none_or(|at| now.since(at) > late_after + self.s.lease / 4);
         let full = matches!(self.role, Role::Joining | Role::Claiming)
             || !self.peer.heard_within(now, late_after)
@@ -28,11 +28,20 @@ impl Node {
         self.rounds.hurry(&self.s, now);
     }
 
-    /// A heartbeat is late after one and a half intervals of the slowest path that can carry a lease.
-    fn late_after(&self) -> Duration {
-        let carries = |d: &&Duration| **d <= self.s.lease / 3;
-        let slowest = self.s.intervals.iter().flatten().filter(carries).max().copied();
-        slowest.unwrap_or(self.s.round_idle) * 3 / 2
+    /// A heartbeat is late after one and a half intervals of the fastest direct path that can carry a lease and by which the
+    /// peer was heard lately; of the slowest one, where it is heard by none.
+    fn late_after(&self, now: Instant) -> Duration {
+        let carry = |&(_, d): &(usize, Duration)| d <= self.s.lease / 3;
+        let direct = || self.s.intervals.iter().enumerate().filter_map(|(i, d)| d.map(|d| (i, d))).filter(carry);
+        let lively =
+            |&(i, _): &(usize, Duration)| self.peer.paths[i].heard_at.is_some_and(|at| now.since(at) <= self.s.lease);
+        let fastest = direct().filter(lively).map(|(_, d)| d).min();
+        fastest.or(direct().map(|(_, d)| d).max()).unwrap_or(self.s.round_idle) * 3 / 2
+    }
+
+    /// When the peer's next heartbeat is late: the witnesses are then asked at full rate, and a claim may follow.
+    pub(super) fn late_heartbeat_at(&self) -> Instant {
+        self.peer.heard_at().map_or(Instant::NEVER, |at| at + self.late_after(self.last_turn))
     }
 
     pub(super) fn renew_and_feed(&mut self, now: Instant) {

@@ -72,6 +72,9 @@ pub struct Settings {
     pub feed: Duration,
     /// How long an orderly surrender may take before it becomes a fence.
     pub stop_timeout: Duration,
+    /// Terms reserved on disk ahead of need, and again when half of them are used: a takeover then waits for no disk. 0: every
+    /// claim writes its term first.
+    pub terms_ahead: u8,
     /// Digest of the configuration that both boxes must share.
     pub digest: u64,
     /// Rules undone by a test; always [`Planted::NONE`] in the shipped program.

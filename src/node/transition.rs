@@ -62,7 +62,7 @@ impl Node {
         self.become_role(now, Role::Claiming, why);
     }
 
-    fn claim_floor(&self) -> Term {
+    pub(super) fn claim_floor(&self) -> Term {
         self.top().max(self.peer.last().map_or(0, |f| f.top))
     }
 
@@ -73,7 +73,19 @@ impl Node {
         claim.term = term;
         claim.reserved_at = now;
         claim.failed = term.is_none();
-        self.want.reserved = self.want.reserved.max(term.unwrap_or(0));
+        self.claimed = self.claimed.max(term.unwrap_or(0));
+        self.want.reserved = self.want.reserved.max(self.claimed);
+    }
+
+    /// Reserves terms before they are needed. Every term served is on disk before, as one of those reserved: after a reboot
+    /// all of them count as used.
+    fn reserve_ahead(&mut self) {
+        let (floor, ahead) = (self.claim_floor(), Term::from(self.s.terms_ahead));
+        // A damaged record stays until the operator has seen it.
+        let wanted = ahead > 0 && !self.memory_damaged && !self.s.planted.has(Fault::NotPersisted);
+        if wanted && self.disk.reserved < floor.saturating_add(ahead / 2) {
+            self.want.reserved = self.want.reserved.max(floor.saturating_add(ahead));
+        }
     }
 
     fn abort(&mut self, now: Instant, why: &'static str) {
@@ -247,6 +259,7 @@ impl Node {
 
     /// Marks that follow from where we stand.
     pub(super) fn update_memory(&mut self, now: Instant) {
+        self.reserve_ahead();
         if now.since(self.strike_at) >= STRIKES_FORGOTTEN && self.want.strikes < STRIKES {
             self.want.strikes = 0;
         }
@@ -260,7 +273,7 @@ impl Node {
         if self.writing.is_some() || (same && !self.disk_fails) {
             return;
         }
-        let urgent = self.want.reserved != self.disk.reserved
+        let urgent = self.claimed > self.disk.reserved
             || self.want.farewell != self.disk.farewell
             || self.want.held != self.disk.held;
         let rested = now.since(self.wrote_at) >= WRITE_PAUSE || self.wrote_at == Instant::BOOT;

@@ -37,9 +37,9 @@ impl Node {
         self.s.planted.has(Fault::NotPersisted) && claim.term.is_some()
     }
 
-    /// No write of an aborted claim is still under way: its result would be taken for the next one's.
+    /// No write is under way that a claim would have to wait for: one that brings terms, when none is left.
     fn writing_of_claim_over(&self) -> bool {
-        self.writing.is_none_or(|w| w.record.reserved <= self.disk.reserved)
+        self.writing.is_none_or(|w| w.record.reserved <= self.disk.reserved) || self.reserved_ahead()
     }
 
     fn claim_broken(&self, now: Instant, claim: &Claim) -> bool {

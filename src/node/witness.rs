@@ -73,7 +73,8 @@ impl Rounds {
 
     /// The rate just went up: do not sit out the rest of an idle interval.
     pub fn hurry(&mut self, s: &Settings, now: Instant) {
-        self.next_at = self.next_at.min(now + s.round);
+        let rested = self.recent.back().map_or(now, |r| r.sent + s.round);
+        self.next_at = self.next_at.min(rested.max(now));
     }
 
     /// Starts a round and returns its number.

@@ -13,6 +13,8 @@ use crate::wire::pair::{BootId, Side};
 
 /// How often a watchdog's time-out is divided for feeding: a feed may be late by most of it.
 const FEEDS: u32 = 5;
+/// Terms reserved on disk ahead: one write for about four hand-overs.
+const TERMS_AHEAD: u8 = 8;
 /// What a surrender needs besides the services' own stop time-outs: killing, addresses, the last cut.
 const STOP_RESERVE: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,7 @@ pub fn of_node(
         panic_text: site.pair.panic_text,
         feed: site.watchdog.timeout / FEEDS,
         stop_timeout: stop_timeout(site),
+        terms_ahead: TERMS_AHEAD,
         digest: config.digest,
         planted: Planted::NONE,
     }

@@ -100,6 +100,7 @@ fn settings() -> Settings {
         panic_text: true,
         feed: ms(400),
         stop_timeout: ms(5000),
+        terms_ahead: 8,
         digest: 1,
         planted: Planted::NONE,
     }

@@ -40,6 +40,7 @@ pub fn setup(witnesses: u8) -> Setup {
         panic_text: true,
         feed: ms(500),
         stop_timeout: ms(5_000),
+        terms_ahead: 8,
         digest: 1,
         planted: Planted::NONE,
     });

@@ -175,6 +175,7 @@ impl World {
         m.holding = Holding::Up;
         m.renew_address(self.now, lateness);
         let boot = m.seal.boot.get();
+        let reserved = if let Memory::Known(record) = m.memory { record.reserved } else { 0 };
         let before = m.copy;
         m.copy = twobox::wire::pair::Generation { term, boot };
         m.synced = self.now;
@@ -183,6 +184,9 @@ impl World {
         let status = m.program.as_ref().map(|node| node.status(m.clock.local(self.now)));
         let why = status.and_then(|s| s.handover).map_or("?", |h| h.why);
         self.say(|_| format!("{} brings its addresses up in term {term}", Self::name(i)));
+        if reserved < term {
+            self.judge.found(self.now, format!("{} serves term {term}, on its disk is {reserved}", Self::name(i)));
+        }
         self.judge.activated(self.now, Self::name(i), term, why, lost);
         if stale_matters && before.term < heard.term && why != "forced by the operator" {
             let text = format!("{} serves data of term {} and knows of {}", Self::name(i), before.term, heard.term);

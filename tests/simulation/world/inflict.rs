@@ -6,6 +6,7 @@ use super::machine::Power;
 use super::{Event, Told, World};
 use twobox::node::Order;
 use twobox::node::settings::LAN;
+use twobox::wire::pair::Role;
 
 /// How long all must stay well after a witness stopped reflecting, or after a false panic text.
 const GUARD: Time = 6 * SECOND;
@@ -227,7 +228,10 @@ impl World {
             Fault::BeltLoss { side, length } => {
                 let m = &self.boxes[side];
                 let alone = m.runs(now) && now >= m.stuck_until && m.stop_in_turn.is_none() && m.late.1 <= now;
-                if alone && m.unfinished.is_empty() && m.full_belts.weakened().bound().is_some() {
+                // What a killed life left up goes down first thing in the next one, before anything else is opened: until then a
+                // lost gate would be noticed by nobody, which assumption A2 excludes.
+                let leftover = m.address_up && self.role(side) == Some(Role::Joining);
+                if alone && !leftover && m.unfinished.is_empty() && m.full_belts.weakened().bound().is_some() {
                     let life = m.life;
                     self.boxes[side].belt_lost_until = now + length;
                     self.after(0, Event::Tell { to: side, life, what: Told::Bound });
