@@ -13,7 +13,7 @@
 //! | [`time`] | our instant | nothing |
 //! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
 //! | [`confine`] | what our own children must do without | nothing |
-//! | [`netlink`] | the kernel's routing socket | nothing |
+//! | [`netlink`], [`realtime`] | the kernel's routing socket; priority and locked memory | nothing |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
@@ -37,6 +37,7 @@ pub mod mirror;
 pub mod netlink;
 pub mod node;
 pub mod observe;
+pub mod realtime;
 pub mod run;
 pub mod service;
 pub mod state;

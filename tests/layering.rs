@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("node", &["time", "wire"]),
     ("clock", &["time"]),
     ("netlink", &["time", "wire"]),
+    ("realtime", &[]),
     ("link", &["time", "wire", "clock", "netlink"]),
     ("fence", &["time", "wire", "clock", "netlink"]),
     ("takeover", &["time", "wire", "clock", "netlink"]),

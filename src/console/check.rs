@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::timing::Belt;
 use crate::config::value::show;
 use crate::config::{self, Config};
+use crate::realtime;
 
 /// Runs the command.
 pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
@@ -182,10 +183,10 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Sleeps as the loop does, a millisecond at a time, and compares the worst lateness with the margin.
+/// Sleeps as the loop does, with its priority, a millisecond at a time, and compares the worst lateness with the margin.
 fn measure(config: &Config, time: Duration, face: &mut dyn Face) -> Exit {
-    let lateness = match lateness(time, face) {
-        Ok(lateness) => lateness,
+    let (lateness, priority) = match lateness(time, face) {
+        Ok(measured) => measured,
         Err(error) => {
             face.complain(&format!("twobox: the timer failed: {error}"));
             return Exit::Refused;
@@ -193,7 +194,7 @@ fn measure(config: &Config, time: Duration, face: &mut dyn Face) -> Exit {
     };
     let worst = lateness.last().copied().unwrap_or_default();
     let at = |part: usize| lateness.get(lateness.len() * part / 1000).copied().unwrap_or_default();
-    let priority = if real_time() { "with" } else { "WITHOUT (see chrt(1))" };
+    let priority = if priority { "with" } else { "WITHOUT (give CAP_SYS_NICE)" };
     face.say(&format!(
         "{} wake-ups {priority} real-time priority: late by {} (median), {} (99.9 %), {} (worst)",
         lateness.len(),
@@ -214,16 +215,25 @@ fn measure(config: &Config, time: Duration, face: &mut dyn Face) -> Exit {
     Exit::Done
 }
 
-/// The scheduler treats this process before all ordinary ones.
-fn real_time() -> bool {
-    // Field 41 of /proc/PID/stat is the policy: 1 is SCHED_FIFO, 2 is SCHED_RR (proc_pid_stat(5)).
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let policy = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(41 - 3));
-    matches!(policy, Some("1" | "2"))
+/// How late each wake-up was, sorted, and whether the loop's priority could be had. In a thread of its own, which is the
+/// only one that gets it.
+fn lateness(time: Duration, face: &mut dyn Face) -> std::io::Result<(Vec<Duration>, bool)> {
+    let (sender, told) = std::sync::mpsc::channel();
+    let measuring = std::thread::Builder::new().name("measure".into()).spawn(move || {
+        let priority = realtime::prioritize(realtime::Thread::Loop).is_ok();
+        wake_ups(time, |left| {
+            let _ = sender.send(left); // nobody listens any more
+        })
+        .map(|found| (found, priority))
+    })?;
+    for left in told {
+        face.progress(&format!("measuring, {} left", show(left)));
+    }
+    Ok(measuring.join().expect("it does not panic")?)
 }
 
-/// How late each wake-up was, sorted.
-fn lateness(time: Duration, face: &mut dyn Face) -> nix::Result<Vec<Duration>> {
+/// Sleeps and looks; once a second `tell` hears how much time is left.
+fn wake_ups(time: Duration, tell: impl Fn(Duration)) -> nix::Result<Vec<Duration>> {
     const PERIOD: Duration = Duration::from_millis(1);
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
     let start = clock::now();
@@ -237,7 +247,7 @@ fn lateness(time: Duration, face: &mut dyn Face) -> nix::Result<Vec<Duration>> {
         }
         if now.since(told) >= Duration::from_secs(1) {
             told = now;
-            face.progress(&format!("measuring, {} left", show(Duration::from_secs(end.until(now).as_secs()))));
+            tell(Duration::from_secs(end.until(now).as_secs()));
         }
         let due = clock::now() + PERIOD;
         timer.set(Expiration::OneShot(PERIOD.into()), TimerSetTimeFlags::empty())?;

@@ -368,13 +368,18 @@ fn handover(paper: &mut Paper, status: &Status) {
     let Some(last) = &status.last_handover else { return };
     let when = last.ago_ms.map_or("before this boot".to_owned(), |ms| format!("{} ago", span(ms)));
     let to = if last.to.is_empty() { String::new() } else { format!(" to {}", last.to) };
-    let said = format!(
-        "{when}{to}: {}; {} (detect {}, fence {})",
+    let mut said = format!(
+        "{when}{to}: {}; {} (detect {}, fence {}",
         last.reason,
         span(last.total_ms),
         span(last.detect_ms),
         span(last.fence_wait_ms),
     );
+    for step in last.steps.iter().filter(|step| !matches!(step.name.as_str(), "detect" | "wait")) {
+        #[allow(clippy::cast_precision_loss)] // for the eye
+        let _ = write!(said, ", {} {:.1} ms", step.name, step.us as f64 / 1e3);
+    }
+    said.push(')');
     paper.row("last", last.kind.word(), Mood::Good, &said);
 }
 

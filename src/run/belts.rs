@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
 use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
+use crate::fence::gate::layout::Direction;
 use crate::fence::gate::nft::{self, Belt};
 use crate::fence::gate::program::Guarded;
 use crate::fence::gate::{self, Gate};
@@ -166,6 +167,12 @@ impl Belts {
     #[must_use]
     pub fn gate_expiry(&self) -> Option<Instant> {
         self.gate.as_deref().filter(|_| self.gate_holds).map(Gate::expiry)
+    }
+
+    /// Frames for service addresses that the gate has let in, and when the last one came; `None` without a gate.
+    #[must_use]
+    pub fn frames_in(&self) -> Option<(u64, Instant)> {
+        self.gate.as_deref().map(|gate| gate.passed(Direction::Ingress))
     }
 
     /// Whether the addresses' lifetime is due for renewal.

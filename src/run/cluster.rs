@@ -1,4 +1,4 @@
-//! One turn after the other: sleep, read the clock, drain every input, decide, act.
+//! One turn after the other: sleep, drain every input, read the clock, decide, act.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,8 +13,10 @@ use super::belts::Belts;
 use super::disk::ToDisk;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
+use super::quiet::until_quiet;
 use super::side::{Letter, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
+use super::steps::Watch;
 use super::{Order, ToHelper, ToLoop};
 use crate::clock;
 use crate::fence::bound::BoundBy;
@@ -35,6 +37,8 @@ const LEARN: Duration = Duration::from_secs(5);
 const CONFLICT_SHOWN: Duration = Duration::from_secs(60);
 /// Decisions a turn may follow up on by itself: a surrender whose addresses came down at once, say.
 const FOLLOW_UPS: usize = 4;
+/// Foreign claims of a service address that one turn listens to: a flood of them does not hold the loop.
+const CLAIMS: usize = 256;
 /// Events of one epoll_wait. Which source they name does not matter: every turn drains all of them.
 const EVENTS: usize = 8;
 
@@ -89,6 +93,8 @@ pub(super) struct Cluster {
     turns: u64,
     worst_lateness: Duration,
     said_ready: bool,
+    /// Where the time of the last takeover went.
+    pub(super) watch: Watch,
 }
 
 impl Cluster {
@@ -125,6 +131,7 @@ impl Cluster {
             turns: 0,
             worst_lateness: Duration::ZERO,
             said_ready: false,
+            watch: Watch::default(),
         })
     }
 
@@ -138,21 +145,12 @@ impl Cluster {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let mut now = clock::now();
         self.turns += 1;
         if self.timer.wait().is_ok() {
-            self.worst_lateness = self.worst_lateness.max(now.since(self.armed_for));
+            self.worst_lateness = self.worst_lateness.max(clock::now().since(self.armed_for));
             self.armed_for = Instant::NEVER; // it fires once
         }
-        loop {
-            self.drain(now);
-            // Stopped while draining: what came meanwhile has to be heard before anything is decided.
-            let after = clock::now();
-            if after.since(now) <= node::timing::late_limit(self.parts.node.settings().lease) / 2 {
-                break;
-            }
-            now = after;
-        }
+        let now = until_quiet(self.too_long(), clock::now, || self.drain());
         self.look_around(now);
         self.decide(now);
         self.parts.takeover.announce(now);
@@ -164,15 +162,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whatever takes longer than this within a turn makes its clock too old to decide by.
+    fn too_long(&self) -> Duration {
+        node::timing::late_limit(self.parts.node.settings().lease) / 2
+    }
+
     /// Hands over the turn and does what the node wants, again as long as that brings something new by itself.
     fn decide(&mut self, now: Instant) {
         for _ in 0..FOLLOW_UPS {
             self.parts.node.handle(now, Input::Turn);
             self.act(now);
-            if !self.confirm_down(now) {
+            // The kernel may have taken its time: then the next turn hears first what has come meanwhile.
+            if !self.confirm_down(now) || clock::now().since(now) > self.too_long() {
                 break;
             }
         }
+        self.watch.look(now, self.parts.belts.frames_in());
     }
 
     /// The side channel, after everything that matters more.
@@ -190,18 +195,22 @@ impl Cluster {
         }
     }
 
-    /// Every input that has come so far.
-    fn drain(&mut self, now: Instant) {
-        self.drain_links(now);
+    /// Every input that has come so far, each with the time after its receipt: what is promised from a receipt on lasts too
+    /// short if its time is too early.
+    fn drain(&mut self) {
+        self.drain_links();
         self.parts.to_peer.hush();
         while let Some(Letter { kind, bytes }) = self.parts.to_peer.receive() {
+            let now = clock::now();
             if self.parts.side.channel.offer(now, kind, &bytes).is_err() {
                 log::debug!("no peer to be told"); // whoever asked gives up after a while
             }
         }
         // Only on the LAN is the peer's hardware address known.
         let peer = self.parts.links.peer_mac().filter(|_| self.parts.addresses_on_lan);
-        while let Some(heard) = self.parts.takeover.receive(now, peer) {
+        for _ in 0..CLAIMS {
+            let Some(heard) = self.parts.takeover.receive(clock::now(), peer) else { break };
+            let now = clock::now();
             match heard.finding {
                 Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
                 Finding::Usual => {}
@@ -215,23 +224,24 @@ impl Cluster {
         }
         self.parts.to_loop.hush();
         while let Some(letter) = self.parts.to_loop.receive() {
+            let now = clock::now();
             self.read(now, letter);
             self.act(now);
         }
     }
 
-    fn drain_links(&mut self, now: Instant) {
+    fn drain_links(&mut self) {
         let Parts { links, node, seal, side, takeover, from_peer, .. } = &mut self.parts;
         links.set_peer(node.peer_boot());
         // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
         // has expired acts at once, and that is a fence.
-        links.drain(now, seal, |received| match received {
+        links.drain(seal, |now, received| match received {
             Received::Heartbeat { path, heartbeat } => node.handle(now, Input::Heartbeat { path, heartbeat }),
             Received::Pong { witness, round } => node.handle(now, Input::Pong { witness, round }),
             Received::Fragment(bytes) => side.receive(now, bytes, takeover, from_peer),
             Received::PanicText { began } => node.handle(now, Input::PanicText { began }),
         });
-        self.act(now);
+        self.act(clock::now());
     }
 
     fn read(&mut self, now: Instant, letter: ToLoop) {
@@ -353,6 +363,9 @@ impl Cluster {
         if let Some(fragment) = self.speak_at {
             deadline = deadline.min(fragment);
         }
+        if let Some(look) = self.watch.next_look(clock::now()) {
+            deadline = deadline.min(look);
+        }
         if self.surrender.is_some_and(|s| s.services_ended) {
             deadline = deadline.min(clock::now() + Duration::from_millis(1));
         }
@@ -403,6 +416,7 @@ impl Cluster {
             }),
             turns: self.turns,
             worst_lateness: core::mem::take(&mut self.worst_lateness),
+            steps: self.watch.steps(),
         }
     }
 

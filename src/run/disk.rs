@@ -9,8 +9,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::mailbox::Mailbox;
 use super::record;
-use super::{ToLoop, neighbor, realtime};
+use super::{ToLoop, neighbor};
 use crate::node::Record;
+use crate::realtime;
 use crate::state::Directory;
 use crate::wire::Mac;
 use std::os::fd::AsFd;

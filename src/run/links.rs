@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use crate::clock;
 use crate::config::Config;
 use crate::link::ethernet::Ethernet;
 use crate::link::reflected::{self, Arrival, Reflected};
@@ -194,18 +195,19 @@ impl Links {
         self.neighbor.set_peer(boot);
     }
 
-    /// Takes everything that has come. What is no heartbeat is counted by its reason.
-    pub(super) fn drain(&mut self, now: Instant, seal: &Seal, mut take: impl FnMut(Received<'_>)) {
+    /// Takes everything that has come, each with a time that is not earlier than its receipt. What is no heartbeat is
+    /// counted by its reason.
+    pub(super) fn drain(&mut self, seal: &Seal, mut take: impl FnMut(Instant, Received<'_>)) {
         let rejected = &mut self.rejected;
         let said = Cell::new(None);
-        let mut judge = |path: u8, payload: &[u8], take: &mut dyn FnMut(Received<'_>)| match seal.decode(payload) {
+        let mut judge = |path: u8, payload: &[u8], take: &mut Take<'_>| match seal.decode(payload) {
             Err(Reject::NotOurs) if payload.starts_with(&side::MAGIC) => {
-                take(Received::Fragment(payload));
+                take(clock::now(), Received::Fragment(payload));
                 None
             }
             Ok(heartbeat) => {
                 said.set(Some((heartbeat.boot, heartbeat.path, heartbeat.path_sequence)));
-                take(Received::Heartbeat { path, heartbeat: &heartbeat });
+                take(clock::now(), Received::Heartbeat { path, heartbeat: &heartbeat });
                 None
             }
             Err(reason) => {
@@ -215,7 +217,7 @@ impl Links {
             }
         };
         if let Some(line) = &mut self.null_modem {
-            line.drain(now, &mut judge, &mut take);
+            line.drain(&mut judge, &mut take);
         }
         let mut buffer = [0; MAX_SIZE];
         for (path, port) in [(CROSSOVER, &mut self.crossover), (LAN, &mut self.lan)] {
@@ -226,7 +228,7 @@ impl Links {
                         let payload = &buffer[..length];
                         judge(path, payload, &mut take);
                         if let Some((boot, LAN, sequence)) = said.take().filter(|_| path == LAN) {
-                            self.neighbor.heard(now, port.source(), boot, sequence);
+                            self.neighbor.heard(clock::now(), port.source(), boot, sequence);
                         }
                     }
                     Ok(None) => break,
@@ -239,10 +241,10 @@ impl Links {
         }
         let Some(port) = &mut self.witnesses else { return };
         for _ in 0..DRAIN_MAX {
-            match port.recv(now) {
+            match port.recv(clock::now()) {
                 Ok(Some(Arrival::Pong { witness, round })) => {
                     self.tallies[usize::from(witness)].answered();
-                    take(Received::Pong { witness, round });
+                    take(clock::now(), Received::Pong { witness, round });
                 }
                 Ok(Some(Arrival::Reflected { witness, payload, .. })) => {
                     judge(FIRST_REFLECTED + witness, payload, &mut take);
@@ -313,10 +315,11 @@ impl Links {
     }
 }
 
-type Judge<'a> = dyn FnMut(u8, &[u8], &mut dyn FnMut(Received<'_>)) -> Option<Reject> + 'a;
+type Take<'a> = dyn FnMut(Instant, Received<'_>) + 'a;
+type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Option<Reject> + 'a;
 
 impl NullModem {
-    fn drain(&mut self, now: Instant, judge: &mut Judge<'_>, take: &mut dyn FnMut(Received<'_>)) {
+    fn drain(&mut self, judge: &mut Judge<'_>, take: &mut Take<'_>) {
         let Self { port, decoder, observer, matcher, .. } = self;
         let mut chunk = [0; CHUNK];
         // A line brings at most 400 kB a second; this many chunks are more than the kernel's buffer holds.
@@ -329,6 +332,7 @@ impl NullModem {
                     break;
                 }
             };
+            let now = clock::now();
             decoder.feed(&chunk[..length], |piece| match piece {
                 Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
                     None => observer.peer(now),
@@ -338,7 +342,7 @@ impl NullModem {
                 Piece::Noise(bytes) => {
                     observer.noise(now, bytes);
                     if let Some(death) = matcher.feed(now, bytes) {
-                        take(Received::PanicText { began: death.began });
+                        take(now, Received::PanicText { began: death.began });
                     }
                 }
             });
@@ -392,4 +396,48 @@ fn witnesses(
         own_is_ours,
     };
     Reflected::open(&settings).map(Some).map_err(|e| format!("witnesses: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use nix::unistd::{ttyname, write};
+
+    /// A promise counts from the receipt: a time from before the drain would end it too early.
+    #[test]
+    fn what_came_has_a_time_that_is_not_earlier_than_its_receipt() {
+        let pty = openpty(None, None).unwrap();
+        let path = ttyname(&pty.slave).unwrap();
+        let mut links = Links {
+            null_modem: Some(NullModem {
+                port: Serial::open(path.to_str().unwrap(), 115_200).unwrap(),
+                decoder: Decoder::new(),
+                observer: Observer::new(),
+                matcher: Matcher::new(),
+                line_errors: 0,
+                retry_at: Instant::BOOT,
+                plugged_in: false,
+            }),
+            crossover: None,
+            lan: None,
+            witnesses: None,
+            neighbor: Neighbor::new(None, Instant::BOOT),
+            rejected: [[0; Reject::ALL.len()]; PATHS],
+            tallies: [Tally::default(); WITNESSES],
+            last_serial_beat: Instant::BOOT,
+        };
+        let seal = Seal::new(Side::A, BootId::new(1).unwrap(), "pair", &[1; 32]);
+        let mut payload = [0; 40];
+        payload[..side::MAGIC.len()].copy_from_slice(&side::MAGIC);
+        let mut frame = [0; framing::FRAME_MAX];
+        write(&pty.master, framing::encode(&payload, &mut frame).unwrap()).unwrap();
+        let sent = clock::now();
+        let mut times = Vec::new();
+        while times.is_empty() {
+            links.drain(&seal, |at, _| times.push(at));
+            assert!(clock::now().since(sent) < Duration::from_secs(10), "the fragment does not come");
+        }
+        assert!(times.iter().all(|at| *at >= sent), "{times:?} is earlier than {sent:?}");
+    }
 }

@@ -10,9 +10,9 @@
 //!        +--------ToLoop--------------------------------- services, control socket, log, signals
 //! ```
 //!
-//! A turn of the loop reads the clock once, drains every input, hands over [`crate::node::Input::Turn`], and carries out
-//! what the node wants. Nothing on that thread allocates, waits for a disk, or takes a lock that another thread holds for
-//! long.
+//! A turn of the loop drains every input, each with the time after its receipt, then reads the clock, hands over
+//! [`crate::node::Input::Turn`], and carries out what the node wants. Nothing on that thread allocates, waits for a disk, or
+//! takes a lock that another thread holds for long.
 
 mod alarms;
 mod belts;
@@ -32,13 +32,14 @@ mod observe;
 mod operator;
 mod own_address;
 mod peer;
-mod realtime;
+mod quiet;
 pub mod record;
 mod report;
 mod route;
 pub mod settings;
 mod side;
 mod snapshot;
+mod steps;
 mod tally;
 mod update;
 
@@ -53,6 +54,7 @@ use crate::console::server;
 use crate::fence::reset::Reset;
 use crate::journal::{self, Levels, Sink};
 use crate::node::{self, Memory, Node};
+use crate::realtime;
 use crate::service;
 use crate::state::{Directory, Found};
 use crate::takeover::Takeover;
@@ -207,6 +209,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 fn serve(options: &Options, config: Config) -> Result<(), String> {
     start_log(options, &config)?;
+    // Before any thread starts: their stacks are then locked as far as they are used, and not whole.
+    if let Err(error) = realtime::lock_memory(options.appliance.is_some()) {
+        log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
+    }
     let directory = Directory::open(&options.state).map_err(|e| format!("{}: {e}", options.state.display()))?;
     let memory = remember(&directory)?;
     let known_neighbor = neighbor::read(&directory);
@@ -307,7 +313,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
             .map_err(|_| "the mailbox is full before the start".to_owned())?;
     }
     drop(config);
-    prepare_thread(options.appliance.is_some());
+    prepare_thread();
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
 
     let _ = to_disk.send(disk::ToDisk::End);
@@ -366,10 +372,7 @@ fn ways(settings: &crate::takeover::Settings) -> Result<Vec<Way>, String> {
 }
 
 /// Makes this thread the loop's. The helper and the disk's thread are running already: they inherit nothing of it.
-fn prepare_thread(in_memory: bool) {
-    if let Err(error) = realtime::lock_memory(in_memory) {
-        log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
-    }
+fn prepare_thread() {
     realtime::touch_stack();
     if let Err(error) = realtime::prioritize(realtime::Thread::Loop) {
         log::warn!("no real-time priority ({error}): the loop is late when the machine is busy; give CAP_SYS_NICE");

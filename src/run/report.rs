@@ -244,16 +244,23 @@ fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
 pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
     let h = s.node.handover?;
     let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
+    let mut steps = vec![step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)];
+    let carried_out = s.steps.filter(|steps| steps.ordered >= h.at);
+    if let Some(done) = carried_out {
+        steps.extend([step("address", done.address), step("announce", done.announce)]);
+        steps.extend(done.first_frame.map(|first| step("first-frame", first)));
+    }
+    let carried_out = carried_out.map_or(Duration::ZERO, |done| done.address + done.announce);
     Some(Handover {
         kind: if h.planned { HandoverKind::Switchover } else { HandoverKind::Failover },
         reason: h.why.into(),
         detect_ms: ms(h.detect),
         fence_wait_ms: ms(h.wait),
-        total_ms: ms(h.detect + h.wait + h.persist),
+        total_ms: ms(h.detect + h.wait + h.persist + carried_out),
         ago_ms: Some(ms(s.at.since(h.at))),
         term: s.node.served,
         to: helper.options.node.name().into(),
-        steps: vec![step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)],
+        steps,
     })
 }
 

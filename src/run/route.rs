@@ -25,6 +25,7 @@ impl Cluster {
             Action::Activate { until, .. } => {
                 self.surrender = None;
                 self.confirmed_down = false;
+                self.watch.begin(clock::now(), self.parts.belts.frames_in());
                 self.parts.belts.open_until(until, true);
                 self.take_up(until);
                 self.tell_services(service::Order::Serve, 0);
@@ -66,7 +67,9 @@ impl Cluster {
             Ok(()) => self.parts.belts.lease_renewed(now),
             Err(error) => log::error!("a service address cannot be put up: {error}"),
         }
-        self.parts.takeover.announce(now);
+        let up = clock::now();
+        self.parts.takeover.announce(up);
+        self.watch.took_up(up, clock::now());
     }
 
     /// The gate first, it compares with an absolute time; then the addresses, whose lifetime is relative: only after

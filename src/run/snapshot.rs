@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub turns: u64,
     /// Longest time that the loop woke up after its deadline, since the last snapshot.
     pub worst_lateness: Duration,
+    /// Where the time of the last takeover went.
+    pub steps: Option<super::steps::Steps>,
 }
 
 /// What the status shows of the watchdog.

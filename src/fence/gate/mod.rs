@@ -166,13 +166,20 @@ impl Gate {
         &self.settings
     }
 
+    /// Guarded frames that passed in one direction, and when the last of them did: two memory reads, for the loop.
+    #[must_use]
+    pub fn passed(&self, direction: Direction) -> (u64, Instant) {
+        (self.map.read(direction.passes()), Instant::from_nanos(self.map.read(direction.last_pass())))
+    }
+
     /// The counters of one direction.
     #[must_use]
     pub fn counters(&self, direction: Direction) -> Counters {
         let drops = |slot: usize| self.map.read(direction.drops() + slot);
+        let (passes, last_pass) = self.passed(direction);
         Counters {
-            passes: self.map.read(direction.passes()),
-            last_pass: Instant::from_nanos(self.map.read(direction.last_pass())),
+            passes,
+            last_pass,
             drops: (0..self.settings.addresses.len()).map(drops).collect(),
             drops_virtual_mac: drops(layout::SLOT_VIRTUAL_MAC),
             drops_unreadable: drops(layout::SLOT_UNREADABLE),
