@@ -10,6 +10,7 @@ mod bulk;
 mod cables;
 mod client;
 mod fencing;
+mod flood;
 mod hostile;
 #[path = "../gate/map.rs"]
 mod map;
@@ -27,6 +28,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::sync::atomic::Ordering;
 
+use flood::Flood;
 use nix::sys::signal::Signal;
 use null_modem::Line;
 use rig::{PORT, Rig, SERVICE, other, wait};
@@ -291,6 +293,83 @@ fn either_box_may_be_told_from_the_other_also_over_the_null_modem_alone() {
     assert_eq!(status_of_peer(&rig, "b").unwrap().node, "a");
     rig.order("b", &Request::Peer(PeerRequest::Hold { reason: Some("disk swap".into()) })).unwrap();
     wait("a is held", || rig.role("a") == Some(Role::Held));
+}
+
+/// 100,000 frames a second with a wrong tag, cut off, or noise, on every link at once.
+#[test]
+fn floods_on_every_link_move_nothing() {
+    let mut rig = Rig::new("flood", DEFAULT);
+    let active = rig.start_both();
+    let term = rig.status(active).unwrap().term;
+    let rejected = |rig: &Rig, node: &str| -> u64 {
+        rig.status(node).unwrap().links.iter().map(|link| link.rejected + link.dropped).sum()
+    };
+    let before = ["a", "b"].map(|node| rejected(&rig, node));
+    rig.null_modem.set(WRONG_BAUD);
+    let (a, b) = ("10.77.0.2".parse().unwrap(), "10.77.0.3".parse().unwrap());
+    let began = clock::now();
+    let floods = [
+        Flood::start(&rig.name, "client", "lan", flood::direct()),
+        Flood::start(&rig.name, "a", "cross", flood::direct()),
+        Flood::start(&rig.name, "b", "cross", flood::direct()),
+        Flood::start(&rig.name, "witness", "lan", flood::reflected(a, b)),
+    ];
+    let mut latest = Duration::ZERO;
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(100));
+        for node in ["a", "b"] {
+            // How late the loop woke, and how old the peer's newest heartbeat was: both are counted by the box itself.
+            let status = rig.status(node).expect("an answer during the flood");
+            latest = latest.max(Duration::from_micros(status.cluster_loop.worst_lateness_us));
+            let heard = Duration::from_millis(status.peer.heard_ms_ago.unwrap());
+            assert!(heard < LEASE / 2, "{node} heard its peer {heard:?} ago");
+        }
+    }
+    let took = clock::now().since(began);
+    let rates = floods.map(|flood| flood.stop() as f64 / took.as_secs_f64());
+    let after = ["a", "b"].map(|node| rejected(&rig, node));
+    println!("frames a second {rates:.0?}; not applied {before:?} -> {after:?}; loop late by {latest:?} at most");
+    assert!((0..2).all(|i| after[i] - before[i] > 10_000), "the floods did not come: {before:?} -> {after:?}");
+    assert!(latest < LEASE / 4, "the loop was late by {latest:?}");
+    let status = rig.status(active).unwrap();
+    assert_eq!((status.role, status.term), (Role::Active, term));
+    assert_eq!(rig.role(other(active)), Some(Role::Standby));
+    assert_eq!(rig.capture.owners(), [active]);
+    rig.null_modem.set(WHOLE);
+    rig.await_touch();
+}
+
+#[test]
+fn the_loop_and_the_disk_are_real_time_and_in_memory_and_services_are_not() {
+    let mut rig = Rig::new("real", DEFAULT);
+    rig.start_both();
+    let pid = rig.pid("a");
+    let locked = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = |name: &str| -> u64 {
+        let line = locked.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert!(kib("VmLck:") >= kib("VmRSS:"), "{locked}");
+    // Name, and policy and real-time priority: fields 41 and 40 of proc_pid_stat(5), counted from behind the name.
+    let scheduling = |stat: &str| -> (String, u32, u32) {
+        let (name, rest) = stat.split_once(" (").unwrap().1.rsplit_once(") ").unwrap();
+        let field = |number: usize| rest.split(' ').nth(number - 3).unwrap().parse().unwrap();
+        (name.to_owned(), field(41), field(40))
+    };
+    let mut threads: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|thread| scheduling(&std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()))
+        .filter(|(_, policy, _)| *policy != 0)
+        .collect();
+    threads.sort();
+    let fifo = u32::try_from(libc::SCHED_FIFO).unwrap();
+    assert_eq!(threads, [("twobox".to_owned(), fifo, 40), ("twobox-disk".to_owned(), fifo, 20)]);
+    let responders = rig::must(&format!("ip netns pids {}-a", rig.name));
+    let services = responders.lines().filter(|line| line.parse() != Ok(pid.as_raw()));
+    let policies: Vec<u32> = services
+        .map(|service| scheduling(&std::fs::read_to_string(format!("/proc/{service}/stat")).unwrap()).1)
+        .collect();
+    assert!(!policies.is_empty() && policies.iter().all(|policy| *policy == 0), "{policies:?}");
 }
 
 #[test]

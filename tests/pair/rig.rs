@@ -100,6 +100,11 @@ pub fn other(node: &str) -> &'static str {
     if node == "a" { "b" } else { "a" }
 }
 
+/// The program under test: the one that cargo built, or the one that `TWOBOX_BINARY` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("TWOBOX_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_twobox").into()).into()
+}
+
 /// Runs a command that must succeed.
 pub fn must(command: &str) -> String {
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -157,7 +162,7 @@ impl Rig {
             .arg("mount --bind \"$0\" \"$1\" && shift && exec \"$@\"")
             .arg(self.path(node, "data"))
             .arg(self.dir.join("data"))
-            .arg(env!("CARGO_BIN_EXE_twobox"))
+            .arg(program())
             .arg("--socket")
             .arg(options.socket)
             .args(["run", "--node", called, "--board"])
@@ -200,15 +205,18 @@ impl Rig {
 
     /// Waits until both boxes hear each other on every link and a takeover would work.
     pub fn await_touch(&self) {
-        wait("all links up and a takeover possible", || {
-            ["a", "b"].iter().all(|node| {
-                self.status(node).is_some_and(|s| {
-                    s.links.iter().all(|link| link.up)
-                        && s.takeover.ready
-                        && s.witnesses.iter().all(|w| w.reachable && w.reflects)
-                })
+        wait("all links up and a takeover possible", || self.in_touch());
+    }
+
+    /// Both boxes hear each other on every link and a takeover would work.
+    pub fn in_touch(&self) -> bool {
+        ["a", "b"].iter().all(|node| {
+            self.status(node).is_some_and(|s| {
+                s.links.iter().all(|link| link.up)
+                    && s.takeover.ready
+                    && s.witnesses.iter().all(|w| w.reachable && w.reflects)
             })
-        });
+        })
     }
 
     /// A path of this box in the test's folder.
@@ -447,11 +455,23 @@ fn cable(name: &str, host: &str, number: &str) {
     ip(host, "link set lan up");
 }
 
-/// Whatever a former run left goes too: deleting a namespace deletes its interfaces once nobody is in it any more.
+/// Whatever a former run left goes too: deleting a namespace deletes its interfaces once nobody is in it any more, so whatever
+/// runs there (the services of a killed daemon) is killed first.
 fn delete_namespaces(name: &str) {
     for namespace in ["lan", "a", "b", "client", "witness"].into_iter().chain(GUESTS) {
-        let _ =
-            Command::new("ip").args(["netns", "delete", &format!("{name}-{namespace}")]).stderr(Stdio::null()).status();
+        let netns = |what: &str| {
+            let mut command = Command::new("ip");
+            command.args(["netns", what, &format!("{name}-{namespace}")]).stderr(Stdio::null());
+            command
+        };
+        let inside = netns("pids").output().map(|output| output.stdout).unwrap_or_default();
+        let own = std::process::id();
+        for pid in String::from_utf8_lossy(&inside).lines().filter_map(|line| line.parse().ok()) {
+            if u32::try_from(pid).is_ok_and(|pid| pid != own) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        let _ = netns("delete").status();
     }
 }
 

@@ -54,6 +54,14 @@ pub fn enter(name: &str, namespace: &str) {
     setns(file, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// Real-time priority for a thread that measures, below the daemon's: it shall see what happens, not its own waiting.
+/// Without the permission it is an ordinary thread.
+pub fn prefer_this_thread() {
+    let parameter = libc::sched_param { sched_priority: 10 };
+    // SAFETY: `parameter` lives until the call returns.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+}
+
 impl Capture {
     pub fn start(name: &str, service: Ipv4Addr) -> Capture {
         let frames = Arc::new(Mutex::new(Vec::new()));
@@ -62,6 +70,7 @@ impl Capture {
         let (opened, wait) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             enter(&name, "lan");
+            prefer_this_thread();
             let socket = open(0).unwrap();
             let index = |port: &str| nix::net::if_::if_nametoindex(port).unwrap_or(0);
             let ports = || [(index("a"), "a"), (index("b"), "b")];
@@ -94,6 +103,16 @@ impl Capture {
         let mut frames = self.frames.lock().unwrap();
         let kept = frames.last().copied().into_iter().collect();
         std::mem::replace(&mut frames, kept)
+    }
+
+    /// All frames from the one with this number on.
+    pub fn frames_from(&self, first: usize) -> Vec<Frame> {
+        self.frames.lock().unwrap()[first..].to_vec()
+    }
+
+    /// Number of frames so far.
+    pub fn count(&self) -> usize {
+        self.frames.lock().unwrap().len()
     }
 
     /// Who was the holder, one after the other.
