@@ -208,13 +208,14 @@ impl Rig {
         wait("all links up and a takeover possible", || self.in_touch());
     }
 
-    /// Both boxes hear each other on every link and a takeover would work.
+    /// Both boxes hear each other on every link, have a quorum, and a takeover would work.
     pub fn in_touch(&self) -> bool {
         ["a", "b"].iter().all(|node| {
             self.status(node).is_some_and(|s| {
                 s.links.iter().all(|link| link.up)
                     && s.takeover.ready
                     && s.witnesses.iter().all(|w| w.reachable && w.reflects)
+                    && s.alarms.iter().all(|alarm| alarm.name != "no-quorum")
             })
         })
     }
