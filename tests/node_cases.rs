@@ -323,6 +323,27 @@ fn a_force_ends_with_a_word_of_the_peer() {
     assert_eq!(s.role(), Role::Standby);
 }
 
+/// By what the operator confirmed, nobody else is there: the first word of the peer ends it. Only a word that shows that the
+/// peer has heard us grants anything in its place.
+#[test]
+fn a_forced_right_ends_with_a_word_of_the_peer_and_a_fresh_grant_takes_its_place() {
+    for hears_us in [false, true] {
+        let mut s = Script::standby();
+        s.peer.speaks = false;
+        s.witness = false;
+        s.run(600);
+        assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
+        s.run(3000);
+        assert_eq!(s.role(), Role::Active);
+        s.peer.frame.role = Role::Standby;
+        let mut f = s.frame(LAN);
+        f.echo = f.echo.filter(|_| hears_us);
+        s.deliver(&f);
+        s.input(Input::Turn);
+        assert_eq!(s.role(), if hears_us { Role::Active } else { Role::Yielding });
+    }
+}
+
 #[test]
 fn a_failed_write_that_nothing_needs_any_more_does_not_hold_for_ever() {
     let mut s = Script::standby();

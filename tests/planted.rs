@@ -46,7 +46,7 @@ impl Hunt {
     fn seeds(self) -> u64 {
         match self {
             Hunt::Random => 1_500,
-            Hunt::In(_) => 4_000,
+            Hunt::In(_) => 400,
             Hunt::Case(_) => 1,
         }
     }
@@ -99,6 +99,8 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::AcceptsReplay], Hunt::In(S::Tape)),
     undo(&[F::NotPersisted], Hunt::In(S::Alone)),
     undo(&[F::NoRecheck], Hunt::In(S::Seesaw)),
+    undo(&[F::OrderedIsDurable], Hunt::In(S::Alone)),
+    undo(&[F::ForgetsReserved], Hunt::In(S::Alone)),
     // A voter asks for a term above what the candidate tells, so a burnt one is asked for again only if it is not told.
     undo(&[F::NotBurnt, F::TopIsServed], Hunt::In(S::Alone)),
     undo(&[F::TopIsServed], Hunt::Random),
@@ -125,6 +127,7 @@ const PLANTINGS: &[Planting] = &[
     lie(Lie::UnsharedFate, Hunt::Random),
     lie(Lie::WildClocks, Hunt::In(S::Drift)),
     lie(Lie::ForgetfulDisk, Hunt::Random),
+    lie(Lie::UnwatchedLoss, Hunt::In(S::Orphan)),
 ];
 
 impl Planting {

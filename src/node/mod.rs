@@ -218,6 +218,8 @@ impl Node {
         }
         let rounds = Rounds::new(now, record.proven_under(&s));
         let fence_bound = s.fence;
+        // Perhaps they were served: which of them were is written down later than that.
+        let burnt = if s.planted.has(Fault::ForgetsReserved) { record.served } else { record.reserved };
         Node {
             booted: now,
             last_turn: now,
@@ -253,7 +255,7 @@ impl Node {
             vote_in: None,
             vote_out: None,
             floor: record.voted,
-            burnt: record.reserved,
+            burnt,
             claimed: 0,
             no_claim_until: Instant::BOOT,
             claim: None,

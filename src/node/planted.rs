@@ -49,6 +49,10 @@ pub enum Fault {
     NotPersisted,
     /// After persisting, the conditions are not looked at again.
     NoRecheck,
+    /// A term counts as durable as soon as its write has been ordered.
+    OrderedIsDurable,
+    /// After a reboot the terms count as used that were served, not all that were reserved.
+    ForgetsReserved,
     /// A reserved term of an aborted claim may be used again.
     NotBurnt,
     /// Votes for a peer whose data are older, and claims with stale data where the policy says hold.
@@ -92,7 +96,7 @@ pub enum Fault {
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 40] = [
+    pub const ALL: [Fault; 42] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -114,6 +118,8 @@ impl Fault {
         Fault::AcceptsReplay,
         Fault::NotPersisted,
         Fault::NoRecheck,
+        Fault::OrderedIsDurable,
+        Fault::ForgetsReserved,
         Fault::NotBurnt,
         Fault::StaleSource,
         Fault::PanicWithoutAge,

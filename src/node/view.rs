@@ -4,7 +4,7 @@ use super::decision::{Fact, View};
 use super::planted::Fault;
 use super::{Claim, ClaimBy, Node};
 use crate::time::Instant;
-use crate::wire::pair::Role;
+use crate::wire::pair::{Role, Term};
 
 impl Node {
     pub(super) fn view(&self, now: Instant) -> View {
@@ -26,11 +26,16 @@ impl Node {
             .with(Fact::Joined, self.peer.in_touch(&self.s, now) || now.since(self.booted) >= self.s.lease * 2)
             .with(Fact::Force, self.force_wanted);
         let Some(claim) = self.claim else { return view };
-        let written = claim.term.is_some_and(|v| self.disk.reserved >= v) || self.served_unpersisted(&claim);
+        let written = claim.term.is_some_and(|v| self.durable() >= v) || self.served_unpersisted(&claim);
         view.with(Fact::Writing, claim.term.is_some() && !written)
             .with(Fact::Written, written)
             .with(Fact::Broken, self.claim_broken(now, &claim))
             .with(Fact::Ready, self.claim_ready(now, &claim))
+    }
+
+    /// Highest term that is on disk for us to serve.
+    fn durable(&self) -> Term {
+        if self.s.planted.has(Fault::OrderedIsDurable) { self.want.reserved } else { self.disk.reserved }
     }
 
     fn served_unpersisted(&self, claim: &Claim) -> bool {

@@ -9,8 +9,12 @@ use twobox::node::planted::Planted;
 #[test]
 fn each_broken_assumption_is_noticed() {
     for lie in Lie::ALL {
-        // Clocks that run apart hide behind the other waits, unless a bound is long.
-        let profile = matches!(lie, Lie::WildClocks).then_some(Profile::In(Situation::Drift));
+        let profile = match lie {
+            // Clocks that run apart hide behind the other waits, unless a bound is long.
+            Lie::WildClocks => Some(Profile::In(Situation::Drift)),
+            Lie::UnwatchedLoss => Some(Profile::In(Situation::Orphan)),
+            _ => None,
+        };
         let found = (1..2000).find_map(|seed| {
             let mut plan = seed::plan(seed, profile, Planted::NONE);
             plan.setup.lie = Some(lie);

@@ -12,6 +12,7 @@ mod seed;
 mod situation;
 mod stage;
 mod stopped;
+mod terms;
 mod witness;
 #[path = "../simulation/world/mod.rs"]
 mod world;

@@ -46,10 +46,12 @@ pub enum Situation {
     Stuck,
     /// A forced or a left box comes back, and is cut off again.
     Return,
+    /// The active's program is killed, and its next life takes long to take down what was left up.
+    Orphan,
 }
 
 impl Situation {
-    pub const ALL: [Situation; 16] = [
+    pub const ALL: [Situation; 17] = [
         Situation::Glimpse,
         Situation::Seesaw,
         Situation::Deaf,
@@ -66,6 +68,7 @@ impl Situation {
         Situation::Text,
         Situation::Stuck,
         Situation::Return,
+        Situation::Orphan,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +89,7 @@ impl Situation {
             Situation::Text => "text",
             Situation::Stuck => "stuck",
             Situation::Return => "return",
+            Situation::Orphan => "orphan",
         }
     }
 
@@ -110,6 +114,7 @@ impl Situation {
             Situation::Text => draft.text(),
             Situation::Stuck => draft.stuck(),
             Situation::Return => draft.comes_back(),
+            Situation::Orphan => draft.orphan(),
         }
         let (mut faults, end) = (draft.faults, draft.end);
         faults.sort_by_key(|f| f.0);
@@ -246,7 +251,15 @@ impl Draft<'_> {
         self.end = meet + 25 * SECOND;
     }
 
+    /// What may happen between the look before the write of a term and the one after it does so only where there is a write.
+    fn nothing_is_reserved_ahead(&mut self) {
+        for s in &mut self.setup.settings {
+            s.terms_ahead = 0;
+        }
+    }
+
     fn seesaw(&mut self) {
+        self.nothing_is_reserved_ahead();
         let (lease, wait, round) = (self.lease(), self.claim_wait(), ns(self.setup.settings[A].round));
         let quick = self.random.chance(400);
         let start = SETTLED + self.between(0, SECOND);
@@ -341,6 +354,7 @@ impl Draft<'_> {
     }
 
     fn wake(&mut self) {
+        self.nothing_is_reserved_ahead();
         if self.random.chance(700) {
             // No watchdog: a box may stand still for longer than the other one waits, and wake up.
             self.fasten_both(Belts { gate: true, watchdog: None, lifetime: None });
@@ -565,5 +579,24 @@ impl Draft<'_> {
             self.cut_leg(apart, A, EVER);
             self.end = apart + 25 * SECOND;
         }
+    }
+
+    fn orphan(&mut self) {
+        let belts = Belts { gate: true, ..self.watchdog_only() };
+        self.fasten_both(belts);
+        // Still faster than any watchdog: it is not fed before.
+        self.setup.clean_time = 900 * MS;
+        let mut at = SETTLED;
+        for _ in 0..3 {
+            let side = self.random.below(2) as usize;
+            self.add(at, Fault::Kill { side, restart: 5 * MS });
+            if self.random.chance(700) {
+                self.cut_all(at, BOTH, 4 * SECOND);
+            }
+            let later = self.between(6 * MS, SECOND);
+            self.add(at + later, Fault::BeltLoss { side, length: 3 * SECOND });
+            at += self.between(9 * SECOND, 14 * SECOND);
+        }
+        self.end = at;
     }
 }

@@ -3,7 +3,7 @@
 use super::clock::{MS, SECOND, Time};
 use super::fault::{DiskFault, Fault, Ways, Word};
 use super::machine::Power;
-use super::{Event, Told, World};
+use super::{Event, Lie, Told, World};
 use twobox::node::Order;
 use twobox::node::settings::LAN;
 use twobox::wire::pair::Role;
@@ -228,10 +228,11 @@ impl World {
             Fault::BeltLoss { side, length } => {
                 let m = &self.boxes[side];
                 let alone = m.runs(now) && now >= m.stuck_until && m.stop_in_turn.is_none() && m.late.1 <= now;
-                // What a killed life left up goes down first thing in the next one, before anything else is opened: until then a
-                // lost gate would be noticed by nobody, which assumption A2 excludes.
-                let leftover = m.address_up && self.role(side) == Some(Role::Joining);
-                if alone && !leftover && m.unfinished.is_empty() && m.full_belts.weakened().bound().is_some() {
+                // Until the next life has taken down what a killed one left up, a lost gate is noticed by nobody: assumption
+                // A2 excludes that, and a lie brings it back.
+                let watched = !m.address_up || self.role(side) != Some(Role::Joining);
+                let watched = watched || self.setup.lie == Some(Lie::UnwatchedLoss);
+                if alone && watched && m.unfinished.is_empty() && m.full_belts.weakened().bound().is_some() {
                     let life = m.life;
                     self.boxes[side].belt_lost_until = now + length;
                     self.after(0, Event::Tell { to: side, life, what: Told::Bound });

@@ -75,11 +75,20 @@ pub enum Lie {
     WildClocks,
     /// What is called durable is not.
     ForgetfulDisk,
+    /// The gate is lost between the end of a program and the moment when its next life has taken down what it left up.
+    UnwatchedLoss,
 }
 
 impl Lie {
-    pub const ALL: [Lie; 6] =
-        [Lie::SlowWatchdog, Lie::OpenGate, Lie::EndlessAddress, Lie::UnsharedFate, Lie::WildClocks, Lie::ForgetfulDisk];
+    pub const ALL: [Lie; 7] = [
+        Lie::SlowWatchdog,
+        Lie::OpenGate,
+        Lie::EndlessAddress,
+        Lie::UnsharedFate,
+        Lie::WildClocks,
+        Lie::ForgetfulDisk,
+        Lie::UnwatchedLoss,
+    ];
 }
 
 pub struct World {
