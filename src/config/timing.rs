@@ -179,8 +179,9 @@ impl Plan {
         self.timing.lease
     }
 
-    /// From the last heartbeat until the witnesses are asked at full rate: one and a half intervals of the slowest path that
-    /// carries a lease, and at most one round. The unbroken quorum that a claim in silence needs begins then.
+    /// From the last heartbeat until the witnesses are asked at full rate, at worst: one and a half intervals of the path on
+    /// which the peer was heard, if that was the slowest one that carries a lease, and at most one round. The unbroken quorum
+    /// that a claim in silence needs begins then.
     #[must_use]
     pub fn alert(&self) -> Duration {
         let Timing { heartbeat, serial_heartbeat, lease, witness, .. } = self.timing;
