@@ -67,6 +67,8 @@ struct Look {
     conflicts: Vec<(String, String)>,
     /// Likewise of own addresses.
     own_conflicts: Vec<(String, String)>,
+    /// Nothing but the lifetime of the addresses stops this box if it hangs; the node says so where there is not even that.
+    unfenced: bool,
     gate_lost: bool,
     gate_touched: bool,
     watchdog_late: bool,
@@ -98,6 +100,7 @@ impl Look {
             add("own-address-conflict", ip, mac);
         }
         for (name, on) in [
+            ("unfenced", self.unfenced),
             ("gate-lost", self.gate_lost),
             ("gate-touched", self.gate_touched),
             ("watchdog-late", self.watchdog_late),
@@ -251,6 +254,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
             })
             .collect(),
         own_conflicts: own_conflicts(&helper.own_addresses.borrow(), s.at),
+        unfenced: s.bound.1 == BoundBy::AddressLease,
         // A gate that holds but has a long queue behind it gives no bound either.
         gate_lost: gate.lost || (s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate),
         gate_touched: gate.repaired_at.is_some_and(|at| s.at.since(at) <= SHOWN),
@@ -333,6 +337,7 @@ mod tests {
         let look = Look {
             conflicts: vec![("192.0.2.10/24".into(), "02:00:5e:00:53:01".into())],
             own_conflicts: vec![("192.0.2.2".into(), "02:00:5e:00:53:02".into())],
+            unfenced: true,
             gate_lost: true,
             gate_touched: true,
             watchdog_late: true,
@@ -352,7 +357,7 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 17);
+        assert_eq!(found.len(), 18);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

@@ -66,7 +66,6 @@ fn a_foreign_program_before_the_gate_is_noticed_and_put_behind_it() {
         let index = nix::net::if_::if_nametoindex("lan").unwrap();
         bpf::attach_first(index, Direction::Egress, &foreign).unwrap();
     });
-    assert_eq!(programs(&rig, active, Direction::Egress)[0], foreign.id());
     wait("the gate is first again", || repairs(&rig, active) == 1);
     let order = programs(&rig, active, Direction::Egress);
     assert_eq!((order.len(), order[1]), (2, foreign.id()));
@@ -131,4 +130,25 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     assert!(!rig.run_in(standby, "nft list tables").contains("twobox"));
     claim(&rig);
     assert_eq!(rig.capture.owners().last(), Some(&standby));
+}
+
+/// As on a kernel without BPF: the next belt is the lifetime of the addresses, and whoever takes over waits for that one.
+#[test]
+fn a_box_without_a_gate_says_so_and_is_waited_for_by_its_own_bound() {
+    let mut rig = Rig::new("nobpf", DEFAULT);
+    rig.started_by = &["setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon"];
+    let active = rig.start_both();
+    let standby = other(active);
+    for node in ["a", "b"] {
+        let fence = rig.status(node).unwrap().fence;
+        assert_eq!((fence.egress_gate, fence.bound_by, fence.fenced), (Gate::Absent, BoundBy::AddressLease, false));
+        wait("it is told", || rig.alarmed(node, "unfenced"));
+        assert!(rig.log(node).contains("no egress gate"), "{}", rig.log(node));
+    }
+    let bound = crate::fence_bound(&rig, active);
+    let off = rig.power_off(active);
+    rig.client.await_answer_from(standby);
+    let took = rig.client.longest_outage(off);
+    assert!(took >= bound, "{took:?} is less than the bound of {bound:?}: the former holder could still have served");
+    assert_eq!(rig.capture.owners(), [active, standby]);
 }

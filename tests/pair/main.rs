@@ -116,6 +116,11 @@ fn a_switchover_moves_the_service_and_is_told_step_by_step() {
     assert_eq!(talk(&mut connect(&name)), Ok(standby.as_bytes()[0]));
     assert_eq!(rig.role(active), Some(Role::Standby));
     rig.await_touch();
+    // Each has heard the other's announcements: that is no foreign owner.
+    for node in ["a", "b"] {
+        assert_eq!(rig.status(node).unwrap().addresses[0].conflict, None);
+        assert!(!rig.alarmed(node, "address-conflict"));
+    }
 }
 
 /// A TCP connection of the client.
