@@ -36,7 +36,7 @@ def options():
     add("--runs", type=int, default=1, help="the whole so many times, medians are printed")
     add("--binary", default="target/x86_64-unknown-linux-musl/release/twobox")
     add("--growth", default="10000,100000,1000000", help="numbers of files of the growth table; empty: none")
-    add("--only", default="", help="only loads whose name has this word in it")
+    add("--only", default="", help="only loads whose name has this word in it; growth: the growth table")
     chosen = parser.parse_args()
     chosen.rate = chosen.rate or ["1gbit", "unlimited"]
     chosen.binary = os.path.abspath(chosen.binary)
@@ -141,7 +141,7 @@ def main():
                         for _ in range(chosen.runs)]
             others += [figures["others"] for rows in runs for row in rows for figures in row[1:]]
             table(rate, median(runs), chosen.scale == 100)
-        if chosen.growth and not chosen.only:
+        if chosen.growth and chosen.only in "growth":
             counts = [max(100, int(int(n) * chosen.scale / 100)) for n in chosen.growth.split(",")]
             with Network("unlimited") as network:
                 growth.table(counts, work, network, chosen.binary)
