@@ -102,7 +102,11 @@ pub const CATALOGUE: &[Entry] = &[
         "a local service fails",
         "`status` names it and `log` has its output; it is started again by itself, and the peer takes over if it is fit",
     ),
-    entry("carrier", "the LAN interface has no carrier", "plug the cable in; look at the switch"),
+    entry(
+        "carrier",
+        "the LAN interface has no carrier, or had none a moment ago",
+        "plug the cable in; look at the switch",
+    ),
     entry(
         "peer-panicked",
         "the peer's kernel panicked",

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use nix::sys::signal::Signal;
 use twobox::console::control::Request;
 use twobox::console::status::{Role, Status};
 use twobox::time::{Duration, Instant};
 
-use crate::rig::{Rig, SERVICE, index, must, wait, wait_for};
+use crate::rig::{Rig, SERVICE, must, wait, wait_for};
 
 /// Most descriptors of a daemon, and most memory (KiB). Far above what was ever seen, far below a leak of hours.
 const MOST_DESCRIPTORS: u64 = 64;
@@ -50,7 +49,6 @@ impl Audit {
         let mut seen = Seen::default();
         let mut exits = Vec::new();
         let mut released = 0;
-        let mut left = [false; 2];
         wait_for(RECOVERY, "both boxes are well again", || {
             for node in ["a", "b"] {
                 if let Some(status) = rig.ended(node) {
@@ -59,7 +57,6 @@ impl Audit {
                 // Whoever left, was reset or lost power starts again, as its init would have it.
                 if !rig.runs(node) {
                     rig.launch(node);
-                    left[index(node)] = false;
                 }
             }
             let both: Vec<Status> = ["a", "b"].iter().filter_map(|node| rig.status(node)).collect();
@@ -69,15 +66,6 @@ impl Audit {
                 println!("  {} is held: {}", status.node, status.held_by.join(", "));
                 if rig.order(&status.node, &Request::Release).is_ok() {
                     released += 1;
-                }
-            }
-            // The alarm's remedy, once.
-            let gateless = |status: &&Status| {
-                status.role != Role::Active && status.alarms.iter().any(|alarm| alarm.name == "gate-lost")
-            };
-            for status in both.iter().filter(gateless) {
-                if !std::mem::replace(&mut left[index(&status.node)], true) {
-                    rig.signal(&status.node, Signal::SIGTERM);
                 }
             }
             both.len() == 2 && both.iter().all(is_well) && both.iter().filter(|s| s.role == Role::Active).count() == 1
