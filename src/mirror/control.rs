@@ -153,9 +153,12 @@ pub struct Settings {
     pub port: u16,
     /// Every tree.
     pub trees: Vec<TreeSettings>,
-    /// Most bytes a second on the link; absent: as fast as it goes.
+    /// Most bytes a second on the crossover; absent: as fast as it goes.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
+    /// Most bytes a second on the detour over the LAN, which others use too.
+    #[serde(default)]
+    pub lan_bytes_per_second: Option<u64>,
 }
 
 /// Shows everything but the key.
@@ -408,7 +411,13 @@ mod tests {
 
     #[test]
     fn the_key_is_not_shown() {
-        let settings = Settings { key: LinkKey([0x5e; 32]), port: 1, trees: Vec::new(), bytes_per_second: None };
+        let settings = Settings {
+            key: LinkKey([0x5e; 32]),
+            port: 1,
+            trees: Vec::new(),
+            bytes_per_second: None,
+            lan_bytes_per_second: Some(1),
+        };
         assert!(!format!("{settings:?} {:?}", settings.key).contains("5e5e"));
         let text = serde_json::to_string(&settings).unwrap();
         assert!(text.contains(&"5e".repeat(32)), "{text}");

@@ -166,12 +166,12 @@ fn welcome(stream: TcpStream, key: &[u8; 32]) -> io::Result<Channel> {
     Channel::accept(stream, key)
 }
 
-/// Connects to the peer over the first link that works.
+/// Connects to the peer over the first link that works, and says which.
 ///
 /// # Errors
 ///
 /// What the last link said.
-pub fn connect(links: &[Link], port: u16, key: &[u8; 32]) -> io::Result<Channel> {
+pub fn connect<'a>(links: &'a [Link], port: u16, key: &[u8; 32]) -> io::Result<(Channel, &'a Link)> {
     let mut last = io::Error::new(io::ErrorKind::NotConnected, "no link to the peer is configured");
     for link in links {
         let address = match link {
@@ -179,7 +179,7 @@ pub fn connect(links: &[Link], port: u16, key: &[u8; 32]) -> io::Result<Channel>
             Link::Interface(interface) => search(interface, port, key),
         };
         match address.and_then(|address| Channel::connect(address, key, CONNECT)) {
-            Ok(channel) => return Ok(channel),
+            Ok(channel) => return Ok((channel, link)),
             Err(e) => last = e,
         }
     }

@@ -77,7 +77,13 @@ pub fn cycle(
     if cut.generation.term > generation.term {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("the copy is of term {}, the sender of term {}", cut.generation.term, generation.term),
+            format!(
+                "the copy is of term {}, the sender of term {}: its state directory is younger than the copy; with {} \
+                 removed while the daemon is stopped, the copy is made anew and what differs is set aside",
+                cut.generation.term,
+                generation.term,
+                side.store.path("").display()
+            ),
         ));
     }
     let (stage, old) = (side.store.subdirectory("stage")?, side.store.subdirectory("old")?);

@@ -348,9 +348,13 @@ impl Mirror {
             return false;
         }
         let Some(settings) = &self.settings else { return false };
-        let made = connect(&self.links, settings.port, &self.key.0).and_then(|channel| {
+        let made = connect(&self.links, settings.port, &self.key.0).and_then(|(channel, link)| {
             let (peer, breaker) = (channel.peer()?, channel.breaker()?);
-            let link = channel.start(Some(self.generation), settings.bytes_per_second)?;
+            let limit = match link {
+                Link::Interface(_) => settings.bytes_per_second,
+                Link::Address(_) => settings.lan_bytes_per_second,
+            };
+            let link = channel.start(Some(self.generation), limit)?;
             Ok((peer, breaker, link))
         });
         match made {

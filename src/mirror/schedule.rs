@@ -18,6 +18,8 @@ pub struct Schedule {
     watched: bool,
 }
 
+/// A watched tree that is quiet is confirmed to be equal so often: a copy's age counts from the last time that it was.
+const CONFIRM: Duration = Duration::from_secs(5);
 /// Where the kernel tells nothing, a tree that is copied on change is looked at so often at most.
 const BLIND: Duration = Duration::from_secs(10);
 
@@ -71,8 +73,7 @@ impl Schedule {
                 let settle = Duration::from_millis(settle);
                 match (self.first_change, self.last_change) {
                     (Some(first), Some(last)) => (last + settle).min(first + settle * PATIENCE),
-                    _ if self.watched => Instant::NEVER,
-                    _ => started + settle.max(BLIND),
+                    _ => started + Duration::from_millis(self.period_ms()),
                 }
             }
         }
@@ -83,7 +84,10 @@ impl Schedule {
     pub fn period_ms(&self) -> u64 {
         match self.when {
             When::EveryMs(period) => period,
-            When::OnChangeMs(settle) => settle.saturating_mul(u64::from(PATIENCE)),
+            When::OnChangeMs(settle) => {
+                let quiet = if self.watched { CONFIRM } else { BLIND };
+                settle.saturating_mul(u64::from(PATIENCE)).max(u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX))
+            }
         }
     }
 }
@@ -115,7 +119,6 @@ mod tests {
         schedule.set_watched(true);
         schedule.start(at(0));
         schedule.end();
-        assert_eq!(schedule.due(), Instant::NEVER);
         schedule.changed(at(1000));
         schedule.changed(at(1400));
         assert_eq!(schedule.due(), at(1900));
@@ -123,6 +126,20 @@ mod tests {
             schedule.changed(at(1400 + 100 * ms));
         }
         assert_eq!(schedule.due(), at(6000));
+    }
+
+    #[test]
+    fn a_quiet_tree_is_confirmed_well_before_its_copy_counts_as_old() {
+        for (settle, watched, due) in
+            [(500, true, 5_000), (2_000, true, 20_000), (10, true, 5_000), (10, false, 10_000)]
+        {
+            let mut schedule = Schedule::new(When::OnChangeMs(settle));
+            schedule.set_watched(watched);
+            schedule.start(at(0));
+            assert_eq!(schedule.due(), Instant::NEVER);
+            schedule.end();
+            assert_eq!((schedule.due(), schedule.period_ms()), (at(due), due));
+        }
     }
 
     #[test]

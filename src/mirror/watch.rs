@@ -101,6 +101,8 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct State {
     dirty: Dirty,
+    /// Something was noted since this was last asked.
+    touched: bool,
     /// The directory that was resolved last: events come in runs.
     last: Option<(Vec<u8>, Option<Vec<u8>>)>,
     /// Keys whose events are our own doing or not ours to follow.
@@ -139,7 +141,8 @@ impl Watch {
         self.group.as_fd()
     }
 
-    /// Reads what waits. True: something of the tree is dirty.
+    /// Reads what waits. True: among it was something of the tree. What else happens on the file system says nothing about
+    /// whether the tree is at rest.
     ///
     /// # Errors
     ///
@@ -153,14 +156,14 @@ impl Watch {
                 Err(nix::Error::EAGAIN) => break,
                 Err(nix::Error::EINTR) => continue,
                 Err(e) => {
-                    state.dirty.all = true;
+                    (state.dirty.all, state.touched) = (true, true);
                     return Err(e.into());
                 }
             };
             parse(&buffer[..n], &mut |event| self.note(&mut state, event));
         }
         state.last = None;
-        Ok(state.dirty.all || !state.dirty.names.is_empty())
+        Ok(std::mem::take(&mut state.touched))
     }
 
     /// What is dirty, and from now on clean.
@@ -176,7 +179,7 @@ impl Watch {
 
     fn note(&self, state: &mut State, event: Option<Named<'_>>) {
         let Some(Named { handle, name: last }) = event else {
-            state.dirty.all = true;
+            (state.dirty.all, state.touched) = (true, true);
             return;
         };
         if state.dirty.all {
@@ -194,6 +197,7 @@ impl Watch {
         if state.ignored.iter().any(|at| &key == at || name::is_below(&key, at)) {
             return;
         }
+        state.touched = true;
         state.dirty.names.insert(directory.clone()); // its time has moved, too
         state.dirty.names.insert(key);
         if state.dirty.names.len() > NAMES {

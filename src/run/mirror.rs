@@ -28,8 +28,6 @@ use crate::service::Reaper;
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{self, Data, Side};
 
-/// Port of the mirror's connection on both boxes.
-const PORT: u16 = 7420;
 /// Pause before the process is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A tree counts as current up to this age, or two of its periods if that is longer.
@@ -72,15 +70,18 @@ impl Mirror {
             Zeroizing::new(config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
         let settings = Settings {
             key: LinkKey(link_key(hex.as_bytes())),
-            port: PORT,
+            port: site.mirror_link.port,
             trees: site.trees.iter().map(tree).collect(),
             bytes_per_second: site.mirror_link.crossover_limit,
+            lan_bytes_per_second: site.mirror_link.lan_limit,
         };
         let links = |role: Role| {
             let whose = if role == Role::Send { side.peer() } else { side };
             let mut links: Vec<Link> = crossover.map(|name| Link::Interface(name.to_owned())).into_iter().collect();
             if site.mirror_link.over_lan {
-                links.extend(lan_address(site, whose).map(|ip| Link::Address(SocketAddr::new(ip, PORT))));
+                links.extend(
+                    lan_address(site, whose).map(|ip| Link::Address(SocketAddr::new(ip, site.mirror_link.port))),
+                );
             }
             links
         };

@@ -99,7 +99,7 @@ pub fn fetch(links: &[Link], key: &[u8; 32], search: Duration) -> io::Result<Fet
     let until = clock::now() + search;
     let channel = loop {
         match links::connect(links, PORT, key) {
-            Ok(channel) => break channel,
+            Ok((channel, _)) => break channel,
             // It is asked before it listens.
             Err(_) if clock::now() < until => {
                 #[allow(clippy::disallowed_methods)] // a process of its own, which does nothing else

@@ -36,7 +36,13 @@ impl Children {
         let mut tree = pair.settings("a");
         tree.tree = mounted.join("tree");
         tree.store = Some(mounted.clone());
-        let settings = Settings { key: LinkKey::default(), port: 0, trees: vec![tree], bytes_per_second: None };
+        let settings = Settings {
+            key: LinkKey::default(),
+            port: 0,
+            trees: vec![tree],
+            bytes_per_second: None,
+            lan_bytes_per_second: None,
+        };
         fs::write(pair.home.join("config"), serde_json::to_vec(&settings).unwrap()).unwrap();
         let places = ["a", "b"].map(|side| pair.place(side));
         Children { home: pair.home.clone(), places, mounted, address: free_port() }

@@ -164,3 +164,20 @@ fn a_rename_without_fsync_never_shows_an_empty_file() {
         assert_equal(&pair.a(), &pair.b());
     });
 }
+
+/// Whether a tree is at rest is not decided by what happens beside it.
+#[test]
+fn events_beside_the_tree_say_nothing_of_the_tree() {
+    on_quiet_ground(|[pair, _]| {
+        let beside = pair.a().parent().unwrap().join("beside");
+        let watch = watch(&pair);
+        fs::write(pair.a().join("inside"), "one").unwrap();
+        assert!(watch.drain().unwrap());
+        // It is dirty still, but nothing new has come.
+        fs::write(&beside, "two").unwrap();
+        assert!(!watch.drain().unwrap());
+        fs::write(pair.a().join("inside"), "three").unwrap();
+        assert!(watch.drain().unwrap());
+        assert!(watch.take().unwrap().names.iter().any(|name| name == b"inside"));
+    });
+}

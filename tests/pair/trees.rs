@@ -6,9 +6,10 @@ use std::path::Path;
 
 use twobox::console::control::{MirrorRequest, Reply, Request};
 use twobox::console::status::TreeState;
+use twobox::time::Duration;
 
 use crate::WHOLE;
-use crate::rig::{self, Rig, other, wait};
+use crate::rig::{self, Rig, must, other, wait};
 
 /// Every file in the directory with its content; one that is being replaced may be missing.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -97,4 +98,34 @@ fn a_failover_in_the_middle_of_a_cycle_serves_the_last_whole_cut_and_loses_nothi
     assert_eq!(fs::read(of_old.join("mail3")).unwrap(), b"written by the new active");
     rig.order(old, &Request::Mirror(MirrorRequest::DivergedDrop { name })).unwrap();
     wait("it is dropped", || rig.status(old).is_some_and(|s| s.mirror[0].diverged == 0));
+}
+
+/// A tree that is copied on change and does not change is as good as new; and the configured port is the one that is used.
+#[test]
+fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {
+    let mut rig = Rig::new("quiet", crate::DEFAULT);
+    let store = rig.dir.join("data").display().to_string();
+    let more = format!(
+        "[[mirror]]\ntree = \"{store}/mail\"\nstore = \"{store}\"\non-change = true\nsettle = \"100ms\"\n\
+         [mirror-link]\nport = 7999\n"
+    );
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &more).unwrap();
+    }
+    let active = rig.start_both();
+    fs::write(rig.path(active, "data").join("mail/letter"), "dear").unwrap();
+    let copy = rig.path(other(active), "data").join("mail/letter");
+    wait("the copy", || copy.exists());
+    let listening = must(&format!("nsenter --net=/run/netns/{}-{} ss -Hlnt", rig.name, other(active)));
+    assert!(listening.contains(":7999 ") && !listening.contains(":7420 "), "{listening}");
+    // Longer than a copy of this tree may be old, and a little.
+    let until = twobox::clock::now() + Duration::from_secs(25);
+    while twobox::clock::now() < until {
+        std::thread::sleep(Duration::from_millis(500));
+        for node in ["a", "b"] {
+            let tree = rig.status(node).unwrap().mirror.remove(0);
+            assert!(tree.current, "{node}: {tree:?}");
+        }
+    }
 }
