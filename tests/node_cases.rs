@@ -474,6 +474,31 @@ fn a_fresh_panic_text_waives_the_wait() {
     assert_eq!(s.role(), Role::Active);
 }
 
+#[test]
+fn a_heartbeat_is_late_half_an_interval_after_it_was_due() {
+    let mut s = Script::standby();
+    s.peer.speaks = false;
+    // The script numbers the frames of all paths in one row: only this one is used from here on.
+    let beat = |s: &mut Script, after: u32, lost: u32| {
+        for _ in 0..lost {
+            s.frame(LAN);
+        }
+        s.run(after);
+        let f = s.frame(LAN);
+        s.deliver(&f);
+        let path = s.node.paths()[usize::from(LAN)];
+        (path.late, path.lost)
+    };
+    beat(&mut s, 0, 0);
+    let (late, lost) = beat(&mut s, 50, 0);
+    assert_eq!(beat(&mut s, 75, 0), (late, lost), "half an interval late at most");
+    assert_eq!(beat(&mut s, 80, 0), (late + 1, lost));
+    assert_eq!(beat(&mut s, 20, 0), (late + 1, lost));
+    // What was lost on the way does not make the next one late.
+    assert_eq!(beat(&mut s, 150, 2), (late + 1, lost + 2));
+    assert_eq!(beat(&mut s, 180, 2), (late + 2, lost + 4));
+}
+
 /// A direct frame that is sent while a reflected one is on its way arrives before it.
 #[test]
 fn a_reflected_frame_that_was_overtaken_shows_that_the_witness_reflects() {

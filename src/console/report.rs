@@ -294,7 +294,7 @@ fn links(paper: &mut Paper, status: &Status) {
     for link in &status.links {
         let state = if link.up { "up" } else { "DOWN" };
         let mut said = format!("{state}, heard {}", ago(link.heard_ms_ago));
-        for (count, what) in [(link.lost, "lost"), (link.rejected, "rejected")] {
+        for (count, what) in [(link.lost, "lost"), (link.late, "late"), (link.rejected, "rejected")] {
             if count > 0 {
                 let _ = write!(said, ", {count} {what}");
             }

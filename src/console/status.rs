@@ -328,6 +328,9 @@ pub struct Link {
     pub heard_ms_ago: Option<u64>,
     /// Heartbeats that never came.
     pub lost: u64,
+    /// Heartbeats that came more than half an interval after they were due, by the time of their receipt.
+    #[serde(default)]
+    pub late: u64,
     /// Frames refused, whatever the reason.
     pub rejected: u64,
     /// Good heartbeats that came.

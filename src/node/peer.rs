@@ -36,6 +36,9 @@ pub struct Path {
     pub heard: u64,
     /// Frames missing in the sequence.
     pub lost: u64,
+    /// Frames that came more than half an interval after they were due, counted from the one before. Frames lost in between
+    /// are not late; a peer that was stopped is.
+    pub late: u64,
     /// Frames not applied, by reason.
     pub rejected: [u32; Reject::ALL.len()],
 }
@@ -166,7 +169,12 @@ impl Peer {
             return Received::Rejected(Reject::Replay);
         }
         if p.sequence > 0 {
-            p.lost = p.lost.saturating_add((f.path_sequence.saturating_sub(p.sequence)).saturating_sub(1));
+            let steps = f.path_sequence.saturating_sub(p.sequence);
+            p.lost = p.lost.saturating_add(steps.saturating_sub(1));
+            // Rounds come at one of two rates, and nobody tells which: at the slow one they are in time.
+            let interval = s.intervals.get(usize::from(path)).copied().flatten().unwrap_or(s.round_idle);
+            let due = interval.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)).saturating_add(interval / 2);
+            p.late = p.late.saturating_add(u64::from(p.heard_at.is_some_and(|at| now.since(at) > due)));
         }
         p.sequence = f.path_sequence;
         p.heard_at = Some(now);

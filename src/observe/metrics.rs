@@ -140,6 +140,9 @@ fn links(out: &mut Exposition, status: &Status) {
     });
     each("twobox_heartbeats_received", Kind::Counter, "Good heartbeats that came.", &|link| Some(count(link.heard)));
     each("twobox_heartbeats_lost", Kind::Counter, "Heartbeats that never came.", &|link| Some(count(link.lost)));
+    each("twobox_heartbeats_late", Kind::Counter, "Heartbeats that came more than half an interval late.", &|link| {
+        Some(count(link.late))
+    });
     each("twobox_frames_sent", Kind::Counter, "Frames sent.", &|link| Some(count(link.sent)));
     each("twobox_frames_dropped", Kind::Counter, "Frames that could not be sent at once.", &|link| {
         Some(count(link.dropped))

@@ -159,6 +159,7 @@ fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -
         up,
         heard_ms_ago: heard.map(ms),
         lost: judged.lost,
+        late: judged.late,
         rejected: judged.rejected.iter().chain(&seen.rejected).map(|count| u64::from(*count)).sum(),
         heard: judged.heard,
         sent: seen.counters.frames_out,

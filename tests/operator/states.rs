@@ -11,6 +11,7 @@ fn link(name: &str, kind: LinkKind, heard: Option<u64>) -> Link {
         up: heard.is_some_and(|age| age < 1_000),
         heard_ms_ago: heard,
         lost: 0,
+        late: 0,
         rejected: 0,
         heard: 0,
         sent: 0,
@@ -207,6 +208,7 @@ pub fn trouble() -> Status {
         rejected: 90_211,
         ..link("null-modem", LinkKind::Serial, None)
     };
+    status.links[3].late = 17;
     status.witnesses[0].reflects = false;
     let dead = Witness { ip: "2001:db8::1".into(), reachable: false, reflects: false, rtt_us: None, limits: false };
     status.witnesses.push(dead);

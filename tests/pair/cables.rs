@@ -198,3 +198,20 @@ fn a_witness_that_limits_its_answers_is_told() {
     rig.client.await_answer_from(standby);
     wait("the alarm is over", || !rig.alarmed(standby, "witness-limits"));
 }
+
+/// The sender was stopped for three intervals: nothing is lost, and the next heartbeat of every cable is late.
+#[test]
+fn a_heartbeat_that_comes_late_is_counted_as_late() {
+    let mut rig = Rig::new("late", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    rig.await_touch();
+    let counted = || rig.status(active).unwrap().links.iter().map(|link| link.late).collect::<Vec<_>>();
+    let before = counted();
+    rig.signal(standby, Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(200)); // less than the lease
+    rig.signal(standby, Signal::SIGCONT);
+    let direct = 3;
+    wait("they are counted", || counted().iter().zip(&before).take(direct).all(|(now, before)| now > before));
+    assert_eq!(rig.capture.owners(), [active]);
+}
