@@ -16,13 +16,18 @@ pub fn machine(plan: &Plan) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
         "`{}`, {} processors, kernel {}, load average at the start {}; {} faults of each kind, {} s under load\n\n",
-        rig::program().display(),
+        in_tree(&rig::program().display().to_string()),
         processors,
         read("/proc/sys/kernel/osrelease"),
         read("/proc/loadavg").split(' ').next().unwrap_or_default(),
         plan.faults,
         plan.quiet.as_secs()
     )
+}
+
+/// Where a program lies in this source tree; otherwise its path.
+fn in_tree(program: &str) -> &str {
+    program.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/")).unwrap_or(program)
 }
 
 /// Outages seen by the client.
@@ -45,7 +50,9 @@ pub fn parts(figures: &[Figures]) -> String {
     let told = |faults: &Faults| faults.accounts.first().map(|first| first.steps.clone());
     let Some(steps) = figures.iter().find_map(|f| told(&f.planned).or(told(&f.lost))) else { return String::new() };
     let names: Vec<String> = steps.into_iter().map(|step| step.name).collect();
-    let mut text = format!("| medians, ms | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+    let mut text =
+        String::from("Where the time goes, by the new owner's own account (`last_handover` in `status --json`):\n\n");
+    let _ = writeln!(text, "| medians, ms | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
     for f in figures {
         for (kind, faults) in [("planned", &f.planned), ("power loss", &f.lost)] {
             if !faults.accounts.is_empty() {
@@ -69,6 +76,7 @@ pub fn steady(steady: &Steady) -> String {
         );
     }
     let Steady { program, program_bytes, allocations, turns, .. } = steady;
+    let program = in_tree(program);
     let _ =
         writeln!(text, "\n`{program}`: {program_bytes} bytes. {allocations} allocations in {turns} turns of the loop.");
     text
