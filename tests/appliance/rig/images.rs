@@ -16,6 +16,8 @@ pub struct Images {
     pub initramfs: PathBuf,
     /// The board's kernel command line.
     pub command_line: String,
+    /// What the boot loader would say of the image in the first slot.
+    pub slot: String,
     /// The page that the service serves.
     pub page: Vec<u8>,
 }
@@ -98,8 +100,16 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         kernel,
         initramfs: output.join("initramfs"),
         command_line: fs::read_to_string(output.join("command-line")).expect("the command line").trim().to_owned(),
+        slot: word_of(&fs::read(output.join("update.efi")).expect("the image"), b"twobox.image="),
         page: fs::read(data.join("web/var/www/index.html")).expect("the page"),
     }
+}
+
+/// The word of a unified kernel image's command line that begins so.
+fn word_of(image: &[u8], begin: &[u8]) -> String {
+    let at = image.windows(begin.len()).position(|bytes| bytes == begin).expect("the image's own name");
+    let word: Vec<u8> = image[at..].iter().copied().take_while(u8::is_ascii_graphic).collect();
+    String::from_utf8(word).expect("ASCII")
 }
 
 /// The data partition of the tests: the service's root, and Debian's static busybox as the rig's shell.

@@ -34,6 +34,8 @@ pub struct Model {
     pub firmware: Option<&'static str>,
     /// Time from power on to /init, at most.
     pub kernel_time: Duration,
+    /// The longest wait of a claim in silence by the board's belts, and more: none is claimed earlier after a boot.
+    pub longest_wait: Duration,
 }
 
 /// One box.
@@ -236,6 +238,11 @@ impl Machine {
     /// Carrier of a card: `lan` is 0, crossover 1.
     pub fn set_carrier(&mut self, card: u8, up: bool) {
         self.order("set_link", &serde_json::json!({ "name": format!("card{card}"), "up": up }));
+    }
+
+    /// How long a box must have been up before it claims in silence.
+    pub fn longest_wait(&self) -> Duration {
+        self.model.longest_wait
     }
 
     /// What the box needs from power on to /init at most.
