@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::report::wrap;
+use super::slip;
 
 /// Two boxes: exactly one serves, the other takes over, and never both.
 #[derive(Debug, PartialEq, FromArgs)]
@@ -263,8 +264,8 @@ pub struct Check {
     /// the site file
     #[argh(option, arg_name = "file")]
     pub site: PathBuf,
-    /// measure for this many seconds how late the loop wakes on this machine
-    #[argh(option, arg_name = "seconds")]
+    /// measure for this many seconds, 1 to 3600, how late the loop wakes on this machine
+    #[argh(option, from_str_fn(measured_seconds), arg_name = "seconds")]
     pub measure: Option<u32>,
 }
 
@@ -331,8 +332,13 @@ fn side(text: &str) -> Result<crate::wire::pair::Side, String> {
     match text {
         "a" => Ok(crate::wire::pair::Side::A),
         "b" => Ok(crate::wire::pair::Side::B),
-        _ => Err("a or b".to_owned()),
+        _ => Err("no node; a or b".to_owned()),
     }
+}
+
+fn measured_seconds(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+    seconds.ok_or_else(|| "no time to measure; 1 to 3600 seconds".to_owned())
 }
 
 /// The words that a line was cut into, or why it could not be. Quotes group words, a backslash takes the next character
@@ -376,14 +382,53 @@ pub struct Explanation {
     pub asked: bool,
 }
 
-/// Parses the words after the program's name. Never exits.
+/// Parses the words after the program's name. Never exits. `--socket` may stand anywhere before a `--`.
 ///
 /// # Errors
 ///
-/// Help, or what is wrong with the words.
+/// Help, or what is wrong with the words: for a program with a name one line that begins with it and ends with where the
+/// help is, for the prompt only what is wrong.
 pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanation> {
-    CommandLine::from_args(&[program], arguments)
-        .map_err(|early| Explanation { text: fold(&early.output), asked: early.status.is_ok() })
+    let wrong = |what: String, arguments: &[&str]| {
+        let text =
+            if program.is_empty() { what } else { format!("{program}: {what}; {}\n", slip::help(program, arguments)) };
+        Explanation { text, asked: false }
+    };
+    let (socket, mut words) = lift_socket(arguments).map_err(|what| wrong(what.to_owned(), arguments))?;
+    if words == ["--version"] {
+        words = vec!["version"];
+    }
+    match CommandLine::from_args(&[program], &words) {
+        Ok(line) => Ok(CommandLine { socket, ..line }),
+        Err(early) if early.status.is_ok() => Err(Explanation { text: fold(&early.output), asked: true }),
+        Err(early) => Err(wrong(slip::explain(&early.output, &words), &words)),
+    }
+}
+
+/// Takes `--socket PATH` and `--socket=PATH` out of the words: argh knows it before the command only.
+fn lift_socket<'w>(arguments: &[&'w str]) -> Result<(Option<PathBuf>, Vec<&'w str>), &'static str> {
+    let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    let (options, verbatim) = arguments.split_at(end);
+    let (mut socket, mut words) = (None, Vec::new());
+    let mut rest = options.iter();
+    while let Some(word) = rest.next() {
+        let path = match word.strip_prefix("--socket") {
+            Some("") => *rest.next().ok_or("--socket needs a path")?,
+            Some(path) if path.starts_with('=') => &path[1..],
+            _ => {
+                words.push(*word);
+                continue;
+            }
+        };
+        if path.is_empty() {
+            return Err("--socket needs a path");
+        }
+        if socket.replace(PathBuf::from(path)).is_some() {
+            return Err("--socket is given twice");
+        }
+    }
+    words.extend(verbatim);
+    Ok((socket, words))
 }
 
 /// argh folds what it says about words at 80 columns, but not the usage line.
@@ -453,10 +498,61 @@ mod tests {
     fn wrong_words_are_explained_and_help_is_no_error() {
         assert!(!command("frobnicate").unwrap_err().asked);
         assert!(!command("run --board /b --site /s --node c").unwrap_err().asked);
+        for seconds in ["0", "3601", "x"] {
+            assert!(!command(&format!("check --board /b --site /s --measure {seconds}")).unwrap_err().asked);
+        }
         assert!(!command("peer switchover").unwrap_err().asked);
         assert!(!command("").unwrap_err().asked);
         assert!(command("--help").unwrap_err().asked);
         assert!(command("hold --help").unwrap_err().asked);
+    }
+
+    #[test]
+    fn the_socket_may_be_named_before_and_after_the_command() {
+        for line in [
+            "--socket /s status --json",
+            "status --socket /s --json",
+            "status --json --socket=/s",
+            "run --board /b --socket /s --site /f --node a",
+            "peer log --socket /s -n 3",
+            "hold disk swap --socket /s",
+        ] {
+            let words = words(line).unwrap();
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            assert_eq!(parse("twobox", &words).unwrap().socket, Some("/s".into()), "{line}");
+        }
+        assert_eq!(parse("twobox", &["hold", "--", "--socket", "/s"]).unwrap().socket, None, "words after --");
+        for line in ["status --socket", "status --socket=", "--socket /a status --socket /b"] {
+            assert!(command(line).unwrap_err().text.contains("--socket"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_one_line_with_the_word_that_was_meant_and_the_help() {
+        for (line, expected) in [
+            ("statsu", "twobox: there is no command `statsu`; did you mean `status`?; see `twobox --help`\n"),
+            (
+                "--sokcet /s status",
+                "twobox: there is no option `--sokcet`; did you mean `--socket`?; see `twobox --help`\n",
+            ),
+            (
+                "status --jsno",
+                "twobox: `status` knows no option `--jsno`; did you mean `--json`?; see `twobox status --help`\n",
+            ),
+            (
+                "peer stauts",
+                "twobox: `peer` knows no command `stauts`; did you mean `status`?; see `twobox peer --help`\n",
+            ),
+            ("status now", "twobox: `status`: `now` is one word too many; see `twobox status --help`\n"),
+            ("peer", "twobox: peer WHAT? One of status, hold, release, log, reboot; see `twobox peer --help`\n"),
+            ("run --board /b --site /s --node c", "twobox: --node c: no node; a or b; see `twobox run --help`\n"),
+            ("check --site /s", "twobox: `check` needs --board; see `twobox check --help`\n"),
+            ("check --site", "twobox: --site needs a value; see `twobox check --help`\n"),
+        ] {
+            assert_eq!(command(line).unwrap_err().text, expected);
+        }
+        assert_eq!(command("--version"), Ok(Command::Version(Version {})));
+        assert_eq!(parse("", &["statsu"]).unwrap_err().text, "there is no command `statsu`; did you mean `status`?");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod prompt;
 pub mod report;
 pub mod screen;
 pub mod server;
+mod slip;
 pub mod status;
 pub mod terminal;
 pub mod wall;
