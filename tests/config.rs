@@ -246,3 +246,36 @@ fn no_text_whatever_makes_it_panic() {
         let _ = parse(SITE, &noise);
     });
 }
+
+#[test]
+fn what_is_missing_or_twice_is_named_with_its_line_and_what_is_allowed() {
+    let without_pair = SITE.split("[timing]").nth(1).unwrap();
+    let problems = parse(&format!("[timing]{without_pair}"), BOARD).1;
+    assert_eq!(problems, ["site.toml:1: pair: is missing; allowed: a section [pair]"]);
+    let twice = site_with("prefer = \"a\"", "prefer = \"a\"\nprefer = \"b\"");
+    assert_eq!(twice, ["site.toml:6: prefer: duplicate key; see https://toml.io/en/v1.0.0"]);
+    let problems = site_with("settle = \"2s\"", "max-delete = true");
+    assert!(problems[0].contains("mirror[1].max-delete: is of the wrong kind (boolean)"), "{problems:?}");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_read() {
+    let dir = std::env::temp_dir().join(format!("twobox-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (pipe, long) = (dir.join("pipe"), dir.join("long.toml"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    std::fs::write(&long, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let good = dir.join("good.toml");
+    std::fs::write(&good, BOARD).unwrap();
+    for (path, what) in [
+        (std::path::Path::new("/dev/zero"), "is no regular file"),
+        (&pipe, "is no regular file"),
+        (&dir, "is no regular file"),
+        (&long, "is too long"),
+    ] {
+        let problems = config::load(path, &good).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().contains(what), "{}", problems[0]);
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -15,6 +15,9 @@ mod site_file;
 pub mod timing;
 pub mod value;
 
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use board::Board;
@@ -119,11 +122,17 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
         what,
         allowed: allowed.to_owned(),
     };
-    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if size > SIZE_LIMIT {
-        return Err(problem(format!("has {size} bytes"), "allowed: at most 1 MiB"));
+    let cannot = |error: std::io::Error| problem(format!("cannot be read ({error})"), "");
+    // Neither a device that never ends nor a pipe that nobody writes to: opening one must not wait either.
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(cannot)?;
+    if !file.metadata().map_err(cannot)?.is_file() {
+        return Err(problem("is no regular file".to_owned(), "allowed: a file of at most 1 MiB"));
     }
-    let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot be read ({error})"), ""))?;
+    let mut bytes = Vec::new();
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > SIZE_LIMIT {
+        return Err(problem("is too long".to_owned(), "allowed: a file of at most 1 MiB"));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         Problem { line, ..problem("is not valid UTF-8".into(), "allowed: UTF-8 text, as TOML demands") }

@@ -30,8 +30,11 @@ impl<'i> Source<'i> {
         let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             source.broken.set(true);
-            let line = error.span().map_or(0, |span| source.line(span.start));
-            source.add(line, "", error.message().replace('\n', ", "), "see https://toml.io/en/v1.0.0");
+            let line = error.span().map_or(1, |span| source.line(span.start));
+            let (message, span) = (error.message().replace('\n', ", "), error.span().unwrap_or_default());
+            // The one message that does not say what it is about.
+            let twice = text.get(span).filter(|_| message == "duplicate key").map(str::trim);
+            source.add(line, twice.unwrap_or_default(), message, "see https://toml.io/en/v1.0.0");
         }
         (source, tree)
     }
@@ -80,7 +83,7 @@ impl<'s, 'i> Section<'s, 'i> {
         keys: &'static [keys::Key],
         sections: &[&'static str],
     ) -> Self {
-        let section = Self { source, table: tree.get_ref(), path: String::new(), line: 0, keys };
+        let section = Self { source, table: tree.get_ref(), path: String::new(), line: 1, keys };
         section.refuse_unknown(sections);
         section
     }
@@ -129,7 +132,11 @@ impl<'s, 'i> Section<'s, 'i> {
             .iter()
             .find(|row| row.name == key)
             .or_else(|| self.keys.iter().find(|row| row.name == "INTERFACE"));
-        row.map_or_else(String::new, |row| format!("allowed: {}", row.allowed))
+        match row {
+            Some(row) => format!("allowed: {}", row.allowed),
+            None if self.path.is_empty() => format!("allowed: a section [{key}]"),
+            None => String::new(),
+        }
     }
 
     fn refuse_unknown(&self, sections: &[&'static str]) {
@@ -292,7 +299,8 @@ impl<'s, 'i> Section<'s, 'i> {
     }
 }
 
-fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
+/// The text of a value.
+pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| unexpected(value))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::keys;
-use super::reader::{Section, Source, integer};
+use super::reader::{Section, Source, integer, string};
 use super::site::{
     ADDRESS_LIMIT, Console, MaxDelete, MirrorLink, Observe, OwnAddress, Pair, SERVICE_LIMIT, Schedule, Service,
     ServiceAddress, Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
@@ -236,7 +236,7 @@ fn trees(top: &Section) -> Vec<Tree> {
         let delete = section.value("max-delete", |value| match value.as_integer() {
             Some(_) => integer(value).map(MaxDelete::Entries),
             None => {
-                let text = value.as_str().unwrap_or_default();
+                let text = string(value)?;
                 let percent = u8::try_from(value::percent(text)?).ok().filter(|percent| *percent <= 100);
                 percent.map(MaxDelete::Percent).ok_or_else(|| format!("\"{text}\" is out of range"))
             }
