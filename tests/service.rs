@@ -319,3 +319,17 @@ fn copy_shell(root: &Path) {
         std::fs::copy(path, copy).unwrap();
     }
 }
+
+#[test]
+fn a_service_that_ends_at_once_is_never_called_running_again() {
+    bench("flaps", |bench, reaper| async move {
+        let supervisor = bench.start(&reaper, bench.settings("sleep 0.02; exit 1"));
+        supervisor.order(Order::Serve);
+        let thrice = |reports: &[Report]| reports.iter().filter(|report| report.state == State::Failed).count() >= 3;
+        bench.until("failed thrice", || thrice(&bench.reports.borrow())).await;
+        let running = bench.reports.borrow().iter().filter(|report| report.state == State::Running).count();
+        assert_eq!(running, 1, "at its first start only: {:?}", bench.reports.borrow());
+        supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+    });
+}

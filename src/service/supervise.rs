@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const START_LOOK: Duration = Duration::from_millis(50);
 /// Checks that must fail in a row before the service counts as failed: one may be a matter of load.
 const CHECK_FAILURES: u32 = 2;
+/// A service without a check that failed before works again when it has run for so long.
+const UNCHECKED: Duration = Duration::from_secs(3);
 /// How long killed processes may take to be gone before it is said (a process in an uninterruptible wait).
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leftovers of a former life may take to be gone.
@@ -192,7 +194,8 @@ impl Service {
     /// From the start to the end: readiness, checks, orders.
     async fn watch(&self, exit: &Receiver<ExitStatus>) -> End {
         let began = clock::now();
-        let mut ready = self.settings.check.is_none();
+        // Without a check a start is all there is to know; but after a failure it is none of health.
+        let mut ready = self.settings.check.is_none() && self.restarts.get() == 0;
         if ready {
             self.say(State::Running);
         }
@@ -201,7 +204,7 @@ impl Service {
             // While it starts, look often: clients wait for it.
             let pause = if ready { self.settings.check_interval } else { self.settings.check_interval.min(START_LOOK) };
             let started_for = clock::now().since(began);
-            match self.meet(exit, pause).await {
+            match self.meet(exit, pause, ready).await {
                 Met::Exit(status) => return End::Failed(format!("it ended: {status}")),
                 Met::Order(order) => {
                     self.obey(order);
@@ -229,7 +232,7 @@ impl Service {
         }
     }
 
-    async fn meet(&self, exit: &Receiver<ExitStatus>, pause: Duration) -> Met {
+    async fn meet(&self, exit: &Receiver<ExitStatus>, pause: Duration, ready: bool) -> Met {
         // A closed channel: the daemon is leaving.
         let order = async { Met::Order(self.next_order().await.unwrap_or(Order::Leave)) };
         let ended = async {
@@ -239,7 +242,13 @@ impl Service {
             }
         };
         let checked = async {
-            let Some(words) = &self.settings.check else { return future::pending().await };
+            let Some(words) = &self.settings.check else {
+                if ready {
+                    return future::pending().await;
+                }
+                Timer::after(UNCHECKED).await;
+                return Met::Checked(Ok(()));
+            };
             Timer::after(pause).await;
             Met::Checked(self.check(words).await)
         };
