@@ -54,12 +54,15 @@ fn main() -> Exit {
     let socket = socket_path(line.socket.as_deref());
     match line.command {
         Command::Run(run) => daemon(run, socket, &mut face),
-        Command::Console(console) => prompt::run(&prompt::Settings {
-            port: console.device.map(|path| (path, console.baud)),
-            socket,
-            password_file: console.password_file,
-            idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle)) },
-        }),
+        Command::Console(console) => {
+            let settings = prompt::Settings {
+                port: console.device.map(|path| (path, console.baud)),
+                socket,
+                password_file: console.password_file,
+                idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle)) },
+            };
+            prompt::run(&settings, &mut face)
+        }
         command => execute(command, &socket, &mut face),
     }
 }
@@ -86,7 +89,7 @@ fn daemon(run: command::Run, socket: PathBuf, face: &mut Standard) -> Exit {
     match twobox::run::run(&options) {
         Ok(()) => Exit::Done,
         Err(failure) => {
-            face.complain(&failure.text);
+            face.complain(&failure.shown());
             failure.exit
         }
     }

@@ -138,6 +138,11 @@ pub const CATALOGUE: &[Entry] = &[
         "find what keeps the machine busy; raise [watchdog] timeout if the machine is that slow",
     ),
     entry(
+        "watchdog-missing",
+        "the watchdog that the board file names is not armed: a hung kernel is not ended by hardware",
+        "look in `log` for why it cannot be opened: its module, its name in the board file, another program that holds it; then restart the daemon",
+    ),
+    entry(
         "not-realtime",
         "the loop runs without real-time priority: heartbeats may be late under load",
         "start the daemon with CAP_SYS_NICE and CAP_IPC_LOCK, or use longer leases",

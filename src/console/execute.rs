@@ -11,12 +11,14 @@ use super::exit::Exit;
 use super::face::{Face, Wake};
 use super::password;
 use super::report::{self, bytes, span};
-use super::status::Status;
+use super::status::{Role, Status};
 use super::wall;
 use crate::config::key_file;
 
 /// No reply and no sign of life for this long: the daemon hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// A peer heard within this time is not silent, whatever the lease is: the daemon would refuse a force.
+const PEER_LIVES_MS: u64 = 100;
 
 /// Does what a command asks. `run` and `console` are other programs' faces and not known here.
 ///
@@ -255,6 +257,14 @@ fn activate(force: bool, socket: &Path, face: &mut dyn Face) -> Exit {
         Err(exit) => return exit,
     };
     let (node, peer) = (&status.node, &status.peer.node);
+    // What the daemon would refuse is refused before anybody looks for a switch to pull.
+    if status.role == Role::Active {
+        return refuse(face, &format!("{node} serves already; nothing is to be done"));
+    }
+    if let Some(age) = status.peer.heard_ms_ago.filter(|age| *age <= PEER_LIVES_MS) {
+        let heard = span(age);
+        return refuse(face, &format!("the peer is not silent: {peer} was heard {heard} ago; use `switchover`"));
+    }
     face.say(&format!(
         "{peer} was last heard {}. Nothing here proves that it is off.\n\
          If it still serves, both boxes will answer for the same addresses.\n\
@@ -358,11 +368,21 @@ fn make_key(file: &Path, face: &mut dyn Face) -> Exit {
             face.say(&format!("{}: a new key, mode 0600; copy it to the other box over a safe way", file.display()));
             Exit::Done
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let why = "is there already and is never overwritten; choose another name, or remove it on both boxes";
-            refuse(face, &format!("{} {why}", file.display()))
+        Err(error) => refuse(face, &not_made(file, &error, "remove it on both boxes")),
+    }
+}
+
+/// Why a secret's file was not made, and what to do.
+fn not_made(file: &Path, error: &std::io::Error, way_out: &str) -> String {
+    use std::io::ErrorKind::{AlreadyExists, InvalidInput, NotFound};
+    let file = file.display();
+    match error.kind() {
+        AlreadyExists => {
+            format!("{file} is there already and is never overwritten; choose another name, or {way_out}")
         }
-        Err(error) => refuse(face, &format!("{}: {error}", file.display())),
+        NotFound => format!("{file}: its directory is not there; make that first, or choose another"),
+        InvalidInput => format!("{error}; nothing was written"),
+        _ => format!("{file}: {error}; choose a place that can be written"),
     }
 }
 
@@ -376,7 +396,7 @@ fn make_password(file: &Path, face: &mut dyn Face) -> Exit {
             face.say(&format!("{}: the password's hash, mode 0600", file.display()));
             Exit::Done
         }
-        Err(error) => refuse(face, &format!("{}: {error}", file.display())),
+        Err(error) => refuse(face, &not_made(file, &error, "remove it")),
     }
 }
 

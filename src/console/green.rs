@@ -4,7 +4,7 @@ use super::status::{RightKind, Role, ServiceState, Status, TreeState};
 
 /// Alarms about how the box is built. They say what a hang or a busy machine would do, not that a hand-over by vote could
 /// go wrong; a pair that lives with them may rehearse.
-const OF_THE_BUILD: [&str; 4] = ["unfenced", "peer-unfenced", "not-realtime", "clock-slewed"];
+const OF_THE_BUILD: [&str; 5] = ["unfenced", "peer-unfenced", "watchdog-missing", "not-realtime", "clock-slewed"];
 
 /// Everything that is not as it should be, seen from this box, in words. Empty: a drill may begin.
 #[must_use]

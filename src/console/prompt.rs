@@ -53,24 +53,42 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// Longest delay after a wrong password.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs the console: on a port for ever, on a terminal until the operator leaves.
+/// Runs the console: on a port for ever, on a terminal until the operator leaves. A port that cannot be opened at the
+/// beginning is an error; one that goes away later is waited for.
 #[must_use]
-pub fn run(settings: &Settings) -> Exit {
+pub fn run(settings: &Settings, face: &mut dyn Face) -> Exit {
+    let mut opened = false;
     loop {
         let terminal = match &settings.port {
             None => Terminal::standard(),
             Some((path, baud)) => Terminal::port(path, *baud),
         };
-        match terminal {
-            Ok(terminal) => Session::new(&terminal, settings).run(),
-            Err(error) if settings.port.is_none() => {
-                log::error!("the console needs a terminal: {error}");
+        match (terminal, &settings.port) {
+            (Ok(terminal), port) => {
+                opened = true;
+                Session::new(&terminal, settings).run();
+                if port.is_none() {
+                    return Exit::Done;
+                }
+            }
+            (Err(_), None) => {
+                face.complain("twobox: the console needs a terminal; name a serial port with --device");
                 return Exit::Refused;
             }
-            Err(error) => log::debug!("console port: {error}"),
-        }
-        if settings.port.is_none() {
-            return Exit::Done;
+            (Err(error), Some(_)) if opened => log::debug!("console port: {error}"),
+            (Err(error), Some((_, baud))) if error.kind() == io::ErrorKind::InvalidInput => {
+                face.complain(&format!(
+                    "twobox: --baud {baud} is no speed of a serial port; 115200 and 9600 are usual"
+                ));
+                return Exit::WrongUse;
+            }
+            (Err(error), Some((path, _))) => {
+                face.complain(&format!(
+                    "twobox: the console's port {}: {error}; name a serial port that is there and free",
+                    path.display()
+                ));
+                return Exit::Refused;
+            }
         }
         pause();
     }

@@ -72,6 +72,8 @@ struct Look {
     gate_lost: bool,
     gate_touched: bool,
     watchdog_late: bool,
+    /// The board names one, and it could not be armed.
+    watchdog_missing: bool,
     not_realtime: bool,
     clock_slewed: bool,
     same_node: bool,
@@ -104,6 +106,7 @@ impl Look {
             ("gate-lost", self.gate_lost),
             ("gate-touched", self.gate_touched),
             ("watchdog-late", self.watchdog_late),
+            ("watchdog-missing", self.watchdog_missing),
             ("not-realtime", self.not_realtime),
             ("clock-slewed", self.clock_slewed),
             ("same-node", self.same_node),
@@ -259,6 +262,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         gate_lost: gate.lost || (s.gate_expiry.is_some() && s.bound.1 != BoundBy::Gate),
         gate_touched: gate.repaired_at.is_some_and(|at| s.at.since(at) <= SHOWN),
         watchdog_late: s.watchdog.and_then(|dog| dog.late_at).is_some_and(|at| s.at.since(at) <= SHOWN),
+        watchdog_missing: s.watchdog.is_none() && board.watchdog.is_some(),
         not_realtime: !realtime::loop_has_priority(),
         clock_slewed: realtime::clock_tick().is_some_and(realtime::is_slewed),
         loops: loops.map(|path| names[path]).collect(),
@@ -292,7 +296,7 @@ impl Helper {
     async fn hold_for_twin(&self) {
         let reason = format!("another box says that it is {} too", self.options.node.name());
         log::error!("held: {reason}");
-        *self.hold_reason.borrow_mut() = Some(reason);
+        self.keep_hold_reason(Some(reason));
         if self.order(Order::Hold).await.is_none() {
             log::error!("the loop does not take the hold; tried again in {LOOK:?}");
         }
@@ -341,6 +345,7 @@ mod tests {
             gate_lost: true,
             gate_touched: true,
             watchdog_late: true,
+            watchdog_missing: true,
             not_realtime: true,
             clock_slewed: true,
             same_node: true,
@@ -357,7 +362,7 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 18);
+        assert_eq!(found.len(), 19);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

@@ -19,6 +19,9 @@ use std::os::fd::AsFd;
 /// Name of the record's file in the state directory.
 pub const RECORD: &str = "node";
 
+/// Name of the file with the operator's reason for a hold.
+pub const HOLD_REASON: &str = "hold-reason";
+
 /// Name of the history's file, and its longest length in bytes: some hundred events.
 pub const HISTORY: &str = "history";
 const HISTORY_MAX: u64 = 64 * 1024;
@@ -34,6 +37,8 @@ pub enum ToDisk {
     },
     /// Where the peer is on the LAN, for the next life.
     Neighbor(Mac),
+    /// Why the operator holds this box; empty when he does not.
+    HoldReason(Box<str>),
     /// A line for the history.
     Remember(Box<str>),
     /// Nothing more will come.
@@ -75,6 +80,12 @@ fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbo
             ToDisk::Neighbor(mac) => {
                 if let Err(error) = directory.write(neighbor::FILE, &mac) {
                     log::warn!("{}: where the peer is cannot be written: {error}", directory.path().display());
+                }
+                continue;
+            }
+            ToDisk::HoldReason(reason) => {
+                if let Err(error) = directory.write(HOLD_REASON, reason.as_bytes()) {
+                    log::warn!("{}: why it is held cannot be written: {error}", directory.path().display());
                 }
                 continue;
             }

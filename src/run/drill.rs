@@ -4,7 +4,7 @@ use smol::Timer;
 use smol::channel::{Sender, bounded};
 
 use super::helper::Helper;
-use super::operator::{Outcome, Refusal, hangs, refuse};
+use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::report;
 use crate::clock;
 use crate::console::control::{Reply, Request};
@@ -13,8 +13,8 @@ use crate::node::Answer;
 use crate::time::Duration;
 use crate::wire::pair::Role;
 
-/// Pause between two attempts at the way back.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause between two attempts at the way back: each is a line in the peer's log.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Helper {
     /// To the peer and back again.
@@ -36,11 +36,20 @@ impl Helper {
             return Err(refuse(reason, "see `status` and `peer status`, repair that, then drill"));
         }
         let there = self.switch_over(replies).await?;
-        let until = clock::now() + self.handover_patience();
+        let began = clock::now();
+        let until = began + self.handover_patience().max(self.candidacy_patience() * 2);
+        // The peer's own switchover waits for it, in its own words, which come at its end.
+        let longest = self.candidacy_patience().as_secs_f64();
+        step(
+            replies,
+            began,
+            &format!("back again; for up to {longest:.1} s nobody votes for who has just surrendered"),
+        )
+        .await?;
         let back = loop {
             match self.ask_peer(&Request::Switchover, replies).await {
                 Ok(text) => break text,
-                // We have just surrendered: for some leases nobody votes for us.
+                // Something else than our surrender is in the way: our services are perhaps still ending.
                 Err(_) if clock::now() < until => Timer::after(PAUSE).await,
                 Err(Refusal { reason, .. }) => {
                     let reason = format!("{there}, but not back: {reason}");

@@ -47,9 +47,11 @@ const STACK: usize = 1024 * 1024;
 /// How long the loop may take to answer before an operator is told that it does not.
 const LOOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long services may take to end after the loop has ended, on top of their own time-outs.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// The row of the decision table by which a node gives up in order.
 const SURRENDER: &str = "surrender";
+/// An alarm of the node goes to the history and the syslog server when it has stood for this long.
+const STANDS: Duration = Duration::from_secs(1);
 /// How long after its own end as the serving box the peer is expected to serve.
 const SUCCESSION: Duration = Duration::from_secs(30);
 
@@ -69,6 +71,8 @@ pub(super) struct Start {
     pub gate: Option<Arc<Gate>>,
     pub raw_belt: Option<Belt>,
     pub ways: Vec<Way>,
+    /// Why the operator held this box in a former life, if that was said and it has not been released.
+    pub hold_reason: Option<String>,
 }
 
 /// Starts the thread.
@@ -133,6 +137,8 @@ pub(super) struct Helper {
     pub last_handover: RefCell<Option<(Option<Instant>, Handover)>>,
     /// Why the operator holds this box, if that was said.
     pub hold_reason: RefCell<Option<String>>,
+    /// When this box surrendered in order last, while it may still be no candidate for it.
+    pub surrendered_at: Cell<Option<Instant>>,
     /// The surrender or fence under way: why, and since when.
     yielding: Cell<Option<(&'static str, Instant)>>,
     /// The loop's worst lateness since the last status.
@@ -148,7 +154,7 @@ pub(super) struct Helper {
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
     let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, .. } = start;
-    let Start { gate, raw_belt, ways, .. } = start;
+    let Start { gate, raw_belt, ways, hold_reason, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -180,7 +186,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         standing: RefCell::default(),
         handovers: RefCell::default(),
         last_handover: RefCell::new(last_handover),
-        hold_reason: RefCell::new(boot_hold),
+        hold_reason: RefCell::new(boot_hold.or(hold_reason)),
+        surrendered_at: Cell::default(),
         yielding: Cell::default(),
         worst_lateness: Cell::default(),
         executor: executor.clone(),
@@ -409,17 +416,31 @@ impl Helper {
         }
     }
 
-    fn noted(&self, note: Note) {
+    fn noted(self: &Rc<Self>, note: Note) {
         match note {
             Note::Raised(alarm) => {
-                self.alarms.borrow_mut().push((alarm, clock::now()));
-                self.raised(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
+                let at = clock::now();
+                self.alarms.borrow_mut().push((alarm, at));
+                self.executor.spawn(self.clone().remember_if_it_stands(alarm, at)).detach();
             }
             Note::Cleared(alarm) => {
-                self.alarms.borrow_mut().retain(|(stands, _)| *stands != alarm);
-                self.cleared(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
+                let mut alarms = self.alarms.borrow_mut();
+                let told = alarms.iter().any(|(stands, at)| *stands == alarm && clock::now().since(*at) >= STANDS);
+                alarms.retain(|(stands, _)| *stands != alarm);
+                drop(alarms);
+                if told {
+                    self.cleared(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
+                }
             }
             _ => {}
+        }
+    }
+
+    /// What passes in a moment, as at every start, is in the log and worth no line of the history.
+    async fn remember_if_it_stands(self: Rc<Self>, alarm: Alarm, at: Instant) {
+        smol::Timer::after(STANDS).await;
+        if self.alarms.borrow().contains(&(alarm, at)) {
+            self.raised(console::alarm::name_of(alarm), console::alarm::in_words(alarm).to_owned());
         }
     }
 
@@ -440,6 +461,7 @@ impl Helper {
         }
         match to {
             Role::Active => {
+                self.surrendered_at.set(None);
                 if let Some(handover) = report::to_this_box(&self, &snapshot) {
                     self.handovers.borrow_mut().add(&handover);
                     self.handed_over(handover);
@@ -448,6 +470,7 @@ impl Helper {
             Role::Yielding => self.yielding.set(Some((why, clock::now()))),
             _ => {
                 if let Some((why, at)) = self.yielding.take() {
+                    self.surrendered_at.set((why == SURRENDER).then_some(snapshot.node.since));
                     self.executor.spawn(self.clone().gave_up(why, at)).detach();
                 }
             }
@@ -498,11 +521,21 @@ impl Helper {
         }
     }
 
+    /// Why the operator holds this box, for the status of this life and the next one. `None`: he does not any more.
+    pub(super) fn keep_hold_reason(&self, reason: Option<String>) {
+        let words = reason.clone().unwrap_or_default().into();
+        *self.hold_reason.borrow_mut() = reason;
+        if self.to_disk.send(ToDisk::HoldReason(words)).is_err() {
+            log::warn!("the disk hangs: the reason for the hold will be forgotten at the next start");
+        }
+    }
+
     /// SIGTERM and SIGINT: surrender, farewell, end.
     async fn leave_on_signal(&self) -> io::Result<()> {
         let mut signals = Signals::new([Signal::Term, Signal::Int])?;
         while let Some(signal) = signals.next().await {
-            log::info!("{:?}: leaving in order", signal?);
+            let longest = operator::leave_patience(&self.config.site);
+            log::info!("{:?}: leaving in order, which may take up to {longest:.1?}", signal?);
             self.tell_loop(ToLoop::Order(Order::Leave));
         }
         Ok(())

@@ -93,7 +93,9 @@ impl Links {
                 return Ok(None);
             }
             let name = interface(role)?;
-            Ethernet::open(&name).map(Some).map_err(|e| format!("interface {name} ({role}): {e}"))
+            Ethernet::open(&name)
+                .map(Some)
+                .map_err(|e| format!("interface {name} ({role}): {e}; run this as root, or give it CAP_NET_RAW"))
         };
         let null_modem = match &config.board.null_modem {
             None => None,

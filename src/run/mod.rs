@@ -43,7 +43,7 @@ mod steps;
 mod tally;
 mod update;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -186,6 +186,14 @@ pub struct Failure {
     pub exit: Exit,
 }
 
+impl Failure {
+    /// As it stands on standard error. What is wrong with a file begins with the file's name and line.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.exit == Exit::Refused { format!("twobox: {}", self.text) } else { self.text.clone() }
+    }
+}
+
 impl From<String> for Failure {
     fn from(text: String) -> Self {
         Self { text, exit: Exit::Refused }
@@ -213,10 +221,14 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     if let Err(error) = realtime::lock_memory(options.appliance.is_some()) {
         log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
     }
-    let directory = Directory::open(&options.state).map_err(|e| format!("{}: {e}", options.state.display()))?;
+    let directory = Directory::open(&options.state).map_err(|e| not_opened(&options.state, &e))?;
     let memory = remember(&directory)?;
     let known_neighbor = neighbor::read(&directory);
-    let listener = server::bind(&options.socket).map_err(|e| format!("{}: {e}", options.socket.display()))?;
+    let hold_reason = reason_to_hold(&directory);
+    let listener = server::bind(&options.socket).map_err(|e| {
+        let remedy = "stop that one, remove what lies there, or name another path with --socket";
+        format!("control socket {}: {e}; {remedy}", options.socket.display())
+    })?;
     let to_loop = mailbox()?;
     let to_loop_first = to_loop.clone();
     let to_helper = mailbox()?;
@@ -237,7 +249,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     if let Some(error) = unknown {
         return Err(error);
     }
-    let (takeover, leftovers) = Takeover::open(&takeover_settings).map_err(|e| format!("service addresses: {e}"))?;
+    let (takeover, leftovers) = Takeover::open(&takeover_settings)
+        .map_err(|e| format!("service addresses: {e}; run this as root, or give it CAP_NET_ADMIN"))?;
     if leftovers.addresses + leftovers.macvlans > 0 {
         log::warn!(
             "removed what a former daemon left: {} service addresses, {} macvlans",
@@ -279,6 +292,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         gate,
         raw_belt,
         ways,
+        hold_reason,
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
@@ -316,13 +330,22 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     prepare_thread();
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
 
+    log::info!("left the pair; what still runs of the services ends now");
     let _ = to_disk.send(disk::ToDisk::End);
     let _ = to_helper.send(ToHelper::End);
     let _ = disk.join();
     let _ = helper.join();
     cluster.close();
+    log::info!("left in order: nothing of the pair runs on this box");
     let _ = std::fs::remove_file(&options.socket); // gone already: somebody tidied up
     Ok(())
+}
+
+fn not_opened(state: &Path, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => format!("{error}; stop that one, or name another directory with --state"),
+        _ => format!("state directory {}: {error}; name a directory that can be written with --state", state.display()),
+    }
 }
 
 fn mailbox<T>() -> Result<Arc<Mailbox<T>>, String> {
@@ -354,9 +377,16 @@ fn remember(directory: &Directory) -> Result<Memory, String> {
     })
 }
 
+/// What the operator said when he held this box, in a former life. It only explains: damaged, it is left out.
+fn reason_to_hold(directory: &Directory) -> Option<String> {
+    let Ok(Found::Payload(bytes)) = directory.read(disk::HOLD_REASON) else { return None };
+    String::from_utf8(bytes.to_vec()).ok().filter(|reason| !reason.is_empty())
+}
+
 fn interface_of(config: &Config, role: &str) -> Result<String, String> {
     let wanted = config.board.interface(role).ok_or_else(|| format!("the board file has no [interface.{role}]"))?;
-    interface::find(wanted).map_err(|e| format!("interface {role}: {e}"))
+    interface::find(wanted)
+        .map_err(|e| format!("interface {role}: {e}; see [interface.{role}] in the board file, and `ip link`"))
 }
 
 fn ways(settings: &crate::takeover::Settings) -> Result<Vec<Way>, String> {
@@ -364,7 +394,7 @@ fn ways(settings: &crate::takeover::Settings) -> Result<Vec<Way>, String> {
     for address in &settings.addresses {
         if ways.iter().all(|way| way.name != address.interface) {
             let index = nix::net::if_::if_nametoindex(address.interface.as_str())
-                .map_err(|e| format!("interface {}: {e}", address.interface))?;
+                .map_err(|e| format!("interface {}: {e}; see `ip link`", address.interface))?;
             ways.push(Way { name: address.interface.clone(), index });
         }
     }

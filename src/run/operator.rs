@@ -19,6 +19,12 @@ use crate::wire::pair::Role;
 
 /// How often a hand-over under way is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+/// What the node says of a peer that is no candidate because it has just surrendered.
+pub(super) const JUST_SURRENDERED: &str = "the peer has just surrendered";
+/// For so many leases after a surrender a box is no candidate.
+pub(super) const CANDIDACY_LEASES: u32 = 5;
+/// How often is looked whether the peer is a candidate again.
+const CANDIDACY_LOOK: Duration = Duration::from_millis(20);
 /// How long after the end of its own time-outs a hand-over counts as failed.
 const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a follower of the log is served.
@@ -64,7 +70,11 @@ impl Helper {
             Request::Status { every_ms } => self.show_status(every_ms, replies).await,
             Request::Switchover => self.switch_over(replies).await,
             Request::Hold { reason } => self.hold(reason).await,
-            Request::Release => self.obey(Order::Release, "released").await,
+            Request::Release => {
+                let done = self.obey(Order::Release, "released").await?;
+                self.keep_hold_reason(None);
+                Ok(done)
+            }
             Request::Activate { node } => self.force(&node).await,
             Request::Drill => self.drill(replies).await,
             Request::History { count } => self.show_history(count, replies).await,
@@ -162,7 +172,7 @@ impl Helper {
             return Err(self.refused(answer).await);
         }
         log::warn!("held by the operator: {}", reason.as_deref().unwrap_or("no reason given"));
-        *self.hold_reason.borrow_mut() = reason;
+        self.keep_hold_reason(reason);
         if matches!(before.node.role, Role::Active | Role::Yielding) {
             self.await_surrender(|s| s.node.role == Role::Held).await?;
         }
@@ -172,6 +182,30 @@ impl Helper {
     /// How long a hand-over may take, services included.
     pub(super) fn handover_patience(&self) -> Duration {
         super::settings::stop_timeout(&self.config.site) + SWITCHOVER_PATIENCE
+    }
+
+    /// For how long a box that has just surrendered is no candidate, and a lease more until that is heard.
+    pub(super) fn candidacy_patience(&self) -> Duration {
+        self.config.site.timing.lease * (CANDIDACY_LEASES + 1)
+    }
+
+    /// A peer that has just surrendered is a candidate again before long: that is waited for, and told once.
+    async fn await_candidate(&self, replies: &Sender<Reply>) -> Result<(), Refusal> {
+        let began = clock::now();
+        let patience = self.candidacy_patience();
+        let mut told = false;
+        loop {
+            let now = self.snapshot().await.ok_or_else(hangs)?;
+            let waits = now.node.role == Role::Active && now.node.peer_blocked == JUST_SURRENDERED;
+            if !waits || clock::now().since(began) > patience {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                let longest = patience.as_secs_f64();
+                step(replies, began, &format!("waiting up to {longest:.1} s: {JUST_SURRENDERED}")).await?;
+            }
+            Timer::after(CANDIDACY_LOOK).await;
+        }
     }
 
     pub(super) async fn await_surrender(&self, done: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, Refusal> {
@@ -196,6 +230,7 @@ impl Helper {
         if before.node.role != Role::Active && before.node.peer_role == Some(Role::Active) {
             return self.ask_peer(&Request::Switchover, replies).await;
         }
+        self.await_candidate(replies).await?;
         let began = clock::now();
         let answer = self.order(Order::Switchover).await.ok_or_else(hangs)?;
         if answer != Answer::Accepted {
@@ -234,6 +269,12 @@ fn with_wall_time(line: &journal::Line) -> String {
         .map_or_else(|| line.to_string(), |now| format!("{} {line}", wall::utc(now.saturating_sub(age))))
 }
 
+/// The longest that leaving in order takes: services end, the farewell is said and heard, what is left of them ends.
+pub(super) fn leave_patience(site: &crate::config::site::Site) -> Duration {
+    let farewell = (site.timing.lease * CANDIDACY_LEASES).max(Duration::from_secs(1));
+    super::settings::stop_timeout(site) * 2 + farewell + super::helper::LEAVE_PATIENCE
+}
+
 /// The request as it would be given on the peer itself.
 fn of_peer(request: PeerRequest) -> Request {
     match request {
@@ -253,4 +294,15 @@ async fn step_at(replies: &Sender<Reply>, elapsed: Duration, text: &str) -> Resu
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let progress = Progress { elapsed_us, text: text.to_owned(), ..Progress::default() };
     replies.send(Reply::Progress(progress)).await.map_err(|_| gone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_switchover_waits_for_is_what_the_node_says() {
+        assert!(include_str!("../node/facts.rs").contains(&format!("\"{JUST_SURRENDERED}\"")));
+        assert!(include_str!("../node/mod.rs").contains(&format!("INTENT_LEASES: u32 = {CANDIDACY_LEASES};")));
+    }
 }

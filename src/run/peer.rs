@@ -21,6 +21,7 @@ use super::mailbox::Mailbox;
 use super::operator::{self, Outcome, Refusal};
 use super::side::Letter;
 use crate::console::control::{Call, Reply, Request, to_line, validate};
+use crate::node::status::Alarm;
 use crate::time::Duration;
 use crate::wire::side::{Kind, MESSAGE_MAX};
 
@@ -30,6 +31,17 @@ const HEADER: usize = 7;
 const ANSWER_MAX: usize = 256 * 1024;
 /// Without another part for this long the peer is given up; over a null modem alone a part of 4 KiB takes 3 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the peer may take before the first part of its answer: what it does before it knows all of it.
+fn patience(helper: &Helper, request: &Request) -> Duration {
+    let handover = helper.handover_patience() + helper.candidacy_patience();
+    match request {
+        Request::Switchover => PATIENCE + handover,
+        Request::Drill => PATIENCE + handover * 3,
+        Request::Hold { .. } => PATIENCE + helper.handover_patience(),
+        _ => PATIENCE,
+    }
+}
 
 /// The helper's end of the side channel.
 pub(super) struct Peer {
@@ -144,6 +156,13 @@ impl Helper {
             reason: "the peer does not answer on any link".into(),
             remedy: "look at the links in `status`, and at the peer itself".into(),
         };
+        let known = self.snapshot().await.ok_or_else(operator::hangs)?.node;
+        if known.peer_role.is_none() || known.alarms.has(Alarm::PeerSilent) {
+            return Err(Refusal {
+                reason: "the peer is not heard on any link".into(),
+                remedy: "look at its power and its cables; `status` shows each link".into(),
+            });
+        }
         let number = self.peer.next_number.replace_with(|n| n.wrapping_add(1));
         let (sender, parts) = bounded(64);
         if self.peer.asked.borrow().as_ref().is_some_and(|(_, former)| !former.is_closed()) {
@@ -158,7 +177,7 @@ impl Helper {
         if !self.peer.send(Kind::Words, &words) {
             return Err(unreachable());
         }
-        let text = collect(&parts).await.ok_or_else(unreachable)?;
+        let text = collect(&parts, patience(self, request)).await.ok_or_else(unreachable)?;
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
                 Ok(Reply::Done { text }) => return Ok(text),
@@ -172,10 +191,11 @@ impl Helper {
 }
 
 /// All parts of one answer, in their order.
-async fn collect(parts: &Receiver<Vec<u8>>) -> Option<Vec<u8>> {
+async fn collect(parts: &Receiver<Vec<u8>>, first: Duration) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     for part in 0u16.. {
-        let bytes = within(PATIENCE, parts.recv()).await?.ok()?;
+        let patience = if part == 0 { first } else { PATIENCE };
+        let bytes = within(patience, parts.recv()).await?.ok()?;
         let (header, share) = bytes.split_at_checked(HEADER)?;
         if header[4..6] != part.to_le_bytes() || text.len() > ANSWER_MAX + MESSAGE_MAX {
             return None;

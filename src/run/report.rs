@@ -1,6 +1,7 @@
 //! The status as the operator gets it: the loop's snapshot, the services' reports and the configuration in one value.
 
 use super::helper::Helper;
+use super::operator::CANDIDACY_LEASES;
 use super::snapshot::Snapshot;
 use crate::console::alarm;
 use crate::console::status::{
@@ -216,7 +217,9 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
         match (s.node.peer_eligible, s.node.peer_role) {
             (true, _) => Vec::new(),
             // Only the peer knows why.
-            (false, Some(pair::Role::Held)) => vec![format!("{}; `peer status` says why", s.node.peer_blocked)],
+            (false, Some(pair::Role::Held)) if !s.node.alarms.has(node::Alarm::PeerSilent) => {
+                vec![format!("{}; `peer status` says why", s.node.peer_blocked)]
+            }
             (false, _) => vec![s.node.peer_blocked.to_owned()],
         }
     } else {
@@ -224,7 +227,13 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
         let held = !s.node.holds.is_empty();
         let said = |blocker: &Blocker| *blocker != Blocker::PeerServes && !(held && *blocker == Blocker::Held);
         let blockers = s.node.blockers.iter().filter(said);
-        blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned()).chain(held_by(helper, s)).collect()
+        let blockers = blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned());
+        // The active box says the same of its peer.
+        let lately = helper.config.site.timing.lease * CANDIDACY_LEASES;
+        let surrendered = helper.surrendered_at.get().filter(|at| s.at.since(*at) < lately);
+        let in_view = surrendered.filter(|_| s.node.peer_role == Some(pair::Role::Active));
+        let surrendered = in_view.map(|_| "this box has just surrendered".to_owned());
+        blockers.chain(surrendered).chain(held_by(helper, s)).collect()
     };
     Takeover { ready: blocked_by.is_empty(), blocked_by }
 }

@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use super::daemon::{Daemon, program};
 use super::states;
+use twobox::console::status::{Peer, Status};
 
 #[allow(clippy::disallowed_methods)] // the program under test
 fn twobox(daemon: Option<&Daemon>, arguments: &[&str], input: &str) -> Output {
@@ -36,6 +37,11 @@ fn exit_codes_are_those_of_the_contract() {
     let daemon = Daemon::start("codes", states::peace());
     for (arguments, expected) in [
         (&["version"][..], 0),
+        (&["--version"], 0),
+        (&["check", "--board", "/b", "--site", "/s", "--measure", "0"], 2),
+        (&["console", "--device", "/nonexistent/port"], 1),
+        (&["console", "--device", "/dev/null", "--baud", "7"], 2),
+        (&["console"], 1),
         (&["--help"], 0),
         (&["hold", "--help"], 0),
         (&["status"], 0),
@@ -137,7 +143,8 @@ fn words_reach_the_daemon_as_they_were_meant() {
 
 #[test]
 fn force_wants_its_words_typed() {
-    let daemon = Daemon::start("force", states::held());
+    let silent = |status: Status| Status { peer: Peer { heard_ms_ago: Some(60_000), ..status.peer }, ..status };
+    let daemon = Daemon::start("force", silent(states::held()));
     for wrong in ["", "yes\n", "activate a\n", "activate\n"] {
         let output = twobox(Some(&daemon), &["activate", "--force"], wrong);
         assert_eq!(code(&output), 1, "{wrong:?}");
@@ -146,6 +153,49 @@ fn force_wants_its_words_typed() {
     assert!(daemon.asked.lock().unwrap().is_empty());
     assert_eq!(code(&twobox(Some(&daemon), &["activate", "--force"], "activate b\n")), 0);
     assert_eq!(daemon.asked.lock().unwrap().len(), 1);
+    // What would be refused anyway is refused before anybody types.
+    for (status, why) in
+        [(states::peace(), "a serves already"), (states::standby(), "the peer is not silent: a was heard")]
+    {
+        let daemon = Daemon::start("force-in-vain", status);
+        let output = twobox(Some(&daemon), &["activate", "--force"], "");
+        assert_eq!((code(&output), out(&output)), (1, String::new()));
+        assert!(err(&output).starts_with(&format!("twobox: {why}")), "{}", err(&output));
+        assert!(daemon.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_slip_is_one_line_and_names_the_nearest_word() {
+    let output = twobox(None, &["statsu"], "");
+    let expected = "twobox: there is no command `statsu`; did you mean `status`?; see `twobox --help`\n";
+    assert_eq!((code(&output), err(&output)), (2, expected.to_owned()));
+    let output = twobox(None, &["status", "--socket", "/nonexistent/s"], "");
+    assert!(code(&output) == 1 && err(&output).contains("/nonexistent/s: start it"), "{}", err(&output));
+}
+
+#[test]
+fn a_daemon_that_does_not_start_says_why_and_what_to_do() {
+    let files = Files::new("start");
+    let key = files.path("pair.key");
+    assert_eq!(code(&twobox(None, &["key", "new", &key], "")), 0);
+    let board = files.write("board.toml", "name = \"box\"\n[interface.lan]\nname = \"nowhere0\"\n");
+    let site = files.write("site.toml", &site(&key, ""));
+    let state = files.write("state", "no directory");
+    let run =
+        |state: &str| twobox(None, &["run", "--board", &board, "--site", &site, "--node", "a", "--state", state], "");
+    let output = run(&state);
+    let text = err(&output);
+    let line = text.lines().last().unwrap_or_default();
+    assert_eq!(code(&output), 1, "{text}");
+    assert!(line.starts_with("twobox: state directory ") && line.ends_with("with --state"), "{text}");
+    let nowhere = files.path("no/such/key");
+    for words in [["key", "new"], ["key", "password"]] {
+        let output = twobox(None, &[words[0], words[1], &nowhere], "secret\n");
+        assert!(code(&output) == 1 && err(&output).contains("its directory is not there; make"), "{}", err(&output));
+        let output = twobox(None, &[words[0], words[1], &key], "secret\n");
+        assert!(code(&output) == 1 && err(&output).contains("never overwritten; choose"), "{}", err(&output));
+    }
 }
 
 #[test]

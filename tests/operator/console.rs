@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use twobox::clock;
 use twobox::console::control::Request;
+use twobox::console::status::{Peer, Role, Status};
 
 use super::daemon::{Daemon, program};
 use super::states;
@@ -193,13 +194,15 @@ fn every_command_of_the_command_line_works_without_the_program_s_name() {
 
 #[test]
 fn force_asks_back_at_the_prompt_too() {
-    let daemon = Daemon::start("c-force", states::peace());
-    let mut desk = Desk::console(&daemon, &[]);
+    let silent = Peer { heard_ms_ago: Some(60_000), ..states::peace().peer };
+    let daemon = Daemon::start("c-force", Status { role: Role::Standby, peer: silent, ..states::peace() });
+    let mut desk = Desk::start(&daemon, &["console"], (80, 24));
+    desk.expect("a standby> ");
     desk.send("activate --force\r");
     desk.expect("\n> ");
     desk.send("activate b\r");
     desk.expect("nothing was done");
-    desk.expect("a active> ");
+    desk.expect("a standby> ");
     desk.send("activate --force\r");
     desk.expect("\n> ");
     desk.send("activate a\r");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use twobox::console::status::{RightKind, Role};
 
 use crate::DEFAULT;
-use crate::rig::{Rig, other, wait};
+use crate::rig::{PATIENCE, Rig, other, wait};
 
 #[allow(clippy::disallowed_methods)] // the program under test
 fn twobox(rig: &Rig, node: &str, words: &str, input: &str) -> Output {
@@ -73,7 +73,7 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
     {
         expect(&rig, active, words, "", 1);
     }
-    assert!(expect(&rig, standby, "activate --force", "yes\n", 1).contains("not confirmed"));
+    assert!(expect(&rig, active, "activate --force", "", 1).contains("serves already"));
     let forced = format!("activate {standby}\n");
     assert!(expect(&rig, standby, "activate --force", &forced, 1).contains("not silent"));
     assert_eq!(rig.role(active), Some(Role::Active));
@@ -87,8 +87,17 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
         assert!(steps[..steps.len() - 1].iter().all(of_step), "{told}");
         assert!(steps[steps.len() - 1].starts_with(&format!("{to} serves after ")), "{told}");
         rig.client.await_answer_from(to);
-        rig.await_touch();
     }
+    // The second one waited by itself until the first surrender was over; until then both boxes say so.
+    let told = expect(&rig, active, "switchover", "", 0);
+    assert!(told.contains("waiting up to") && told.contains("just surrendered"), "{told}");
+    for node in ["a", "b"] {
+        let takeover = rig.status(node).unwrap().takeover;
+        assert!(!takeover.ready && takeover.blocked_by[0].contains("has just surrendered"), "{node}: {takeover:?}");
+    }
+    rig.await_touch();
+    assert!(expect(&rig, active, "switchover", "", 0).ends_with("ms\n"));
+    rig.await_touch();
     // Maintenance.
     expect(&rig, standby, "hold disk swap", "", 0);
     wait("held", || rig.role(standby) == Some(Role::Held));
@@ -114,7 +123,9 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
     rig.kill(standby);
     wait("the peer is missed", || rig.alarmed(active, "peer-silent"));
     assert!(expect(&rig, active, "status", "", 0).contains("quorum"));
-    assert!(expect(&rig, active, "peer status", "", 1).contains("link"));
+    let asked = twobox::clock::now();
+    assert!(expect(&rig, active, "peer status", "", 1).contains("not heard on any link"));
+    assert!(twobox::clock::now().since(asked) < PATIENCE / 3, "it is known, so nothing is waited for");
     assert_eq!(rig.role(active), Some(Role::Standby));
     expect(&rig, active, "activate --force", &format!("activate {active}\n"), 0);
     rig.client.await_answer_from(active);
