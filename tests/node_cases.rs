@@ -552,3 +552,23 @@ fn the_highest_possible_term_does_not_panic() {
     assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
     s.run(1000);
 }
+
+#[test]
+fn content_that_came_by_two_paths_is_heard_on_both_and_rejected_on_none() {
+    use twobox::node::settings::CROSSOVER;
+    let mut s = Script::standby();
+    let first = s.frame(LAN);
+    s.deliver(&first);
+    let before = *s.node.paths();
+    // The same content, later, on the slower path.
+    let second = Heartbeat { path: CROSSOVER, path_sequence: 1, ..first };
+    s.deliver(&second);
+    let path = s.node.paths()[CROSSOVER as usize];
+    assert_eq!((path.heard, path.rejected.iter().sum::<u32>()), (1, 0));
+    // The same frame once more is a replay, on either path.
+    s.deliver(&second);
+    s.deliver(&first);
+    let rejected = |path: u8| s.node.paths()[path as usize].rejected.iter().sum::<u32>();
+    assert_eq!(rejected(CROSSOVER), 1);
+    assert_eq!(rejected(LAN), before[LAN as usize].rejected.iter().sum::<u32>() + 1);
+}

@@ -109,8 +109,11 @@ impl Peer {
 
     /// Takes in one authentic frame that came by `path`.
     pub fn receive(&mut self, s: &Settings, now: Instant, path: u8, f: &Heartbeat) -> Received {
+        let heard_before = self.paths.get(path as usize).map(|path| path.heard);
         let received = self.judge(s, now, path, f);
-        if let (Received::Rejected(reason), Some(path)) = (received, self.paths.get_mut(path as usize)) {
+        // A content that another path was faster with was heard here all the same: nothing is wrong with this one.
+        let counts = |path: &&mut Path| heard_before == Some(path.heard);
+        if let (Received::Rejected(reason), Some(path)) = (received, self.paths.get_mut(path as usize).filter(counts)) {
             path.rejected[reason as usize] = path.rejected[reason as usize].saturating_add(1);
         }
         received
