@@ -16,8 +16,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/hung_task_panic", "1"),
     ("kernel/hung_task_timeout_secs", "120"),
     ("kernel/unknown_nmi_panic", "1"),
-    // What PID 1 logs while it boots is all kept, not ten lines in five seconds.
-    ("kernel/printk_devkmsg", "on"),
+    // What PID 1 logs while it boots is all kept, not ten lines in five seconds. This one is taken only with the end of its
+    // line (devkmsg_sysctl_set_loglvl in kernel/printk/printk.c).
+    ("kernel/printk_devkmsg", "on\n"),
 ];
 
 /// Applies all settings.
