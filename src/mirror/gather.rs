@@ -220,6 +220,11 @@ fn put_block(file: &mut File, _number: u32, _offset: u64, chunks: &[Chunk]) -> i
 type Full<'a> = &'a mut dyn FnMut(u32, u64, &[Chunk]) -> io::Result<()>;
 
 impl Gathering {
+    /// Nothing of the `size` bytes is there yet.
+    pub(super) fn new(key: Vec<u8>, entry: Entry, file: OwnedFd, size: u64) -> Self {
+        Self { key, entry, file, at: 0, size, listing: Listing::default(), ends_in_hole: false, bad: false }
+    }
+
     /// So many bytes more still fit the size that was announced.
     fn check(&self, len: u64) -> io::Result<()> {
         if self.at.checked_add(len).is_some_and(|end| end <= self.size) { Ok(()) } else { Err(Malformed.into()) }

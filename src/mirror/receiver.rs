@@ -17,7 +17,6 @@ use super::index_writer::Writer;
 use super::leftover::{keep_staged, tell_held};
 use super::message::{Message, Standing, stage_name};
 use super::publish::replay;
-use super::read::Listing;
 use super::reconcile::{tell_ranges, tell_rows};
 use super::redo::{Log, Source, Step};
 use super::row::CutId;
@@ -283,16 +282,7 @@ impl Receiving<'_, '_> {
         let file = stage::create(self.stage.as_fd(), &staged)?;
         let size = origin.row.entry.size();
         let cloned = origin.trusted && tree::clone_whole(origin.file.as_fd(), file.as_fd());
-        let mut gathering = Gathering {
-            key: key.to_vec(),
-            entry: entry.clone(),
-            file,
-            at: 0,
-            size,
-            listing: Listing::default(),
-            ends_in_hole: false,
-            bad: false,
-        };
+        let mut gathering = Gathering::new(key.to_vec(), entry.clone(), file, size);
         if !cloned {
             gathering.take_run(&origin, &self.base, &mut self.buffer, 0, u64::MAX, &mut |_, _, _| Ok(()))?;
             ftruncate(&gathering.file, size as i64)?;
@@ -305,17 +295,7 @@ impl Receiving<'_, '_> {
 
     fn begin(&mut self, key: &[u8], entry: Entry, size: u64) -> io::Result<()> {
         let file = stage::create(self.stage.as_fd(), &stage::file_name("", stage_name(key)))?;
-        let key = key.to_vec();
-        self.gathering = Some(Gathering {
-            key,
-            entry,
-            file,
-            at: 0,
-            size,
-            listing: Listing::default(),
-            ends_in_hole: false,
-            bad: false,
-        });
+        self.gathering = Some(Gathering::new(key.to_vec(), entry, file, size));
         Ok(())
     }
 }

@@ -105,15 +105,7 @@ impl Links {
                 if let Err(error) = port.reopen() {
                     log::error!("null modem {path}: {error}; tried again every second");
                 }
-                Some(NullModem {
-                    port,
-                    decoder: Decoder::new(),
-                    observer: Observer::new(),
-                    matcher: Matcher::new(),
-                    line_errors: 0,
-                    retry_at: Instant::BOOT,
-                    plugged_in: false,
-                })
+                Some(NullModem::new(port))
             }
         };
         Ok(Self {
@@ -321,6 +313,18 @@ type Take<'a> = dyn FnMut(Instant, Received<'_>) + 'a;
 type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Option<Reject> + 'a;
 
 impl NullModem {
+    fn new(port: Serial) -> Self {
+        Self {
+            port,
+            decoder: Decoder::new(),
+            observer: Observer::new(),
+            matcher: Matcher::new(),
+            line_errors: 0,
+            retry_at: Instant::BOOT,
+            plugged_in: false,
+        }
+    }
+
     fn drain(&mut self, judge: &mut Judge<'_>, take: &mut Take<'_>) {
         let Self { port, decoder, observer, matcher, .. } = self;
         let mut chunk = [0; CHUNK];
@@ -412,15 +416,7 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let path = ttyname(&pty.slave).unwrap();
         let mut links = Links {
-            null_modem: Some(NullModem {
-                port: Serial::open(path.to_str().unwrap(), 115_200).unwrap(),
-                decoder: Decoder::new(),
-                observer: Observer::new(),
-                matcher: Matcher::new(),
-                line_errors: 0,
-                retry_at: Instant::BOOT,
-                plugged_in: false,
-            }),
+            null_modem: Some(NullModem::new(Serial::open(path.to_str().unwrap(), 115_200).unwrap())),
             crossover: None,
             lan: None,
             witnesses: None,
