@@ -163,6 +163,16 @@ pub const CATALOGUE: &[Entry] = &[
         "`mirror status` says why: look at the tree, then repair it or `mirror sync --confirm-delete`",
     ),
     entry(
+        "mirror-missing",
+        "a mirrored tree is not there",
+        "mount its file system or make the directory; the copy on the standby stays as it is",
+    ),
+    entry(
+        "mirror-failed",
+        "a cycle of the mirror failed; it is tried again by itself",
+        "`mirror status` says why: room, rights or the disk of the box that it names",
+    ),
+    entry(
         "mirror-late",
         "the standby's copy is older than its schedule allows",
         "`mirror status` shows the tree; look at the crossover and at the standby's disk",

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outcome::{Deletions, TreeOutcome};
 use super::status::{Handover, Status};
 
 /// Longest request line in bytes, newline included: `hold` with its longest reason and an `update` path fit.
@@ -158,6 +159,10 @@ pub enum Reply {
     },
     /// An entry of the history.
     Event(Event),
+    /// What a cycle deletes from the copy, before it does; or what it would delete, before it is refused.
+    Deletions(Deletions),
+    /// A tree whose cycle has ended.
+    Tree(Box<TreeOutcome>),
     /// The last line: done.
     Done {
         /// What was achieved, in words, with its figures; empty when the lines before say it all.
@@ -196,6 +201,12 @@ pub struct Progress {
     /// Files finished, of a mirror cycle.
     #[serde(default)]
     pub files: Option<u64>,
+    /// Files in all.
+    #[serde(default)]
+    pub files_total: Option<u64>,
+    /// Units a second, where it is not what `done` and `elapsed_us` say.
+    #[serde(default)]
+    pub rate: Option<u64>,
     /// `bytes`, `files`; empty for a plain step.
     #[serde(default)]
     pub unit: String,

@@ -9,6 +9,7 @@ use super::command::{Command, Diverged, KeyCommand, Mirror, MirrorCommand, Peer,
 use super::control::{Event, MirrorRequest, PeerRequest, Progress, Reply, Request, validate};
 use super::exit::Exit;
 use super::face::{Face, Wake};
+use super::outcome::{Deletions, Summary, TreeOutcome};
 use super::password;
 use super::report::{self, bytes, span};
 use super::status::{Role, Status};
@@ -90,8 +91,9 @@ fn converse(request: &Request, socket: &Path, face: &mut dyn Face, mut each: imp
     loop {
         match talk.buffered_reply() {
             Ok(Some(Reply::Refused { reason, remedy })) => {
-                let remedy = if remedy.is_empty() { remedy } else { format!("; {remedy}") };
-                return refuse(face, &format!("{reason}{remedy}"));
+                let why = if remedy.is_empty() { reason.clone() } else { format!("{reason}; {remedy}") };
+                each(Reply::Refused { reason, remedy }, face);
+                return refuse(face, &printable(&why));
             }
             Ok(Some(reply)) => {
                 let last = reply.is_last();
@@ -131,17 +133,25 @@ fn show(reply: Reply, face: &mut dyn Face) {
         Reply::Progress(progress) => face.say(&step(&progress)),
         Reply::Line { text } => face.say(&printable(&text)),
         Reply::Event(event) => face.say(&entry(&event)),
-        Reply::Done { text } | Reply::Refused { reason: text, .. } => {
+        Reply::Deletions(deletions) => face.say(&printable_lines(&deletions.text())),
+        Reply::Tree(tree) => face.say(&printable_lines(&tree.text())),
+        Reply::Done { text } => {
             if !text.is_empty() {
                 face.say(&printable(&text));
             }
         }
+        Reply::Refused { .. } => {} // who talks with the daemon complains
     }
 }
 
 /// A line whose control characters do no harm: a service's output ends up in the log, and the log on a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
+}
+
+/// The same of several lines.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// A step that is done: its time since the beginning, and what.
@@ -158,29 +168,30 @@ fn bar(progress: &Progress) -> String {
         "bytes" => bytes(count),
         unit => format!("{count} {unit}"),
     };
-    let rate = u128::from(done) * 1_000_000 / u128::from(progress.elapsed_us.max(1));
-    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    let whole = u128::from(done) * 1_000_000 / u128::from(progress.elapsed_us.max(1));
+    let rate = progress.rate.unwrap_or_else(|| u64::try_from(whole).unwrap_or(u64::MAX));
     let mut text = match progress.total.filter(|total| *total > 0) {
         Some(total) => {
             let part = done.min(total);
             let filled = usize::try_from(part * WIDTH / total).unwrap_or(0);
             let empty = usize::try_from(WIDTH).unwrap_or(0) - filled;
-            let left = (total - part).saturating_mul(1_000) / rate.max(1);
+            let left = (total - part).saturating_mul(1_000).checked_div(rate);
             format!(
-                "[{}{}] {:>3} %  {} of {}  {}/s  {} left",
+                "[{}{}] {:>3} %  {} of {}  {}/s{}",
                 "#".repeat(filled),
                 ".".repeat(empty),
                 part * 100 / total,
                 amount(done),
                 amount(total),
                 amount(rate),
-                span(left),
+                left.map_or(String::new(), |left| format!("  {} left", span(left))),
             )
         }
         None => format!("{}  {}/s", amount(done), amount(rate)),
     };
     if let Some(files) = progress.files {
-        text.push_str(&format!("  {files} files"));
+        let of = progress.files_total.map_or(String::new(), |total| format!(" of {total}"));
+        text.push_str(&format!("  {files}{of} files"));
     }
     if !progress.text.is_empty() {
         text.push_str(&format!("  {}", printable(&progress.text)));
@@ -333,21 +344,42 @@ fn diverged_request(diverged: Diverged) -> Option<MirrorRequest> {
     }
 }
 
-/// A long work of the mirror; with `json` only its result, as one line.
+/// A long work of the mirror; with `json` only its result, as one line. A comparison that found something has an exit code
+/// of its own.
 fn mirror_work(request: MirrorRequest, json: bool, socket: &Path, face: &mut dyn Face) -> Exit {
-    let mut newest = Progress::default();
-    converse(&Request::Mirror(request), socket, face, |reply, face| match reply {
-        Reply::Progress(progress) if json => newest = progress,
-        Reply::Line { .. } if json => {}
-        Reply::Done { text } if json => {
-            let result = serde_json::json!({
-                "elapsed_us": newest.elapsed_us, "done": newest.done, "unit": newest.unit,
-                "files": newest.files, "text": text,
-            });
-            face.say(&result.to_string());
+    let mut summary = Summary::default();
+    let mut pending: Vec<Deletions> = Vec::new();
+    let exit = converse(&Request::Mirror(request), socket, face, |reply, face| {
+        match &reply {
+            Reply::Deletions(deletions) => pending.push(deletions.clone()),
+            Reply::Tree(tree) => {
+                let deletions = pending.iter().position(|listed| listed.tree == tree.tree);
+                let deletions = deletions.map(|at| pending.swap_remove(at));
+                summary.add(TreeOutcome { deletions, ..TreeOutcome::clone(tree) });
+            }
+            Reply::Done { text } => {
+                summary.done = true;
+                summary.text.clone_from(text);
+            }
+            Reply::Refused { reason, remedy } => {
+                summary.text.clone_from(reason);
+                summary.remedy = Some(remedy.clone());
+            }
+            _ => {}
         }
-        reply => show(reply, face),
-    })
+        if !json {
+            show(reply, face);
+        }
+    });
+    let exit = if exit == Exit::Done && summary.found_differences() { Exit::Different } else { exit };
+    if json && (summary.done || summary.remedy.is_some()) {
+        summary.blocked = pending.pop();
+        match serde_json::to_string(&summary) {
+            Ok(line) => face.say(&line),
+            Err(error) => return refuse(face, &error.to_string()),
+        }
+    }
+    exit
 }
 
 fn install(update: &Update, socket: &Path, face: &mut dyn Face) -> Exit {
@@ -413,8 +445,15 @@ mod tests {
             total: Some(1_000_000_000),
             files: Some(12),
             unit: "bytes".into(),
+            ..Progress::default()
         };
         assert_eq!(bar(&progress), "[########............]  42 %  420 MB of 1.0 GB  42.0 MB/s  13 s left  12 files");
+        let told = Progress { rate: Some(58_000_000), files_total: Some(30), ..progress.clone() };
+        assert_eq!(bar(&told), "[########............]  42 %  420 MB of 1.0 GB  58.0 MB/s  10 s left  12 of 30 files");
+        assert!(
+            !bar(&Progress { done: Some(0), rate: Some(0), ..progress.clone() }).contains("left"),
+            "nobody knows yet"
+        );
         assert_eq!(bar(&Progress { total: None, files: None, ..progress }), "420 MB  42.0 MB/s");
         assert!(bar(&Progress { done: Some(0), total: Some(0), ..Progress::default() }).contains("0"));
     }

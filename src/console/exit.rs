@@ -12,6 +12,8 @@ pub enum Exit {
     Refused = 1,
     /// Wrong use of the command line, or a wrong configuration.
     WrongUse = 2,
+    /// `mirror verify` has done its work, and the two sides were not equal; healed or not.
+    Different = 3,
 }
 
 impl Termination for Exit {

@@ -43,6 +43,7 @@ pub fn obstacles(status: &Status) -> Vec<String> {
     for tree in &status.mirror {
         match (tree.state, tree.current, tree.diverged) {
             (TreeState::Blocked, ..) => add(format!("the mirror of {} is blocked", tree.tree)),
+            (TreeState::Starting, ..) => add(format!("the mirror of {} is starting", tree.tree)),
             (_, false, _) => add(format!("the copy of {} is not current", tree.tree)),
             (.., diverged) if diverged > 0 => add(format!("changes of {} were set aside", tree.tree)),
             _ => {}

@@ -2,7 +2,9 @@
 
 use super::report::{Mood, ago, answer, bytes, is_news, span, wrap};
 use super::screen::{Screen, Weight};
-use super::status::{BoundBy, Direction, Gate, Link, LinkKind, RightKind, Role, ServiceState, Status, TreeState};
+use super::status::{
+    BoundBy, Cause, Direction, Gate, Link, LinkKind, RightKind, Role, ServiceState, Status, TreeState,
+};
 
 /// Columns of each box.
 const BOX: usize = 24;
@@ -210,7 +212,12 @@ fn served(status: &Status, width: usize) -> Vec<Line> {
         };
         let cut_age = tree.last_cut_ms_ago.map_or("no cut".to_owned(), |age| format!("cut {} old", span(age)));
         let state = match tree.state {
-            TreeState::Blocked => " BLOCKED",
+            TreeState::Blocked => match tree.cause {
+                Some(Cause::Missing) => " MISSING",
+                Some(Cause::Failed) => " FAILED",
+                Some(Cause::Guard) | None => " BLOCKED",
+            },
+            TreeState::Starting => " starting",
             TreeState::Running => " running",
             TreeState::Idle if !tree.current => " NOT CURRENT",
             TreeState::Idle => "",

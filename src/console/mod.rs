@@ -18,6 +18,7 @@ pub mod exit;
 pub mod face;
 pub mod green;
 pub mod live;
+pub mod outcome;
 pub mod password;
 pub mod prompt;
 pub mod report;

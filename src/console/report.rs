@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::alarm;
-use super::status::{BoundBy, Direction, Gate, RightKind, Role, ServiceState, Status, Tree, TreeState, UpdateState};
+use super::status::{
+    BoundBy, Cause, Direction, Gate, RightKind, Role, ServiceState, Status, Tree, TreeState, UpdateState,
+};
 
 /// A peer that was silent for longer is not believed to be what it last said.
 const BELIEVED_MS: u64 = 3_000;
@@ -345,6 +347,10 @@ fn trees(paper: &mut Paper, trees: &[Tree]) {
             Direction::Send => "sends",
             Direction::Receive => "receives",
         };
+        if tree.state == TreeState::Starting {
+            paper.row("mirror", &tree.tree, Mood::Odd, &format!("{way}, not known yet: its process is starting"));
+            continue;
+        }
         let current = if tree.current { "current" } else { "NOT CURRENT" };
         let cut = tree.last_cut_ms_ago.map_or("no cut yet".to_owned(), |age| format!("cut {} old", span(age)));
         let mut said = format!("{way}, {current}, {cut}, {} files", tree.files);
@@ -352,7 +358,7 @@ fn trees(paper: &mut Paper, trees: &[Tree]) {
             said.push_str(", cycle running");
         }
         if let Some(reason) = &tree.reason {
-            let _ = write!(said, ", BLOCKED: {reason}");
+            let _ = write!(said, ", {}: {reason}", tree.cause.map_or("BLOCKED", Cause::heading));
         } else if tree.state == TreeState::Blocked {
             said.push_str(", BLOCKED");
         }

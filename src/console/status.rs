@@ -427,8 +427,34 @@ pub enum TreeState {
     Idle,
     /// A cycle is running.
     Running,
-    /// A guard stopped it; `reason` says which.
+    /// Its cycles do not get through; `cause` and `reason` say why.
     Blocked,
+    /// The mirror's process has not said anything of it yet.
+    Starting,
+}
+
+/// Why a tree is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The cycle would do harm to the copy: too many deletions, another root, an empty tree.
+    Guard,
+    /// The tree is not there.
+    Missing,
+    /// The cycle could not be carried out.
+    Failed,
+}
+
+impl Cause {
+    /// What a person reads before the reason.
+    #[must_use]
+    pub fn heading(self) -> &'static str {
+        match self {
+            Cause::Guard => "BLOCKED",
+            Cause::Missing => "MISSING",
+            Cause::Failed => "FAILED",
+        }
+    }
 }
 
 impl TreeState {
@@ -439,6 +465,7 @@ impl TreeState {
             TreeState::Idle => "idle",
             TreeState::Running => "running",
             TreeState::Blocked => "blocked",
+            TreeState::Starting => "starting",
         }
     }
 }
@@ -456,7 +483,7 @@ pub struct Tree {
     pub lag_ms: Option<u64>,
     /// What is going on.
     pub state: TreeState,
-    /// Files in the last cut.
+    /// Names in the last cut that are no directories; every name of a hard-linked file counts.
     pub files: u64,
     /// Bytes that the last cycle sent.
     pub bytes_sent: u64,
@@ -466,6 +493,9 @@ pub struct Tree {
     pub current: bool,
     /// Why it is blocked.
     pub reason: Option<String>,
+    /// The kind of that.
+    #[serde(default)]
+    pub cause: Option<Cause>,
 }
 
 /// Would a takeover by the standby work now?

@@ -127,7 +127,18 @@ impl Channel {
         Self::shake(stream, key, false)
     }
 
-    fn shake(mut stream: TcpStream, key: &[u8; 32], initiator: bool) -> io::Result<Self> {
+    fn shake(stream: TcpStream, key: &[u8; 32], initiator: bool) -> io::Result<Self> {
+        Self::try_shake(stream, key, initiator).map_err(|e| match e.kind() {
+            // Whoever does not understand the first word hangs up.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                refused("the other end hung up in the handshake: it ended, or has another key or another version")
+            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => refused("the other end is silent in the handshake"),
+            _ => e,
+        })
+    }
+
+    fn try_shake(mut stream: TcpStream, key: &[u8; 32], initiator: bool) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE))?;
         stream.set_write_timeout(Some(HANDSHAKE))?;
@@ -144,7 +155,8 @@ impl Channel {
                 write_frame(&mut stream, &sent[..n])?;
             } else {
                 let frame = read_frame(&mut stream, &mut received)?;
-                noise.read_message(frame, &mut nothing).map_err(refused)?;
+                let read = noise.read_message(frame, &mut nothing);
+                read.map_err(|e| refused(format!("the other end has another key or another version ({e})")))?;
             }
         }
         stream.set_read_timeout(Some(SILENCE))?;

@@ -27,6 +27,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::outcome::{Deletions, TreeOutcome};
+
 /// Longest line either side accepts, in bytes.
 pub const LINE: usize = 1 << 20;
 
@@ -246,8 +248,20 @@ pub enum State {
     Idle,
     /// A cycle is running.
     Running,
-    /// A guard stopped it; `reason` says which and what to do.
+    /// Its cycles do not get through; `cause` and `reason` say why.
     Blocked,
+}
+
+/// Why a tree is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The cycle would do harm to the copy.
+    Guard,
+    /// The tree is not there.
+    Missing,
+    /// The cycle could not be carried out.
+    Failed,
 }
 
 /// How a tree stands. Times are ages in milliseconds, reckoned on CLOCK_BOOTTIME of the box that reports.
@@ -267,7 +281,7 @@ pub struct TreeFigures {
     pub lag_ms: Option<u64>,
     /// The tree's period, from which the age that still counts as current follows.
     pub period_ms: u64,
-    /// Entries of the last cut.
+    /// Names of the last cut that are no directories.
     pub files: u64,
     /// Bytes that the last cycle put on the link, headers included.
     pub bytes_sent: u64,
@@ -283,6 +297,9 @@ pub struct TreeFigures {
     pub diverged: u64,
     /// Why it is blocked, or what the last cycle could not do.
     pub reason: Option<String>,
+    /// The kind of that.
+    #[serde(default)]
+    pub cause: Option<Cause>,
 }
 
 /// From the child to the daemon.
@@ -332,6 +349,20 @@ pub enum Report {
         rate: u64,
         /// At this rate, until the end.
         left_ms: Option<u64>,
+    },
+    /// What a cycle that was asked for deletes from the copy, before it does; or what it would delete, when a guard stops it.
+    Deletions {
+        /// Number of the request.
+        request: u64,
+        /// See there.
+        deletions: Deletions,
+    },
+    /// What a cycle that was asked for has achieved, when it has ended.
+    Outcome {
+        /// Number of the request.
+        request: u64,
+        /// See there.
+        outcome: TreeOutcome,
     },
     /// A line of an answer.
     Line {

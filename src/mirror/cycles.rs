@@ -4,65 +4,133 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::control::{Report, Role, State};
-use super::run::{Mirror, RETRY, Request, refused, unix_s};
-use super::sender::{self, Progress, Sent};
+use super::channel::is_broken;
+use super::control::{Cause, Report, Role, State};
+use super::guard::Block;
+use super::outcome::{Deletions, TreeOutcome};
+use super::pace::Pace;
+use super::run::{Mirror, RETRY, Request, unix_s};
+use super::sender::{self, Sent};
+use super::trouble::{explain, remedy};
 use crate::clock;
 use crate::time::{Duration, Instant};
 
 /// Events are trusted for so long, then a scan looks whether they missed something.
 const TRUST: Duration = Duration::from_secs(24 * 3600);
-/// Progress is told so often.
-const TELL: Duration = Duration::from_millis(250);
+
+/// Sums over all trees of a request.
+#[derive(Default)]
+struct Total {
+    files: u64,
+    sent: u64,
+    deleted: u64,
+    unsettled: u64,
+    changed_in_copy: u64,
+    bytes_sent: u64,
+    /// Differences and those of them that stay, when both sides were compared.
+    found: Option<(u64, u64)>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &TreeOutcome) {
+        self.files += outcome.files;
+        self.sent += outcome.names_sent;
+        self.deleted += outcome.names_deleted;
+        self.unsettled += outcome.unsettled;
+        self.changed_in_copy += outcome.changed_in_copy;
+        self.bytes_sent += outcome.bytes_sent;
+        if let Some(verdict) = &outcome.verdict {
+            let (different, unhealed) = self.found.unwrap_or_default();
+            self.found = Some((different + verdict.different, unhealed + verdict.unhealed));
+        }
+    }
+
+    /// The whole in one sentence.
+    fn text(&self, took: Duration) -> String {
+        let head = match self.found {
+            None => "the standby is equal".to_owned(),
+            Some((0, _)) => "both sides are equal".to_owned(),
+            Some((1, 0)) => "1 name differed, and is healed".to_owned(),
+            Some((different, 0)) => format!("{different} names differed, and are healed"),
+            Some((different, unhealed)) => format!("{different} names differed, {unhealed} of them still do"),
+        };
+        let Total { files, sent, deleted, bytes_sent, .. } = self;
+        let seconds = took.as_secs_f64();
+        let mut text =
+            format!("{head}: {files} files; {sent} names sent, {deleted} deleted, {bytes_sent} bytes, {seconds:.3} s");
+        if self.unsettled > 0 {
+            text.push_str(&format!("; {} would not hold still and stay as they were in the copy", self.unsettled));
+        }
+        if self.changed_in_copy > 0 {
+            text.push_str(&format!("; {} had been changed in the copy, see `mirror diverged`", self.changed_in_copy));
+        }
+        text
+    }
+}
 
 impl Mirror {
     /// Somebody asked for a cycle of one tree or of all.
     pub(super) fn requested(&mut self, tree: Option<&Path>, wanted: Request) {
         let Some(request) = wanted.number else { return };
+        let refuse = |mirror: &Self, reason: String, remedy: &str| {
+            mirror.reporter.say(&Report::Refused { request, reason, remedy: remedy.into() });
+        };
         let numbers: Vec<usize> =
             (0..self.trees.len()).filter(|&n| tree.is_none_or(|tree| self.trees[n].settings.tree == tree)).collect();
-        let problem = if self.role != Role::Send {
-            Some(("this box does not serve: its trees are the copy", "ask the box that serves"))
-        } else if numbers.is_empty() {
-            Some(("there is no such tree", "look at `mirror status`"))
-        } else {
-            self.retry = Instant::BOOT;
-            (!self.is_connected()).then_some(("the standby's mirror cannot be reached", "look at the crossover"))
-        };
-        if let Some((reason, remedy)) = problem {
-            let report = Report::Refused { request, reason: reason.into(), remedy: remedy.into() };
-            return self.reporter.say(&report);
+        if self.role != Role::Send {
+            return refuse(self, "this box does not serve: its trees are the copy".into(), "ask the box that serves");
         }
-        let mut total = Sent::default();
-        let mut bytes = 0;
+        if numbers.is_empty() {
+            return refuse(self, "there is no such tree".into(), "look at `mirror status`");
+        }
+        self.retry = Instant::BOOT;
+        if !self.is_connected() {
+            let why = self.unreachable.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            let reason = format!("the standby's mirror cannot be reached{why}");
+            return refuse(self, reason, "look at the crossover, and at `status` of the standby");
+        }
+        let mut total = Total::default();
         let begin = clock::now();
         for number in numbers {
-            let remedy = "if it is meant: `mirror sync --confirm-delete`";
+            let name = self.trees[number].settings.tree.display().to_string();
+            let began = clock::now();
             match self.cycle(number, wanted) {
-                Err(e) => return self.reporter.say(&refused(request, &e, "it is tried again by itself")),
-                Ok((Sent { blocked: Some(block), .. }, _)) => {
-                    return self.reporter.say(&refused(request, &io::Error::other(block.to_string()), remedy));
+                Err(e) => {
+                    let (_, reason) = self.trouble(number, &e);
+                    return refuse(self, format!("{name}: {reason}"), remedy(&e));
                 }
-                Ok((sent, on_link)) => {
-                    total.names += sent.names;
-                    total.put += sent.put;
-                    total.gone += sent.gone;
-                    total.unsettled += sent.unsettled;
-                    total.strange += sent.strange;
-                    bytes += on_link;
+                Ok((Sent { blocked: Some(block), .. }, _)) => {
+                    return refuse(self, format!("{name}: {block}"), way_on(block));
+                }
+                Ok((sent, bytes_sent)) => {
+                    let tree = self.trees[number].settings.tree.clone();
+                    let elapsed_us = u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX);
+                    let outcome = outcome(sent, TreeOutcome { tree, bytes_sent, elapsed_us, ..TreeOutcome::default() });
+                    total.add(&outcome);
+                    self.reporter.say(&Report::Outcome { request, outcome });
                 }
             }
         }
-        let text = format!(
-            "{} names, {} sent, {} deleted, {} unsettled, {} strange; {bytes} bytes in {:.3} s",
-            total.names,
-            total.put,
-            total.gone,
-            total.unsettled,
-            total.strange,
-            clock::now().since(begin).as_secs_f64()
-        );
+        let text = total.text(clock::now().since(begin));
         self.reporter.say(&Report::Done { request, text });
+    }
+
+    /// What an error of a cycle means for its tree, and in words.
+    pub(super) fn trouble(&self, number: usize, e: &io::Error) -> (Cause, String) {
+        let tree = &self.trees[number].settings.tree;
+        if e.kind() == io::ErrorKind::NotFound && !is_broken(e) && !tree.exists() {
+            return (Cause::Missing, format!("{} is not there", tree.display()));
+        }
+        (Cause::Failed, explain(e))
+    }
+
+    /// Says what an error of a cycle or of opening means for the tree.
+    pub(super) fn failed(&self, number: usize, e: &io::Error) {
+        if is_broken(e) {
+            self.reporter.cut_off(number);
+        } else {
+            self.reporter.alarm(number, Some(self.trouble(number, e)));
+        }
     }
 
     /// One cycle of one tree: what it did, and bytes on the link.
@@ -81,7 +149,7 @@ impl Mirror {
                     (figures.plain.found_by_events, figures.plain.found_by_scan) =
                         if sent.by_events { (sent.found, 0) } else { (0, sent.found) };
                     if sent.blocked.is_none() {
-                        figures.plain.files = sent.names;
+                        figures.plain.files = sent.files;
                         figures.plain.generation = self.generation;
                         figures.cut_at = Some(begin);
                         figures.behind_since = (sent.unsettled > 0).then_some(begin);
@@ -90,12 +158,12 @@ impl Mirror {
                 if sent.blocked.is_some() || sent.unsettled > 0 {
                     self.trees[number].scanned = None; // events of this cycle are used up
                 }
-                self.reporter.alarm(number, sent.blocked.map(|block| format!("blocked: {block}")));
+                self.reporter.alarm(number, sent.blocked.map(|block| (Cause::Guard, block.to_string())));
             }
             Err(e) => {
                 self.trees[number].scanned = None;
-                log::warn!("mirror: {}: {e}", self.trees[number].settings.tree.display());
-                self.reporter.failed(number, e);
+                log::warn!("mirror: {}: {}", self.trees[number].settings.tree.display(), self.trouble(number, e).1);
+                self.failed(number, e);
                 // The stream is in the middle of something: only a new connection has a beginning.
                 self.drop_link();
                 self.retry = now + RETRY;
@@ -118,24 +186,29 @@ impl Mirror {
         let trusted = tree.scanned.is_some_and(|scanned| begin.since(scanned) < TRUST);
         let events: Option<Vec<Vec<u8>>> =
             dirty.filter(|dirty| trusted && !dirty.all).map(|dirty| dirty.names.into_iter().collect());
+        let reporter = self.reporter.clone();
+        let list = |deletions: &Deletions| {
+            if let Some(request) = request.number {
+                reporter.say(&Report::Deletions { request, deletions: deletions.clone() });
+            }
+        };
         let order = sender::Order {
             events: events.as_deref(),
             confirmed: request.confirmed,
             verify: request.verify,
             generation: self.generation,
             unix_s: unix_s(),
+            deletions: &list,
         };
         self.reporter.update(number, |figures| figures.plain.state = State::Running);
         let before = outgoing.counters().sent.load(Ordering::Relaxed);
-        let (reporter, mut told) = (self.reporter.clone(), begin);
+        let mut pace = Pace::default();
         let path = tree.settings.tree.clone();
         let sent = sender::cycle(side, &order, incoming, outgoing, &mut |progress| {
-            let now = clock::now();
             if let Some(number) = request.number
-                && now.since(told) >= TELL
+                && let Some(told) = pace.tell(progress, clock::now())
             {
-                told = now;
-                reporter.say(&tell(number, &path, progress, now.since(begin)));
+                reporter.say(&told.report(number, &path));
             }
         })?;
         if !sent.by_events {
@@ -145,18 +218,28 @@ impl Mirror {
     }
 }
 
-fn tell(request: u64, tree: &Path, progress: &Progress, since: Duration) -> Report {
-    let seconds = since.as_secs_f64().max(0.001);
-    let rate = (progress.bytes as f64 / seconds) as u64;
-    let left = progress.bytes_total.saturating_sub(progress.bytes).saturating_mul(1000).checked_div(rate);
-    Report::Progress {
-        request,
-        tree: tree.to_path_buf(),
-        files: progress.files,
-        files_total: progress.files_total,
-        bytes: progress.bytes,
-        bytes_total: progress.bytes_total,
-        rate,
-        left_ms: left,
+/// What the operator can do about a cycle that a guard has stopped.
+fn way_on(block: Block) -> &'static str {
+    match block {
+        Block::RootReplaced => "is the right file system mounted? If the tree is meant: `mirror sync --confirm-delete`",
+        Block::RootEmptied { .. } | Block::TooManyDeletions { .. } => {
+            "look at what would go; if it is meant: `mirror sync --confirm-delete`"
+        }
+    }
+}
+
+fn outcome(sent: Sent, known: TreeOutcome) -> TreeOutcome {
+    TreeOutcome {
+        files: sent.files,
+        names: sent.names,
+        bytes_read: sent.bytes_read,
+        chunks_sent: sent.chunks,
+        names_sent: sent.put,
+        names_deleted: sent.gone,
+        unsettled: sent.unsettled,
+        changed_in_copy: sent.strange,
+        by_events: sent.by_events,
+        verdict: sent.verdict,
+        ..known
     }
 }

@@ -60,17 +60,29 @@ enum Waiting {
     },
 }
 
+/// What the content goes through: the cycle's, lent for one file.
+pub(super) struct Ways<'a> {
+    /// The standby's cut.
+    pub(super) base: &'a Reader,
+    pub(super) outgoing: &'a mut Outgoing,
+    pub(super) incoming: &'a mut Incoming,
+    /// Chunks that this cycle has sent.
+    pub(super) recent: &'a mut Recent,
+    /// A broken cycle has left chunks over there.
+    pub(super) held: bool,
+    /// Everything is sent literally.
+    pub(super) literal: bool,
+}
+
+/// One file's content on its way.
 pub(super) struct Flow<'a> {
     key: &'a [u8],
     name: StageName,
     past: Option<&'a Past>,
-    base: &'a Reader,
-    outgoing: &'a mut Outgoing,
-    incoming: &'a mut Incoming,
-    recent: &'a mut Recent,
-    held: bool,
-    literal: bool,
+    ways: Ways<'a>,
     begun: bool,
+    /// Chunks that were sent, whole or in part.
+    sent: u64,
     /// So many chunks were the former ones, and nothing has been said yet.
     same: u64,
     run: Option<Run>,
@@ -84,28 +96,15 @@ pub(super) struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
-    #[allow(clippy::too_many_arguments)] // the parts of the cycle that it needs at once
-    pub(super) fn new(
-        key: &'a [u8],
-        past: Option<&'a Past>,
-        base: &'a Reader,
-        outgoing: &'a mut Outgoing,
-        incoming: &'a mut Incoming,
-        recent: &'a mut Recent,
-        held: bool,
-        literal: bool,
-    ) -> Self {
+    /// Nothing of it has been read.
+    pub(super) fn new(key: &'a [u8], past: Option<&'a Past>, ways: Ways<'a>) -> Self {
         Flow {
             key,
             name: stage_name(key),
             past,
-            base,
-            outgoing,
-            incoming,
-            recent,
-            held,
-            literal,
+            ways,
             begun: false,
+            sent: 0,
             same: 0,
             run: None,
             waiting: VecDeque::new(),
@@ -130,7 +129,7 @@ impl<'a> Flow<'a> {
 
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
         self.begun = true;
-        Message::Put { key: self.key, entry: entry.clone(), same: None }.put(self.outgoing)?;
+        Message::Put { key: self.key, entry: entry.clone(), same: None }.put(self.ways.outgoing)?;
         if let Some(past) = self.past.filter(|_| self.same > 0) {
             self.run = Some(Run { key: past.from.clone(), number: 0, count: self.same, offset: 0 });
         }
@@ -159,8 +158,8 @@ impl<'a> Flow<'a> {
             run.count += 1;
             return Ok(());
         }
-        if !self.literal {
-            if let Some(place) = self.base.place(&hash)? {
+        if !self.ways.literal {
+            if let Some(place) = self.ways.base.place(&hash)? {
                 match &mut self.run {
                     Some(run) if run.key == place.key && run.number + run.count == place.number => run.count += 1,
                     _ => {
@@ -170,17 +169,17 @@ impl<'a> Flow<'a> {
                 }
                 return Ok(());
             }
-            if self.held
+            if self.ways.held
                 && let Some((name, offset)) = writer.held(&hash)?
             {
                 return self.put(Waiting::Staged { old: true, name, offset, len, hash });
             }
-            if let Some((name, offset)) = self.recent.find(&hash) {
+            if let Some((name, offset)) = self.ways.recent.find(&hash) {
                 return self.put(Waiting::Staged { old: false, name, offset, len, hash });
             }
         }
         if len >= WORTH {
-            self.recent.note(&hash, self.name, piece.offset);
+            self.ways.recent.note(&hash, self.name, piece.offset);
         }
         self.end_run()?;
         let begin = piece.offset;
@@ -190,10 +189,12 @@ impl<'a> Flow<'a> {
             if self.stretches.len() == TOGETHER {
                 self.ask()?;
             }
+            self.sent += 1;
             return self.put(Waiting::Over { begin, hash, data: piece.data.to_vec() });
         }
+        self.sent += 1;
         if self.waiting.is_empty() {
-            return Message::Chunk { data: piece.data }.put(self.outgoing);
+            return Message::Chunk { data: piece.data }.put(self.ways.outgoing);
         }
         self.put(Waiting::Literal(piece.data.to_vec()))
     }
@@ -210,7 +211,7 @@ impl<'a> Flow<'a> {
             self.end_run()?;
         }
         if self.waiting.is_empty() && !matches!(record, Waiting::Over { .. }) {
-            return send(record, &mut VecDeque::new(), self.outgoing);
+            return send(record, &mut VecDeque::new(), self.ways.outgoing);
         }
         if let Waiting::Literal(data) | Waiting::Over { data, .. } = &record {
             self.waiting_bytes += data.len();
@@ -228,8 +229,8 @@ impl<'a> Flow<'a> {
         }
         let stretches = std::mem::take(&mut self.stretches);
         self.asked.push_back(stretches.iter().map(|&(at, len)| pages(at, len).count() * 8).sum());
-        Message::AskSums { key: self.key, stretches }.put(self.outgoing)?;
-        self.outgoing.flush()
+        Message::AskSums { key: self.key, stretches }.put(self.ways.outgoing)?;
+        self.ways.outgoing.flush()
     }
 
     /// Sends the record that waits longest, and waits for its sums before.
@@ -244,7 +245,7 @@ impl<'a> Flow<'a> {
                 self.listen()?;
             }
         }
-        send(record, &mut self.sums, self.outgoing)
+        send(record, &mut self.sums, self.ways.outgoing)
     }
 
     fn listen(&mut self) -> io::Result<()> {
@@ -252,7 +253,7 @@ impl<'a> Flow<'a> {
             self.ask()?;
         }
         let wanted = self.asked.pop_front().ok_or_else(unexpected)?;
-        match next(self.incoming)? {
+        match next(self.ways.incoming)? {
             Message::Sums { sums } if sums.len() == wanted => {
                 self.sums.extend(sums);
                 Ok(())
@@ -261,17 +262,17 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// All of it has been added: sends what still waits. False: nothing was sent at all.
+    /// All of it has been added: sends what still waits. Whether anything was sent at all, and how many chunks.
     ///
     /// # Errors
     ///
     /// What the link says.
-    pub(super) fn finish(&mut self) -> io::Result<bool> {
+    pub(super) fn finish(&mut self) -> io::Result<(bool, u64)> {
         self.end_run()?;
         while !self.waiting.is_empty() {
             self.advance()?;
         }
-        Ok(self.begun)
+        Ok((self.begun, self.sent))
     }
 
     /// The file would not hold still.
@@ -284,8 +285,8 @@ impl<'a> Flow<'a> {
             self.listen()?;
         }
         if self.begun {
-            self.recent.forget();
-            Message::Abandon.put(self.outgoing)?;
+            self.ways.recent.forget();
+            Message::Abandon.put(self.ways.outgoing)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 //! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced |
 //! | `gone` | key | receiver, while a cut is gathered: not in it, and no other name has taken its file yet |
 //! | `held` | chunk hash | sender, for a cycle: where the receiver has it staged |
-//! | `meta` | word | value: the cut's name, its generation, the root's identity; whether `places` and `inodes` are kept |
+//! | `meta` | word | value: the cut's name, its generation, the root's identity; how many files; whether `places` and `inodes` are kept |
 //!
 //! Memory is bounded by the cache, not by the number of files.
 
@@ -201,6 +201,21 @@ macro_rules! lookup {
     };
 }
 
+/// How many names are no directories, as it was noted with the last cut. An index of an earlier version says nothing.
+pub(super) fn noted_files(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> io::Result<Option<u64>> {
+    let noted = meta.get("files").map_err(failed)?;
+    Ok(noted.and_then(|row| row.value().try_into().ok()).map(u64::from_le_bytes))
+}
+
+/// How many names are no directories, found by looking at each.
+pub(super) fn count_files(entries: &impl ReadableTable<&'static [u8], &'static [u8]>) -> io::Result<u64> {
+    let mut files = 0;
+    for row in entries.iter().map_err(failed)? {
+        files += u64::from(!decode(row.map_err(failed)?.1.value())?.entry.is_directory());
+    }
+    Ok(files)
+}
+
 lookup!(Reader);
 lookup!(Writer<'_>);
 
@@ -262,6 +277,15 @@ impl Reader {
     /// As [`Lookup::row`].
     pub fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
         Ok(self.inodes.get(inode).map_err(failed)?.map(|row| row.value().to_vec()))
+    }
+
+    /// How many names are no directories.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::row`].
+    pub fn files(&self) -> io::Result<u64> {
+        noted_files(&self.meta)?.map_or_else(|| count_files(&self.entries), Ok)
     }
 
     /// Every row from `from` on, in the order of the keys.

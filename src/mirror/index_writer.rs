@@ -8,7 +8,10 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::codec::{Reader as Bytes, put_bytes, put_number};
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
 use super::hints::Hints;
-use super::index::{ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, each_block, failed};
+use super::index::{
+    ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, count_files, each_block, failed,
+    noted_files,
+};
 use super::row::{BLOCK, Cut, Place, Row, decode, encode};
 
 /// Shortest chunk that is worth finding under another name: what is shorter is sent again.
@@ -28,6 +31,8 @@ pub struct Writer<'t> {
     /// The hints in the index are those of its rows.
     hinted: bool,
     hinting: Option<Hinting<'t>>,
+    /// By how much this transaction has changed the number of files since it was noted last.
+    more_files: i64,
 }
 
 struct Hinting<'t> {
@@ -128,6 +133,7 @@ impl<'t> Writer<'t> {
             meta,
             hinted,
             hinting: None,
+            more_files: 0,
         })
     }
 
@@ -230,7 +236,9 @@ impl<'t> Writer<'t> {
     /// What the file system says.
     pub fn put(&mut self, key: &[u8], entry: &Entry, local: Local, list: Option<&[Chunk]>) -> io::Result<()> {
         self.leave_hints()?;
-        self.entries.insert(key, encode(entry, local, list).as_slice()).map_err(failed)?;
+        let former = self.entries.insert(key, encode(entry, local, list).as_slice()).map_err(failed)?;
+        let was_file = former.map_or(Ok(false), |row| decode(row.value()).map(|row| !row.entry.is_directory()))?;
+        self.more_files += i64::from(!entry.is_directory()) - i64::from(was_file);
         if let Some(hinting) = &mut self.hinting {
             hinting.add_inode(key, entry, local)?;
             hinting.add_places(key, 0, 0, list.unwrap_or_default())?;
@@ -262,6 +270,7 @@ impl<'t> Writer<'t> {
             return Ok(None);
         };
         self.leave_hints()?;
+        self.more_files -= i64::from(!row.entry.is_directory());
         if let Some(hinting) = &mut self.hinting {
             hinting.remove_inode(key, row.local.inode)?;
             hinting.remove_places(key, row.short.as_deref().unwrap_or_default())?;
@@ -379,12 +388,27 @@ impl<'t> Writer<'t> {
         self.unsent.retain(|_, ()| false).map_err(failed)
     }
 
-    /// Names the cut.
+    /// How many names are no directories.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn files(&self) -> io::Result<u64> {
+        match noted_files(&self.meta)? {
+            Some(files) => Ok(files.saturating_add_signed(self.more_files)),
+            None => count_files(&self.entries),
+        }
+    }
+
+    /// Names the cut, and notes how many files are in it.
     ///
     /// # Errors
     ///
     /// What the file system says.
     pub fn set_cut(&mut self, cut: &Cut) -> io::Result<()> {
+        let files = self.files()?;
+        self.meta.insert("files", files.to_le_bytes().as_slice()).map_err(failed)?;
+        self.more_files = 0;
         self.meta.insert("cut", cut.encode().as_slice()).map_err(failed)?;
         Ok(())
     }

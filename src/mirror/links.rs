@@ -6,8 +6,7 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::sys::socket::sockopt::{BindToDevice, Ipv6V6Only, ReuseAddr};
@@ -15,6 +14,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, 
 
 use super::channel::Channel;
 use super::control::Link;
+use super::trouble::explain;
 use crate::time::Duration;
 
 /// A beacon goes out so often.
@@ -78,15 +78,59 @@ fn listener(link: &Link, port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Accepts on all links until dropped.
+/// A listening socket that its owner can close under the thread that waits on it.
+#[derive(Debug, Default)]
+struct Door(Mutex<Passage>);
+
+#[derive(Debug, Default)]
+struct Passage {
+    listener: Option<Arc<TcpListener>>,
+    is_over: bool,
+}
+
+impl Door {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Passage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens, unless it is over.
+    fn open(&self, link: &Link, port: u16) -> io::Result<Option<Arc<TcpListener>>> {
+        let mut passage = self.lock();
+        if passage.is_over {
+            return Ok(None);
+        }
+        passage.listener = None; // one that has failed still has the address
+        let listener = Arc::new(listener(link, port)?);
+        listener.set_nonblocking(true)?;
+        passage.listener = Some(Arc::clone(&listener));
+        Ok(Some(listener))
+    }
+
+    /// Listens no more, now: the thread closes its descriptor a little later, and until then a socket that still listened
+    /// would keep the address from the next one.
+    fn close(&self) {
+        let mut passage = self.lock();
+        passage.is_over = true;
+        if let Some(listener) = passage.listener.take() {
+            // shutdown(2) takes a TCP socket out of the listening state; connections that nobody has accepted are reset.
+            let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.lock().is_over
+    }
+}
+
+/// Accepts on all links until dropped. When that returns nobody listens any more.
 #[derive(Debug)]
 pub struct Acceptor {
-    stop: Arc<AtomicBool>,
+    doors: Vec<Arc<Door>>,
 }
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.doors.iter().for_each(|door| door.close());
     }
 }
 
@@ -102,33 +146,54 @@ impl Acceptor {
         key: [u8; 32],
         each: impl Fn(Channel) + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let mut acceptor = Acceptor { doors: Vec::new() };
         for link in links {
-            let (stop, each) = (Arc::clone(&stop), each.clone());
-            let mut ready = listener(&link, port).ok(); // when this returns, a peer can connect
+            let (door, each) = (Arc::new(Door::default()), each.clone());
+            acceptor.doors.push(Arc::clone(&door));
+            let mut ready = Some(door.open(&link, port)); // when this returns, a peer can connect
             thread::Builder::new().name("mirror-accept".into()).stack_size(256 * 1024).spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    if let Err(e) = serve(&link, ready.take(), port, &key, &stop, &each) {
-                        log::warn!("mirror: {link:?}: {e}");
-                        thread::sleep(BEACON);
+                let mut said = None;
+                while !door.is_over() {
+                    let opened = ready.take().unwrap_or_else(|| door.open(&link, port));
+                    let Err(e) = opened.and_then(|listener| match listener {
+                        Some(listener) => serve(&link, &listener, port, &key, &door, &each),
+                        None => Ok(()),
+                    }) else {
+                        continue;
+                    };
+                    if door.is_over() {
+                        return; // closed under the call
                     }
+                    // An interface or an address may be long in coming: that is said once.
+                    let why = explain(&e);
+                    if said.as_ref() != Some(&why) {
+                        log::warn!("mirror: nobody can connect over {}: {why}", shown(&link));
+                        said = Some(why);
+                    }
+                    thread::sleep(BEACON);
                 }
             })?;
         }
-        Ok(Acceptor { stop })
+        Ok(acceptor)
+    }
+}
+
+/// A link as an operator calls it.
+fn shown(link: &Link) -> String {
+    match link {
+        Link::Interface(name) => name.clone(),
+        Link::Address(address) => address.to_string(),
     }
 }
 
 fn serve(
     link: &Link,
-    ready: Option<TcpListener>,
+    listener: &TcpListener,
     port: u16,
     key: &[u8; 32],
-    stop: &AtomicBool,
+    door: &Door,
     each: &impl Fn(Channel),
 ) -> io::Result<()> {
-    let listener = ready.map_or_else(|| listener(link, port), Ok)?;
-    listener.set_nonblocking(true)?;
     let teller = match link {
         Link::Address(_) => None,
         Link::Interface(interface) => {
@@ -138,7 +203,7 @@ fn serve(
         }
     };
     let mut since = BEACON;
-    while !stop.load(Ordering::Relaxed) {
+    while !door.is_over() {
         if since >= BEACON {
             since = Duration::ZERO;
             if let Some((socket, to)) = &teller {
@@ -148,7 +213,7 @@ fn serve(
         match listener.accept() {
             Ok((stream, from)) => match welcome(stream, key) {
                 Ok(channel) => each(channel),
-                Err(e) => log::warn!("mirror: {from}: {e}"),
+                Err(e) => log::warn!("mirror: {from}: {}", explain(&e)),
             },
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 let step = Duration::from_millis(20);

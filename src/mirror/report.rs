@@ -6,8 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::channel::is_broken;
-use super::control::{self, Report, State, TreeFigures};
+use super::control::{self, Cause, Report, State, TreeFigures};
 use crate::clock;
 use crate::time::{Duration, Instant};
 
@@ -104,19 +103,16 @@ impl Reporter {
         });
     }
 
-    /// A cycle has failed: the link broke, or something needs the operator.
-    pub fn failed(&self, number: usize, e: &io::Error) {
-        if is_broken(e) { self.cut_off(number) } else { self.alarm(number, Some(e.to_string())) }
-    }
-
     /// Says that something needs the operator, or no longer does; once for each change.
-    pub fn alarm(&self, number: usize, text: Option<String>) {
+    pub fn alarm(&self, number: usize, trouble: Option<(Cause, String)>) {
         let mut tree = None;
+        let (cause, text) = trouble.unzip();
         self.update(number, |figures| {
             if figures.plain.reason != text {
                 figures.plain.reason.clone_from(&text);
                 tree = Some(figures.plain.tree.clone());
             }
+            figures.plain.cause = cause;
             figures.plain.state = if text.is_some() { State::Blocked } else { State::Idle };
         });
         if let Some(tree) = tree {

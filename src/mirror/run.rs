@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bounds::Ground;
 use super::channel::{Breaker, Channel, Incoming, Outgoing};
-use super::control::{Generation, Link, LinkKey, Order, Report, Role, Settings, TreeSettings};
+use super::control::{Cause, Generation, Link, LinkKey, Order, Report, Role, Settings, TreeSettings};
 use super::diverged;
 use super::index::Lookup;
 use super::links::{Acceptor, connect};
@@ -15,6 +15,7 @@ use super::publish::replay;
 use super::report::Reporter;
 use super::schedule::Schedule;
 use super::side::Side;
+use super::trouble::explain;
 use super::watch::Watch;
 use crate::clock;
 use crate::time::{Duration, Instant};
@@ -86,7 +87,7 @@ pub struct Mirror {
     pub(super) acceptor: Option<Acceptor>,
     pub(super) retry: Instant,
     /// Why there is no connection; said when it changes.
-    unreachable: Option<String>,
+    pub(super) unreachable: Option<String>,
     /// Starts the thread that waits for a watch's events.
     pub(super) follow: fn(usize, Arc<Watch>, Sender<Event>) -> io::Result<()>,
     /// What the process is confined to.
@@ -252,8 +253,9 @@ impl Mirror {
                 figures.plain.tree.clone_from(&tree.settings.tree);
                 figures.plain.period_ms = tree.schedule.period_ms();
             });
+            // What stands against it is told with the role: it depends on that whether the operator is needed.
             if let Err(e) = self.open(number, None) {
-                self.reporter.alarm(number, Some(e.to_string()));
+                log::info!("mirror: {}", self.trouble(number, &e).1);
             }
         }
         self.count_diverged();
@@ -267,10 +269,10 @@ impl Mirror {
             let side = Side::open(&tree.settings, all, single)?;
             replay(&side, unix_s())?;
             let reader = side.index.reader()?;
-            let (cut, names) = (reader.cut()?, reader.count()?);
+            let (cut, files) = (reader.cut()?, reader.files()?);
             self.reporter.update(number, |figures| {
                 figures.plain.generation = cut.generation;
-                figures.plain.files = names;
+                figures.plain.files = files;
             });
             tree.side = Some(side);
         }
@@ -290,7 +292,7 @@ impl Mirror {
             tree.refreshed = false;
             tree.schedule = Schedule::new(tree.settings.when);
             if let Err(e) = self.open(number, None) {
-                self.reporter.alarm(number, Some(e.to_string()));
+                self.cannot_open(number, &e);
                 continue;
             }
             let tree = &mut self.trees[number];
@@ -298,7 +300,7 @@ impl Mirror {
             if let Some(side) = &tree.side
                 && let Err(e) = replay(side, unix_s())
             {
-                self.reporter.alarm(number, Some(e.to_string()));
+                self.failed(number, &e);
             }
             if role == Role::Send {
                 self.watch(number);
@@ -314,6 +316,15 @@ impl Mirror {
             self.acceptor = acceptor.inspect_err(|e| log::error!("mirror: {e}")).ok();
         }
         self.reporter.say(&Report::Settled { role, generation });
+    }
+
+    /// A copy that is not there yet is made by its first cycle, if what it lies in is there.
+    fn cannot_open(&self, number: usize, e: &io::Error) {
+        let is_made = self.trees[number].settings.tree.parent().is_some_and(Path::is_dir);
+        if self.role == Role::Receive && is_made && self.trouble(number, e).0 == Cause::Missing {
+            return self.reporter.alarm(number, None);
+        }
+        self.failed(number, e);
     }
 
     fn watch(&mut self, number: usize) {
@@ -366,7 +377,7 @@ impl Mirror {
                 true
             }
             Err(e) => {
-                let why = e.to_string();
+                let why = explain(&e);
                 if self.unreachable.as_ref() != Some(&why) {
                     log::info!("mirror: no connection to the standby's mirror yet: {why}");
                     self.unreachable = Some(why);
@@ -380,5 +391,5 @@ impl Mirror {
 
 /// What could not be done, and what to do then.
 pub(super) fn refused(request: u64, e: &io::Error, remedy: &str) -> Report {
-    Report::Refused { request, reason: e.to_string(), remedy: remedy.into() }
+    Report::Refused { request, reason: explain(e), remedy: remedy.into() }
 }

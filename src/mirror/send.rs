@@ -10,6 +10,7 @@ use super::entry::{Entry, Kind, Local};
 use super::hints::Recent;
 use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
+use super::judge::{Judge, Versions};
 use super::message::Message;
 use super::name;
 use super::read::{Found, Manner, copy_list, read};
@@ -39,6 +40,8 @@ pub(super) struct Sending<'a, 't> {
     pub(super) sent: Sent,
     pub(super) progress: Progress,
     pub(super) report: &'a mut dyn FnMut(&Progress),
+    /// When both sides are compared: says what of that is a finding.
+    pub(super) judge: Option<Judge>,
 }
 
 impl Sending<'_, '_> {
@@ -74,15 +77,21 @@ impl Sending<'_, '_> {
     pub(super) fn finish(mut self, cut: &Cut) -> io::Result<Sent> {
         self.sent.names = self.writer.count()?;
         self.writer.set_cut(cut)?;
+        self.sent.files = self.writer.files()?;
+        self.sent.bytes_read = self.progress.bytes;
+        self.sent.verdict = self.judge.map(|judge| judge.verdict);
         self.writer.forget_unsent()?;
         self.writer.forget_held()?;
         Ok(self.sent)
     }
 
     fn gone(&mut self, key: &[u8]) -> io::Result<()> {
-        if self.writer.remove(key)?.is_some() {
+        if let Some(row) = self.writer.remove(key)? {
             Message::Gone { key }.put(self.outgoing)?;
             self.sent.gone += 1;
+            if let Some(judge) = &mut self.judge {
+                judge.compared(key, &Versions { copy: Some(&row.entry), here: None }, None)?;
+            }
         }
         Ok(())
     }
@@ -101,19 +110,31 @@ impl Sending<'_, '_> {
 
     fn look(&mut self, key: &[u8]) -> io::Result<()> {
         self.progress.files += 1;
+        let read = self.progress.bytes;
         for attempt in 1..=ATTEMPTS {
             // What never holds still may yet only grow, as logs do.
             self.manner = if attempt < ATTEMPTS { Manner::Still } else { Manner::Framed };
             if self.attempt(key)? {
                 (self.report)(&self.progress);
-                return Ok(());
+                return self.judge_name(key);
             }
+            self.progress.bytes = read;
             // The next attempt begins with what the standby has: the name may have vanished by then.
             self.restore(key)?;
         }
         self.sent.unsettled += 1;
         self.sent.unsettled_name = Some(name::shown(key));
-        Ok(())
+        let copy = self.base.row(key)?.map(|row| row.entry);
+        self.judge.as_mut().map_or(Ok(()), |judge| judge.unsettled(key, copy.as_ref()))
+    }
+
+    /// A name has been read, and stands in the cut as it is here.
+    fn judge_name(&mut self, key: &[u8]) -> io::Result<()> {
+        let Some(judge) = &mut self.judge else { return Ok(()) };
+        let Some(here) = self.writer.row(key)? else { return Ok(()) }; // it vanished, and was judged then
+        let (copy, stat) = (self.base.row(key)?, self.tree.stat(key)?);
+        let versions = Versions { copy: copy.as_ref().map(|row| &row.entry), here: Some(&here.entry) };
+        judge.compared(key, &versions, stat.as_ref())
     }
 
     /// The standby keeps its version, and the index what it says of it.

@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::stat::FileStat;
 
 use super::entry::{Entry, Kind, Local};
-use super::flow::{Flow, Past};
+use super::flow::{Flow, Past, Ways};
 use super::index::{Lookup, Reader};
 use super::message::Message;
 use super::name;
@@ -43,8 +43,9 @@ impl Sending<'_, '_> {
     /// Reads a file and sends it meanwhile. False: it would not hold still. `None`: it is not there.
     fn content(&mut self, key: &[u8], past: Option<Past>) -> io::Result<Option<bool>> {
         let manner = self.manner;
-        let Self { tree, base, writer, outgoing, incoming, recent, chunker, progress, .. } = self;
-        let mut flow = Flow::new(key, past.as_ref(), base, outgoing, incoming, recent, self.held, self.literal);
+        let Self { tree, base, writer, outgoing, incoming, recent, chunker, progress, report, .. } = self;
+        let ways = Ways { base, outgoing, incoming, recent, held: self.held, literal: self.literal };
+        let mut flow = Flow::new(key, past.as_ref(), ways);
         let mut list = None;
         let found = read(tree, key, manner, |file, entry, stat| {
             flow.open(entry)?;
@@ -52,6 +53,7 @@ impl Sending<'_, '_> {
             let whole = (file, entry.size(), is_sparse(stat));
             let (hash, short) = cut_into(writer, key, chunker, whole, &mut former.transpose()?, |piece, writer| {
                 progress.bytes += piece.chunk.len;
+                report(progress);
                 flow.add(entry, piece, writer)
             })?;
             list = short;
@@ -67,7 +69,8 @@ impl Sending<'_, '_> {
             Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", name::shown(key)))),
         };
         let Kind::File { content, .. } = entry.kind else { return Err(unexpected()) };
-        let begun = flow.finish()?;
+        let (begun, chunks) = flow.finish()?;
+        self.sent.chunks += chunks;
         self.writer.put(key, &entry, local, list.as_deref())?;
         match past {
             _ if begun => {

@@ -14,8 +14,10 @@ use super::guard::{self, Block, Plan};
 use super::hints::Recent;
 use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
+use super::judge::Judge;
 use super::message::{Message, Standing};
 use super::name;
+use super::outcome::{Deletions, Verdict};
 use super::read::Manner;
 use super::reconcile::reconcile;
 use super::refresh::random;
@@ -32,7 +34,6 @@ const PATIENCE: crate::time::Duration = crate::time::Duration::from_secs(3600);
 const PARTING: crate::time::Duration = crate::time::Duration::from_millis(300);
 
 /// How a cycle is to be run.
-#[derive(Debug)]
 pub struct Order<'a> {
     /// Names that may have changed, sorted; `None`: look at everything.
     pub events: Option<&'a [Vec<u8>]>,
@@ -44,6 +45,8 @@ pub struct Order<'a> {
     pub generation: Generation,
     /// Wall time, shown to the operator only.
     pub unix_s: u64,
+    /// Hears what is deleted before it is, when the operator has released it, and what would be, when a guard stops it.
+    pub deletions: &'a dyn Fn(&Deletions),
 }
 
 /// How far a cycle is.
@@ -66,8 +69,14 @@ pub struct Sent {
     pub blocked: Option<Block>,
     /// Names in the cut.
     pub names: u64,
+    /// Names in the cut that are no directories.
+    pub files: u64,
     /// Names that were sent.
     pub put: u64,
+    /// Bytes of content that were read.
+    pub bytes_read: u64,
+    /// Chunks whose content was sent, whole or in part.
+    pub chunks: u64,
     /// Names that went.
     pub gone: u64,
     /// Names that would not hold still: the standby keeps their former version.
@@ -80,6 +89,8 @@ pub struct Sent {
     pub found: u64,
     /// Names of the standby's that were not what its last cut says.
     pub strange: u64,
+    /// What the comparison found, if both sides were compared.
+    pub verdict: Option<Verdict>,
 }
 
 /// Waits for the next record, which must not be a refusal.
@@ -134,6 +145,7 @@ fn try_cycle(
 ) -> io::Result<Sent> {
     let mut tree = side.tree()?;
     let root = identity(&tree)?;
+    let judge = if order.verify { Some(Judge::new(side.index.reader()?)) } else { None };
     begin(side, order.verify, outgoing)?;
     let tx = side.index.begin(false)?;
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;
@@ -173,10 +185,20 @@ fn try_cycle(
     };
     let found = changes.gone + changes.look;
     let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
-    if let Err(block) = guard::check(&plan, side.settings.max_delete, order.confirmed) {
+    let blocked = guard::check(&plan, side.settings.max_delete, order.confirmed).err();
+    if changes.gone > 0 && (order.confirmed || blocked.is_some()) {
+        let listed = Deletions::list(&mut changes, &side.store.path("deletions"))?;
+        (order.deletions)(&Deletions {
+            tree: side.settings.tree.clone(),
+            confirmed: blocked.is_none(),
+            of: standing.names,
+            ..listed
+        });
+    }
+    if blocked.is_some() {
         Message::Cancel.put(outgoing)?;
         outgoing.flush()?;
-        return Ok(Sent { blocked: Some(block), ..sent });
+        return Ok(Sent { blocked, ..sent });
     }
     let progress = Progress { files_total: changes.look, bytes_total: changes.bytes, ..Progress::default() };
     let mut sending = Sending {
@@ -193,8 +215,20 @@ fn try_cycle(
         sent,
         progress,
         report,
+        judge,
     };
+    (sending.report)(&sending.progress);
     sending.send(&mut changes)?;
+    // What vanished while it was read counts too: a tree that is being emptied is as suspect as an empty one.
+    let vanished = sending.sent.gone.saturating_sub(changes.gone);
+    let plan = Plan { gone: plan.gone + vanished, found: plan.found.saturating_sub(vanished), ..plan };
+    if vanished > 0
+        && let Err(block) = guard::check(&plan, side.settings.max_delete, order.confirmed)
+    {
+        Message::Cancel.put(sending.outgoing)?;
+        sending.outgoing.flush()?;
+        return Ok(Sent { blocked: Some(block), ..sending.sent });
+    }
     let mut cut = Cut { id: standing.cut, generation: order.generation, root, unix_s: order.unix_s };
     if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || former.generation != order.generation {
         random(&mut cut.id)?;

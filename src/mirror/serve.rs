@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::channel::{Channel, Incoming, Outgoing};
 use super::control::{Generation, Report, Role, State};
-use super::index::Lookup;
 use super::message::Message;
 use super::publish::replay;
 use super::receiver;
 use super::refresh::refresh;
 use super::run::{Mirror, unix_s};
 use super::tree;
+use super::trouble::explain;
 use crate::clock;
 use crate::time::Duration;
 
@@ -49,8 +49,8 @@ impl Mirror {
             return;
         };
         if e.kind() != io::ErrorKind::UnexpectedEof {
-            log::warn!("mirror: {e}");
-            let reason = e.to_string();
+            let reason = explain(&e);
+            log::warn!("mirror: {reason}");
             let told =
                 Message::Refused { reason: reason.as_bytes() }.put(&mut outgoing).and_then(|()| outgoing.flush());
             drop(outgoing); // what has been put still goes out
@@ -96,7 +96,7 @@ impl Mirror {
                     self.count_diverged();
                 }
             }
-            Err(e) => self.reporter.failed(number, e),
+            Err(e) => self.failed(number, e),
         }
         self.reporter.figures();
         done.map(|_| ())
@@ -125,8 +125,8 @@ impl Mirror {
             tree.refreshed = true;
         }
         let received = receiver::cycle(side, generation, incoming, outgoing, unix_s())?;
-        let names = side.index.reader()?.count()?;
-        self.reporter.update(number, |figures| figures.plain.files = names);
+        let files = side.index.reader()?.files()?;
+        self.reporter.update(number, |figures| figures.plain.files = files);
         let _ = self.stand(); // a tree that has just been made: between two cycles is the time to start anew
         Ok(received)
     }

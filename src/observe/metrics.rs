@@ -215,7 +215,7 @@ fn trees(out: &mut Exposition, trees: &[Tree]) {
     each("twobox_mirror_blocked", "A guard stopped the tree's cycle.", &|tree| {
         Some(flag(tree.state == TreeState::Blocked))
     });
-    each("twobox_mirror_files", "Entries of the last cut.", &|tree| Some(count(tree.files)));
+    each("twobox_mirror_files", "Names of the last cut that are no directories.", &|tree| Some(count(tree.files)));
     each("twobox_mirror_cycle_bytes", "What the last cycle sent.", &|tree| Some(count(tree.bytes_sent)));
     each("twobox_mirror_diverged", "Sets of changes that were set aside.", &|tree| Some(count(tree.diverged)));
 }

@@ -12,7 +12,7 @@ use super::history;
 use super::snapshot::Snapshot;
 use crate::clock;
 use crate::console::alarm;
-use crate::console::status::{self, Direction, Tree, TreeState};
+use crate::console::status::{self, Cause, Direction, Tree, TreeState};
 use crate::fence::bound::BoundBy;
 use crate::journal;
 use crate::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM};
@@ -127,7 +127,12 @@ impl Look {
         }
         for tree in &self.trees {
             if tree.state == TreeState::Blocked {
-                add("mirror-blocked", &tree.tree, tree.reason.as_deref().unwrap_or_default());
+                let name = match tree.cause {
+                    Some(Cause::Missing) => "mirror-missing",
+                    Some(Cause::Failed) => "mirror-failed",
+                    Some(Cause::Guard) | None => "mirror-blocked",
+                };
+                add(name, &tree.tree, tree.reason.as_deref().unwrap_or_default());
             } else if tree.direction == Direction::Receive && tree.last_cut_ms_ago.is_some() && !tree.current {
                 add("mirror-late", &tree.tree, "");
             }
@@ -324,6 +329,7 @@ mod tests {
             diverged: 0,
             current: true,
             reason: None,
+            cause: None,
         }
     }
 
@@ -359,10 +365,13 @@ mod tests {
             trees: vec![
                 Tree { state: TreeState::Blocked, reason: Some("too many".into()), ..tree("/a") },
                 Tree { current: false, diverged: 2, ..tree("/b") },
+                Tree { state: TreeState::Blocked, cause: Some(Cause::Missing), ..tree("/c") },
+                Tree { state: TreeState::Blocked, cause: Some(Cause::Failed), ..tree("/d") },
+                Tree { state: TreeState::Starting, current: false, last_cut_ms_ago: None, ..tree("/e") },
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 19);
+        assert_eq!(found.len(), 21);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

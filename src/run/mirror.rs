@@ -14,7 +14,8 @@ use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 use zeroize::Zeroizing;
 
-use super::operator::{Outcome, Refusal};
+use super::figures;
+use super::operator::{Outcome, Refusal, refuse};
 use crate::clock;
 use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
@@ -22,7 +23,7 @@ use crate::console::control::{MirrorRequest, Progress, Reply};
 use crate::console::status;
 use crate::mirror::channel::link_key;
 use crate::mirror::control::{
-    Generation, LINE, Link, LinkKey, MaxDelete, Order, Report, Role, Settings, State, TreeFigures, TreeSettings, When,
+    Generation, LINE, Link, LinkKey, MaxDelete, Order, Report, Role, Settings, TreeFigures, TreeSettings, When,
 };
 use crate::service::Reaper;
 use crate::time::{Duration, Instant};
@@ -30,14 +31,17 @@ use crate::wire::pair::{self, Data, Side};
 
 /// Pause before the process is started again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A tree counts as current up to this age, or two of its periods if that is longer.
-const CURRENT: Duration = Duration::from_secs(10);
+
+/// Replies of one request that may wait for a client that reads slowly.
+const REPLIES_WAITING: usize = 4096;
 
 /// Where the replies of one request go, and its end.
 struct Asked {
     replies: Option<Sender<Reply>>,
     end: Sender<Result<String, (String, String)>>,
     began: Instant,
+    /// Replies that found no room.
+    left_out: Rc<Cell<u64>>,
 }
 
 /// The mirror as the helper sees it.
@@ -52,6 +56,8 @@ pub(super) struct Mirror {
     next_request: Cell<u64>,
     /// How the trees stand, and when that was told.
     figures: RefCell<(Instant, Vec<TreeFigures>)>,
+    /// The process has said that it takes orders.
+    is_ready: Cell<bool>,
     /// When the process ended last by itself.
     fell_at: Cell<Option<Instant>>,
     /// How its process is confined.
@@ -95,6 +101,7 @@ impl Mirror {
             asked: RefCell::default(),
             next_request: Cell::new(1),
             figures: RefCell::default(),
+            is_ready: Cell::default(),
             fell_at: Cell::default(),
             confinement: RefCell::default(),
         }))
@@ -105,6 +112,7 @@ impl Mirror {
         loop {
             let ended = self.live(&reaper, &data).await;
             *self.settled.borrow_mut() = None;
+            self.is_ready.set(false);
             for (_, asked) in self.asked.borrow_mut().drain() {
                 let why = ("the mirror's process ended".to_owned(), "try again; see `log`".to_owned());
                 let _ = asked.end.try_send(Err(why)); // gave up
@@ -156,6 +164,7 @@ impl Mirror {
     fn take(&self, report: Report, data: &impl Fn(Data)) {
         match report {
             Report::Ready => {
+                self.is_ready.set(true);
                 self.tell(Order::Configure { settings: self.settings.clone() });
                 let ordered = *self.ordered.borrow();
                 if let Some((role, generation)) = ordered {
@@ -170,12 +179,12 @@ impl Mirror {
             Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
             Report::Connected { peer: None } => log::info!("the mirror has no connection"),
             Report::Trees { trees } => {
-                data(of_trees(&trees));
+                data(figures::of_trees(&trees));
                 *self.figures.borrow_mut() = (clock::now(), trees);
             }
             // The tree's figures say the same, and whoever looks for alarms reads them.
             Report::Alarm { .. } => {}
-            Report::Progress { request, tree, bytes, bytes_total, files, .. } => {
+            Report::Progress { request, tree, bytes, bytes_total, files, files_total, rate, .. } => {
                 self.reply(request, |began| {
                     Reply::Progress(Progress {
                         elapsed_us: u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX),
@@ -183,9 +192,17 @@ impl Mirror {
                         done: Some(bytes),
                         total: Some(bytes_total),
                         files: Some(files),
+                        files_total: Some(files_total),
+                        rate: Some(rate),
                         unit: "bytes".into(),
                     })
                 });
+            }
+            Report::Deletions { request, deletions } => {
+                self.reply(request, |_| Reply::Deletions(figures::deletions(deletions)));
+            }
+            Report::Outcome { request, outcome } => {
+                self.reply(request, |_| Reply::Tree(Box::new(figures::outcome(outcome))));
             }
             Report::Line { request, text } => self.reply(request, |_| Reply::Line { text }),
             Report::Done { request, text } => self.end(request, Ok(text)),
@@ -193,15 +210,25 @@ impl Mirror {
         }
     }
 
+    /// Nothing may come before the settings: a process that is not ready is told its role with them.
     fn tell(&self, order: Order) {
-        let _ = self.lines.0.try_send(order); // unbounded, never closed
+        if self.is_ready.get() {
+            let _ = self.lines.0.try_send(order); // unbounded, never closed
+        }
     }
 
+    /// Hands a reply on. A client that does not read misses steps, and no list is longer than memory is to hold.
     fn reply(&self, request: u64, reply: impl FnOnce(Instant) -> Reply) {
         if let Some(asked) = self.asked.borrow().get(&request)
             && let Some(replies) = &asked.replies
         {
-            let _ = replies.try_send(reply(asked.began)); // a client that does not read misses steps
+            let reply = reply(asked.began);
+            let room = if matches!(reply, Reply::Progress(_)) { 1 } else { REPLIES_WAITING };
+            if replies.len() < room {
+                let _ = replies.try_send(reply); // unbounded
+            } else if !matches!(reply, Reply::Progress(_)) {
+                asked.left_out.set(asked.left_out.get() + 1);
+            }
         }
     }
 
@@ -250,8 +277,13 @@ impl Mirror {
     /// For the status.
     pub(super) fn trees(&self, now: Instant) -> Vec<status::Tree> {
         let (told, trees) = &*self.figures.borrow();
+        if trees.is_empty() {
+            let role = self.ordered.borrow().map(|(role, _)| role);
+            let configured = self.settings.trees.iter().map(|tree| tree.tree.display().to_string());
+            return configured.map(|tree| figures::starting(tree, role)).collect();
+        }
         let since = u64::try_from(now.since(*told).as_millis()).unwrap_or(u64::MAX);
-        trees.iter().map(|tree| shown(tree, since)).collect()
+        trees.iter().map(|tree| figures::shown(tree, since)).collect()
     }
 
     /// The process ended by itself within this time.
@@ -295,11 +327,30 @@ impl Mirror {
     }
 
     async fn ask(&self, order: impl FnOnce(u64) -> Order, replies: Option<Sender<Reply>>) -> Outcome {
+        if !self.is_ready.get() {
+            return Err(refuse("the mirror's process is starting", "try again in a moment"));
+        }
         let request = self.next_request.get();
         self.next_request.set(request + 1);
         let (end, ended) = smol::channel::bounded(1);
-        self.asked.borrow_mut().insert(request, Asked { replies, end, began: clock::now() });
+        let (queue, waiting) = unbounded();
+        let left_out = Rc::new(Cell::new(0));
+        let queue = replies.is_some().then_some(queue);
+        let asked = Asked { replies: queue, end, began: clock::now(), left_out: left_out.clone() };
+        self.asked.borrow_mut().insert(request, asked);
         self.tell(order(request));
+        // The queue closes with the request's end: everything in it is handed on before.
+        if let Some(replies) = replies {
+            while let Ok(reply) = waiting.recv().await {
+                if replies.send(reply).await.is_err() {
+                    break; // the client has gone; the request goes on
+                }
+            }
+            if left_out.get() > 0 {
+                let text = format!("{} lines were left out: they came faster than they were read", left_out.get());
+                let _ = replies.send(Reply::Line { text }).await; // the client has gone
+            }
+        }
         match ended.recv().await {
             Ok(Ok(text)) => Ok(text),
             Ok(Err((reason, remedy))) => Err(Refusal { reason, remedy }),
@@ -328,67 +379,4 @@ fn tree(tree: &site::Tree) -> TreeSettings {
 /// A box's own address on the LAN.
 pub(super) fn lan_address(site: &Site, side: Side) -> Option<IpAddr> {
     site.nodes[side as usize].iter().find(|own| own.interface == "lan").map(|own| own.prefix.ip)
-}
-
-/// A tree as the status shows it, told `since` milliseconds ago.
-fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
-    status::Tree {
-        tree: tree.tree.display().to_string(),
-        direction: match tree.role {
-            Role::Send => status::Direction::Send,
-            Role::Receive | Role::Idle => status::Direction::Receive,
-        },
-        last_cut_ms_ago: tree.cut_age_ms.map(|age| age + since),
-        lag_ms: tree.lag_ms,
-        state: match tree.state {
-            State::Idle => status::TreeState::Idle,
-            State::Running => status::TreeState::Running,
-            State::Blocked => status::TreeState::Blocked,
-        },
-        files: tree.files,
-        bytes_sent: tree.bytes_sent,
-        diverged: tree.diverged,
-        current: tree.cut_age_ms.is_some_and(|age| age + since <= limit_ms(tree)),
-        reason: tree.reason.clone(),
-    }
-}
-
-/// Up to this age a cut is current.
-fn limit_ms(tree: &TreeFigures) -> u64 {
-    let least = u64::try_from(CURRENT.as_millis()).unwrap_or(u64::MAX);
-    tree.period_ms.saturating_mul(2).max(least)
-}
-
-/// What the node is told of the trees: the oldest lineage among them, the greatest age, and how many are too old.
-fn of_trees(trees: &[TreeFigures]) -> Data {
-    let stale =
-        |tree: &&TreeFigures| tree.role == Role::Receive && tree.cut_age_ms.is_none_or(|age| age > limit_ms(tree));
-    let oldest = trees.iter().map(|tree| tree.generation).min().unwrap_or_default();
-    let age = trees.iter().filter_map(|tree| tree.cut_age_ms).max().unwrap_or(0);
-    Data {
-        generation: pair::Generation { term: oldest.term, boot: oldest.boot },
-        lag_s: u32::try_from(age / 1000).unwrap_or(u32::MAX),
-        stale_trees: u8::try_from(trees.iter().filter(stale).count()).unwrap_or(u8::MAX),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_tree_speaks_for_all() {
-        let figures = |term: u64, age: Option<u64>, period: u64| TreeFigures {
-            role: Role::Receive,
-            generation: Generation { term, boot: 1 },
-            cut_age_ms: age,
-            period_ms: period,
-            ..TreeFigures::default()
-        };
-        let data = of_trees(&[figures(7, Some(9_000), 1_000), figures(5, Some(61_000), 60_000)]);
-        assert_eq!((data.generation.term, data.lag_s, data.stale_trees), (5, 61, 0));
-        assert_eq!(of_trees(&[figures(7, Some(11_000), 1_000), figures(7, None, 1_000)]).stale_trees, 2);
-        let sending = TreeFigures { role: Role::Send, ..figures(7, None, 1_000) };
-        assert_eq!(of_trees(&[sending]).stale_trees, 0);
-    }
 }

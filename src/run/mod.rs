@@ -20,6 +20,7 @@ mod child;
 mod cluster;
 mod disk;
 mod drill;
+mod figures;
 mod gatekeeper;
 mod helper;
 mod history;

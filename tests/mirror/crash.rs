@@ -16,7 +16,7 @@ use crate::mutate::{Random, mutate};
 use crate::rig::{Pair, TERM_1};
 
 /// A free port on loopback; another process may take it before we do, then the test fails loudly.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

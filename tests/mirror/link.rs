@@ -7,11 +7,14 @@ use std::process::Stdio;
 use std::thread;
 
 use twobox::mirror::channel::{Channel, link_key};
-use twobox::mirror::control::{Report, State};
+use twobox::mirror::control::{
+    self, Cause, Generation, Link, LinkKey, MaxDelete, Order, Report, Role, Settings, State, TreeSettings, When,
+};
+use twobox::mirror::links::Acceptor;
 use twobox::mirror::message::Message;
 use twobox::time::Duration;
 
-use crate::crash::Children;
+use crate::crash::{Children, free_port};
 use crate::rig::Pair;
 
 #[test]
@@ -54,5 +57,194 @@ fn a_standby_that_is_not_there_is_told_once() {
     let mut words = String::new();
     sender.stderr.take().unwrap().read_to_string(&mut words).unwrap();
     sender.wait().unwrap();
-    assert_eq!(words.lines().filter(|line| line.contains("refused")).count(), 1, "{words}");
+    assert_eq!(words.lines().filter(|line| line.contains("takes no connection")).count(), 1, "{words}");
+}
+
+/// A box that takes a role anew listens at once: the socket of its former role is not in the way.
+#[test]
+fn a_listener_makes_room_for_the_next_one_at_once() {
+    let key = link_key(b"test");
+    let address = free_port();
+    for round in 0..10 {
+        let (sender, came) = std::sync::mpsc::channel();
+        let acceptor =
+            Acceptor::start(vec![Link::Address(address)], 0, key, move |_| sender.send(()).unwrap()).unwrap();
+        let connected = Channel::connect(address, &key, Duration::from_secs(5));
+        assert!(connected.is_ok(), "round {round}: {connected:?}");
+        came.recv_timeout(Duration::from_secs(10)).unwrap();
+        drop(acceptor);
+        assert!(Channel::connect(address, &key, Duration::from_secs(5)).is_err(), "somebody still listens");
+    }
+}
+
+/// A child as the daemon starts it: orders on its standard input, reports and words to be read.
+struct Ordered {
+    child: std::process::Child,
+    orders: std::os::unix::net::UnixStream,
+    reports: std::io::BufReader<std::os::unix::net::UnixStream>,
+}
+
+impl Ordered {
+    fn start(settings: &Settings) -> Self {
+        let (orders, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        orders.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_twobox"))
+            .arg("mirror-child")
+            .stdin(std::os::fd::OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let reports = std::io::BufReader::new(orders.try_clone().unwrap());
+        let mut ordered = Ordered { child, orders, reports };
+        ordered.await_report(|report| matches!(report, Report::Ready));
+        ordered.order(&Order::Configure { settings: settings.clone() });
+        ordered
+    }
+
+    fn order(&mut self, order: &Order) {
+        control::write(&mut self.orders, order).unwrap();
+    }
+
+    fn await_report(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+        loop {
+            let report = control::read::<Report>(&mut self.reports).unwrap().expect("the child has ended");
+            if wanted(&report) {
+                return report;
+            }
+        }
+    }
+
+    /// What it has logged.
+    fn end(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut words = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        self.child.wait().unwrap();
+        words
+    }
+}
+
+fn settings(pair: &Pair, tree: &str) -> Settings {
+    Settings {
+        key: LinkKey(link_key(b"test")),
+        port: 0,
+        trees: vec![TreeSettings {
+            tree: pair.home.join(tree),
+            when: When::EveryMs(1000),
+            exclude: Vec::new(),
+            max_delete: MaxDelete::Percent(25),
+            store: Some(pair.home.join("a")),
+        }],
+        bytes_per_second: None,
+        lan_bytes_per_second: None,
+    }
+}
+
+#[test]
+fn a_change_of_role_needs_no_second_try_to_listen() {
+    let pair = Pair::new();
+    let mut child = Ordered::start(&settings(&pair, "a/tree"));
+    let links = vec![Link::Address(free_port())];
+    for term in 1..8 {
+        let generation = Generation { term, boot: 1 };
+        child.order(&Order::Role { role: Role::Receive, generation, links: links.clone() });
+        child.await_report(|report| matches!(report, Report::Settled { generation: of, .. } if *of == generation));
+    }
+    let words = child.end();
+    assert!(!words.contains("connect over"), "{words}");
+}
+
+#[test]
+fn a_tree_that_is_missing_is_told_as_missing_and_not_as_harm() {
+    let pair = Pair::new();
+    let of_tree = |report: Report| match report {
+        Report::Trees { mut trees } => trees.remove(0),
+        other => panic!("{other:?}"),
+    };
+    let role = |role, term| Order::Role {
+        role,
+        generation: Generation { term, boot: 1 },
+        links: vec![Link::Address(free_port())],
+    };
+    let settled = |report: &Report| matches!(report, Report::Settled { .. });
+    let trees = |report: &Report| matches!(report, Report::Trees { .. });
+    let mut child = Ordered::start(&settings(&pair, "a/nowhere"));
+    // Its first cycle makes a copy: there is nothing to be done.
+    child.order(&role(Role::Receive, 1));
+    child.await_report(settled);
+    let figures = of_tree(child.await_report(trees));
+    assert_eq!((figures.state, figures.cause, figures.reason), (State::Idle, None, None));
+    // A source has nobody who makes it.
+    child.order(&role(Role::Send, 2));
+    child.await_report(settled);
+    let figures = of_tree(child.await_report(trees));
+    assert_eq!((figures.state, figures.cause), (State::Blocked, Some(Cause::Missing)));
+    let reason = figures.reason.unwrap();
+    assert!(reason.ends_with("a/nowhere is not there"), "{reason}");
+    child.end();
+}
+
+#[test]
+fn a_sync_without_a_standby_says_what_to_do_in_plain_words() {
+    let pair = Pair::new();
+    let address = free_port();
+    let mut child = Ordered::start(&settings(&pair, "a/tree"));
+    let links = vec![Link::Address(address)];
+    child.order(&Order::Role { role: Role::Send, generation: Generation { term: 1, boot: 1 }, links });
+    let mut ask = |request| {
+        child.order(&Order::Sync { request, tree: None, confirm_delete: false });
+        match child.await_report(|report| matches!(report, Report::Refused { .. } | Report::Done { .. })) {
+            Report::Refused { reason, remedy, .. } => (reason, remedy),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = |(reason, remedy): &(String, String)| {
+        assert!(!reason.contains("os error") && !reason.contains("buffer"), "{reason}");
+        assert!(remedy.contains("crossover"), "{remedy}");
+    };
+    let refused = ask(1);
+    assert!(refused.0.contains("cannot be reached: the peer's mirror takes no connection"), "{}", refused.0);
+    plain(&refused);
+    // Somebody listens who hangs up at the first word.
+    let listener = TcpListener::bind(address).unwrap();
+    let hang_up = |listener: TcpListener| {
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                drop(stream);
+            }
+        })
+    };
+    hang_up(listener);
+    let refused = ask(2);
+    assert!(refused.0.contains("hung up in the handshake"), "{}", refused.0);
+    plain(&refused);
+    child.end();
+}
+
+#[test]
+fn a_standby_that_goes_in_mid_cycle_is_told_in_plain_words() {
+    let pair = Pair::new();
+    let address = free_port();
+    let key = link_key(b"test");
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let Ok((out, mut incoming)) = Channel::accept(stream, &key).and_then(|channel| channel.start(None, None))
+            else {
+                continue;
+            };
+            let _ = incoming.next(Duration::from_secs(20)); // Begin
+            drop((out, incoming));
+        }
+    });
+    let mut child = Ordered::start(&settings(&pair, "a/tree"));
+    let links = vec![Link::Address(address)];
+    child.order(&Order::Role { role: Role::Send, generation: Generation { term: 1, boot: 1 }, links });
+    child.order(&Order::Sync { request: 1, tree: None, confirm_delete: false });
+    let report = child.await_report(|report| matches!(report, Report::Refused { .. }));
+    let Report::Refused { reason, remedy, .. } = report else { panic!() };
+    assert!(reason.ends_with("the connection to the peer's mirror broke"), "{reason}");
+    assert!(remedy.contains("crossover"), "{remedy}");
+    child.end();
 }

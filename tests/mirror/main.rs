@@ -17,3 +17,4 @@ mod resume;
 mod rig;
 mod still;
 mod storage;
+mod verify;

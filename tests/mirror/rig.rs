@@ -9,6 +9,7 @@ use std::thread;
 use twobox::mirror::channel::{Channel, link_key};
 use twobox::mirror::control::{Generation, MaxDelete, TreeSettings, When};
 use twobox::mirror::message::Message;
+use twobox::mirror::outcome::{Deletions, Verdict};
 use twobox::mirror::sender::{self, Order, Progress, Sent};
 use twobox::mirror::side::Side;
 use twobox::mirror::{publish, receiver, refresh};
@@ -62,6 +63,16 @@ pub struct Way<'a> {
     pub events: Option<&'a [Vec<u8>]>,
     /// Breaks the connection when so many bytes have gone.
     pub break_at: Option<u64>,
+    /// Both sides read everything and compare.
+    pub verify: bool,
+    /// What was listed before it was, or would have been, deleted.
+    pub deletions: &'a dyn Fn(&Deletions),
+}
+
+impl Default for Way<'_> {
+    fn default() -> Self {
+        Way { generation: TERM_1, confirmed: false, events: None, break_at: None, verify: false, deletions: &|_| {} }
+    }
 }
 
 impl Pair {
@@ -138,10 +149,11 @@ impl Pair {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let key = link_key(b"test");
+        let verify = way.verify;
         let (sending, receiving) = (self.try_side(from)?, self.try_side(to)?);
         let receiver = thread::spawn(move || -> io::Result<()> {
             publish::replay(&receiving, 0)?;
-            refresh::refresh(&receiving, false)?;
+            refresh::refresh(&receiving, verify)?;
             let channel = Channel::accept(listener.accept()?.0, &key)?;
             let (mut out, mut incoming) = channel.start(None, None)?;
             loop {
@@ -165,9 +177,10 @@ impl Pair {
         let order = Order {
             events: way.events,
             confirmed: way.confirmed,
-            verify: false,
+            verify,
             generation: way.generation,
             unix_s: 0,
+            deletions: way.deletions,
         };
         let sent = sender::cycle(&sending, &order, &mut incoming, &mut out, report);
         let bytes = out.counters().sent.load(Ordering::Relaxed);
@@ -183,7 +196,7 @@ impl Pair {
     }
 
     pub fn try_sync(&self, from: &str, to: &str, generation: Generation, confirmed: bool) -> io::Result<(Sent, u64)> {
-        self.cycle(from, to, &Way { generation, confirmed, events: None, break_at: None }, &mut |_| {})
+        self.cycle(from, to, &Way { generation, confirmed, ..Way::default() }, &mut |_| {})
     }
 
     #[track_caller]
@@ -195,15 +208,22 @@ impl Pair {
 
     /// A cycle of which the sender knows which names may have changed.
     pub fn sync_by(&self, events: Option<&[Vec<u8>]>) -> Sent {
-        let way = Way { generation: TERM_1, confirmed: false, events, break_at: None };
+        let way = Way { events, ..Way::default() };
         let (sent, _) = self.cycle("a", "b", &way, &mut |_| {}).unwrap();
         assert_eq!(sent.blocked, None);
         sent
     }
 
+    /// Both sides are compared, and healed.
+    pub fn verify(&self) -> Verdict {
+        let (sent, _) = self.cycle("a", "b", &Way { verify: true, ..Way::default() }, &mut |_| {}).unwrap();
+        assert_eq!(sent.blocked, None);
+        sent.verdict.expect("a verdict")
+    }
+
     /// A cycle whose connection breaks when so many bytes have gone: how many it was.
     pub fn sync_until(&self, bytes: u64) -> u64 {
-        let way = Way { generation: TERM_1, confirmed: false, events: None, break_at: Some(bytes) };
+        let way = Way { break_at: Some(bytes), ..Way::default() };
         self.cycle("a", "b", &way, &mut |_| {}).unwrap().1
     }
 }

@@ -130,7 +130,7 @@ fn a_root_that_is_unmounted_in_mid_cycle_leaves_a_whole_cut() {
             let after = describe(&pair.a());
             let root = pair.a();
             let mut mounted = true;
-            let way = Way { generation: TERM_1, confirmed: false, events: None, break_at: None };
+            let way = Way::default();
             let outcome = pair.cycle("a", "b", &way, &mut |progress| {
                 if progress.files > at && mounted {
                     unmount(&root);

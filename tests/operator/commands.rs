@@ -102,10 +102,96 @@ fn long_work_tells_its_steps_with_their_times() {
         "     0.9 ms  services stopped\n     1.7 ms  addresses down\n     4.2 ms  b serves\nb serves; outage 3.4 ms\n";
     assert_eq!(out(&output), expected);
     // No bar in a pipe, one JSON line for programs.
-    assert_eq!(out(&twobox(Some(&daemon), &["mirror", "sync"], "")), "the standby is equal\n");
-    let json = out(&twobox(Some(&daemon), &["mirror", "sync", "--json"], ""));
-    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&value["done"], &value["files"]), (&1_000_000_000.into(), &20.into()));
+    assert_eq!(
+        out(&twobox(Some(&daemon), &["mirror", "sync"], "")),
+        "/data/mail: 20 files; 3 names sent, 2 deleted; 1.0 GB read, 1.0 MB sent in 17 chunks, 4.00 s\n\
+         the standby is equal\n"
+    );
+}
+
+/// The one line of JSON that a command prints.
+fn json(output: &std::process::Output) -> serde_json::Value {
+    let text = out(output);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_copy_and_a_comparison_give_their_figures_to_programs() {
+    let daemon = Daemon::start("figures", states::peace());
+    let output = twobox(Some(&daemon), &["mirror", "sync", "--json"], "");
+    assert_eq!(code(&output), 0);
+    let value = json(&output);
+    for (pointer, wanted) in [
+        ("/done", serde_json::json!(true)),
+        ("/files", 20.into()),
+        ("/bytes_read", 1_000_000_000.into()),
+        ("/bytes_sent", 1_000_123.into()),
+        ("/chunks_sent", 17.into()),
+        ("/names_sent", 3.into()),
+        ("/names_deleted", 2.into()),
+        ("/elapsed_us", 4_000_000.into()),
+        ("/different", serde_json::Value::Null),
+        ("/trees/0/tree", "/data/mail".into()),
+        ("/trees/0/found_by", "events".into()),
+        ("/text", "the standby is equal".into()),
+    ] {
+        assert_eq!(value.pointer(pointer), Some(&wanted), "{pointer}");
+    }
+    let value = json(&twobox(Some(&daemon), &["mirror", "sync", "--confirm-delete", "--json"], ""));
+    assert_eq!(value.pointer("/trees/0/deletions/count"), Some(&47_100.into()));
+    assert_eq!(value.pointer("/trees/0/deletions/first/99"), Some(&"cur/99".into()));
+}
+
+#[test]
+fn a_comparison_has_a_verdict_and_an_exit_code_for_it() {
+    let daemon = Daemon::start("verify", states::peace());
+    let equal = twobox(Some(&daemon), &["mirror", "verify"], "");
+    assert_eq!(code(&equal), 0);
+    let text = out(&equal);
+    assert!(text.starts_with("/data/mail: 10 files, 41.0 MB compared: equal; 4.00 s\n/data: 10 files"), "{text}");
+    assert!(text.ends_with("both sides are equal\n"), "{text}");
+
+    let different = twobox(Some(&daemon), &["mirror", "verify", "/rotten"], "");
+    assert_eq!(code(&different), 3, "{}", err(&different));
+    let text = out(&different);
+    assert!(text.contains("/rotten: 10 files, 41.0 MB compared: 1 name differed, healed; 4.00 s\n"), "{text}");
+    assert!(text.contains("\n  content       a/?[2Jb\n"), "{text:?}");
+
+    let different = twobox(Some(&daemon), &["mirror", "verify", "/rotten", "--json"], "");
+    assert_eq!(code(&different), 3);
+    let value = json(&different);
+    for (pointer, wanted) in [
+        ("/files_compared", serde_json::json!(20)),
+        ("/bytes_compared", 82_000_000.into()),
+        ("/different", 1.into()),
+        ("/healed", true.into()),
+        ("/trees/1/verdict/differences/0/what", "content".into()),
+    ] {
+        assert_eq!(value.pointer(pointer), Some(&wanted), "{pointer}");
+    }
+}
+
+#[test]
+fn what_a_guard_stopped_is_listed_before_it_is_refused() {
+    let daemon = Daemon::start("blocked", states::peace());
+    let output = twobox(Some(&daemon), &["mirror", "sync", "/blocked"], "");
+    assert_eq!(code(&output), 1);
+    let text = out(&output);
+    assert!(text.starts_with("/blocked: 47100 of 48211 names would be deleted from the copy:\n  cur/0\n"), "{text}");
+    let last = "  and 47080 more; all of them stand in /data/.twobox/trees/0123/deletions\n";
+    assert!(text.ends_with(last), "{text}");
+    assert_eq!(err(&output).lines().count(), 1);
+    assert!(err(&output).contains("max-delete allows; if it is meant: `mirror sync --confirm-delete`"));
+    let output = twobox(Some(&daemon), &["mirror", "sync", "/blocked", "--json"], "");
+    assert_eq!(code(&output), 1);
+    let value = json(&output);
+    assert_eq!(value.pointer("/done"), Some(&false.into()));
+    assert_eq!(value.pointer("/blocked/count"), Some(&47_100.into()));
+    // Released: the list comes first all the same.
+    let text = out(&twobox(Some(&daemon), &["mirror", "sync", "--confirm-delete"], ""));
+    assert!(text.starts_with("/data/mail: 47100 of 48211 names are deleted from the copy now:\n"), "{text}");
+    assert!(text.ends_with("the standby is equal\n"), "{text}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ struct Desk {
     child: Child,
     /// All that was shown and not yet expected, without what clears a line.
     seen: String,
+    /// What clears a line stays in it.
+    raw: bool,
 }
 
 impl Desk {
@@ -66,7 +68,7 @@ impl Desk {
             .spawn()
             .unwrap();
         drop(pty.slave);
-        Self { master: pty.master, child, seen: String::new() }
+        Self { master: pty.master, child, seen: String::new(), raw: false }
     }
 
     fn console(daemon: &Daemon, arguments: &[&str]) -> Self {
@@ -91,7 +93,9 @@ impl Desk {
         match self.master.read(&mut chunk) {
             Ok(count) if count > 0 => {
                 self.seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
-                self.seen = self.seen.replace("\x1b[K", "").replace('\r', "");
+                if !self.raw {
+                    self.seen = self.seen.replace("\x1b[K", "").replace('\r', "");
+                }
                 true
             }
             _ => false,
@@ -124,6 +128,16 @@ impl Desk {
         self.seen.clear();
     }
 
+    /// Waits until the text is shown, and the program ends.
+    fn end_after(&mut self, text: &str) -> i32 {
+        let end = clock::now() + Duration::from_secs(20);
+        while !self.seen.contains(text) {
+            assert!(clock::now() < end, "\"{text}\" was not shown, but\n{}", self.seen.escape_debug());
+            self.read(Duration::from_millis(200));
+        }
+        self.end()
+    }
+
     /// Waits until the program ends.
     fn end(&mut self) -> i32 {
         let end = clock::now() + Duration::from_secs(10);
@@ -154,6 +168,31 @@ fn the_prompt_names_node_and_role_and_follows_them() {
     assert_eq!(desk.end(), 0);
 }
 
+/// On a terminal the copy is a bar that moves in its place; nothing of it is left in the end.
+#[test]
+fn a_copy_shows_a_bar_on_a_terminal() {
+    let daemon = Daemon::start("bar", states::peace());
+    let mut desk = Desk::start(&daemon, &["mirror", "sync", "/slow"], (120, 24));
+    desk.raw = true;
+    assert_eq!(desk.end_after("the standby is equal\r\n"), 0);
+    let seen = std::mem::take(&mut desk.seen);
+    let half = "\r\x1b[K[##########..........]  50 %  500 MB of 1.0 GB  250 MB/s  2.0 s left  10 of 20 files";
+    let whole = "\r\x1b[K[####################] 100 %  1.0 GB of 1.0 GB  250 MB/s  0 ms left  20 of 20 files";
+    let (first, second) = (seen.find(half), seen.find(whole));
+    assert!(first.is_some() && first < second, "{}", seen.escape_debug());
+    // What comes after takes the bar's place.
+    let after = &seen[second.unwrap() + whole.len()..];
+    assert!(after.starts_with("\r\x1b[K/data/mail: 20 files"), "{}", after.escape_debug());
+    assert!(!seen[..second.unwrap()].contains('\n'), "the bar stays on its line: {}", seen.escape_debug());
+    // No line is longer than a narrow terminal is wide.
+    let mut desk = Desk::start(&daemon, &["mirror", "sync", "/slow"], (40, 24));
+    desk.raw = true;
+    desk.end_after("the standby is equal\r\n");
+    let bars = desk.seen.split('\r').filter_map(|frame| frame.strip_prefix("\x1b[K[")).collect::<Vec<_>>();
+    assert_eq!(bars.len(), 2, "{}", desk.seen.escape_debug());
+    assert!(bars.iter().all(|bar| bar.len() < 40), "{bars:?}");
+}
+
 #[test]
 fn every_command_of_the_command_line_works_without_the_program_s_name() {
     let daemon = Daemon::start("c-words", states::peace());
@@ -169,7 +208,7 @@ fn every_command_of_the_command_line_works_without_the_program_s_name() {
         ("log -n 3", "standby -> active ?[2J"),
         ("mirror status", "/data/mail"),
         ("mirror sync /data", "the standby is equal"),
-        ("mirror verify", "did Mirror(Verify"),
+        ("mirror verify", "both sides are equal"),
         ("mirror diverged", "did Mirror(DivergedList)"),
         ("peer status", "a serves"),
         ("peer hold", "did Peer(Hold"),

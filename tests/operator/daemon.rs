@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use twobox::console::control::{Call, Event, MirrorRequest, PeerRequest, Progress, Reply, Request};
+use twobox::console::outcome::{Deletions, Difference, TreeOutcome, Verdict};
 use twobox::console::server;
 use twobox::console::status::Status;
 
@@ -96,7 +97,29 @@ async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Req
             send(Reply::Event(Event { unix_s: Some(1_709_251_199), boot_ms: 5, boots_ago: 1, handover, alarm: None }))
                 .and_then(|()| done(""))
         }
-        Request::Mirror(MirrorRequest::Sync { .. }) => {
+        Request::Mirror(MirrorRequest::Sync { tree: Some(tree), .. }) if tree == "/blocked" => {
+            let _ = send(Reply::Deletions(deletions(tree)));
+            let reason = "/blocked: 47100 of 48211 names would be deleted, more than max-delete allows".into();
+            send(Reply::Refused { reason, remedy: "if it is meant: `mirror sync --confirm-delete`".into() })
+        }
+        Request::Mirror(MirrorRequest::Verify { tree }) => {
+            let different = tree.as_deref() == Some("/rotten");
+            for tree in ["/data/mail", tree.as_deref().unwrap_or("/data")] {
+                let mut verdict =
+                    Verdict { files_compared: 10, bytes_compared: 41_000_000, healed: true, ..Verdict::default() };
+                if tree == "/rotten" {
+                    verdict.different = 1;
+                    verdict.differences = vec![Difference { path: "a/\x1b[2Jb".into(), what: "content".into() }];
+                }
+                let _ = send(Reply::Tree(Box::new(TreeOutcome { verdict: Some(verdict), ..cycle(tree) })));
+            }
+            done(if different { "1 name differed, and is healed" } else { "both sides are equal" })
+        }
+        Request::Mirror(MirrorRequest::Sync { tree, confirm_delete }) => {
+            let slowly = &(tree.as_deref() == Some("/slow"));
+            if *confirm_delete {
+                let _ = send(Reply::Deletions(Deletions { confirmed: true, ..deletions("/data/mail") }));
+            }
             for half in 1..=2 {
                 let _ = send(Reply::Progress(Progress {
                     elapsed_us: 1_000_000 * half,
@@ -104,9 +127,15 @@ async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Req
                     done: Some(half * 500_000_000),
                     total: Some(1_000_000_000),
                     files: Some(half * 10),
+                    files_total: Some(20),
+                    rate: Some(250_000_000),
                     unit: "bytes".into(),
                 }));
+                if *slowly {
+                    smol::Timer::after(Duration::from_millis(300)).await;
+                }
             }
+            let _ = send(Reply::Tree(Box::new(cycle("/data/mail"))));
             done("the standby is equal")
         }
         Request::Poweroff => {
@@ -115,6 +144,33 @@ async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Req
         }
         other => done(&format!("did {other:?}")),
     };
+}
+
+fn cycle(tree: &str) -> TreeOutcome {
+    TreeOutcome {
+        tree: tree.into(),
+        files: 20,
+        names: 23,
+        bytes_read: 1_000_000_000,
+        bytes_sent: 1_000_123,
+        chunks_sent: 17,
+        names_sent: 3,
+        names_deleted: 2,
+        found_by: "events".into(),
+        elapsed_us: 4_000_000,
+        ..TreeOutcome::default()
+    }
+}
+
+fn deletions(tree: &str) -> Deletions {
+    Deletions {
+        tree: tree.into(),
+        confirmed: false,
+        count: 47_100,
+        of: 48_211,
+        first: (0..100).map(|n| format!("cur/{n}")).collect(),
+        file: "/data/.twobox/trees/0123/deletions".into(),
+    }
 }
 
 /// The program under test.

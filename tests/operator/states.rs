@@ -32,6 +32,7 @@ fn tree(path: &str, cut: u64) -> Tree {
         diverged: 0,
         current: true,
         reason: None,
+        cause: None,
     }
 }
 
@@ -216,6 +217,7 @@ pub fn trouble() -> Status {
     status.services[0] = Service { name: "web".into(), state: ServiceState::Failed, restarts: 12 };
     status.mirror[0].state = TreeState::Blocked;
     status.mirror[0].current = false;
+    status.mirror[0].cause = Some(twobox::console::status::Cause::Guard);
     status.mirror[0].reason = Some("47,100 of 48,211 files would be deleted, more than 25 %".into());
     status.mirror[1].diverged = 3;
     status.takeover = Takeover {

@@ -113,7 +113,19 @@ fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {
         fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
         fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &more).unwrap();
     }
-    let active = rig.start_both();
+    // The tree is shown from the first answer on.
+    rig.launch("a");
+    let mut first = None;
+    wait("an answer", || {
+        first = rig.status("a");
+        first.is_some()
+    });
+    let first = first.unwrap().mirror;
+    assert_eq!(first.iter().map(|tree| tree.tree.as_str()).collect::<Vec<_>>(), [format!("{store}/mail")]);
+    rig.launch("b");
+    wait("one of two active", || rig.active().is_some());
+    let active = rig.active().unwrap();
+    rig.await_touch();
     fs::write(rig.path(active, "data").join("mail/letter"), "dear").unwrap();
     let copy = rig.path(other(active), "data").join("mail/letter");
     wait("the copy", || copy.exists());

@@ -1,0 +1,144 @@
+//! The figures that the mirror's process reports, as the node, the status and the operator have them.
+
+use crate::console::{outcome, status};
+use crate::mirror::control::{Cause, Role, State, TreeFigures};
+use crate::mirror::outcome as reported;
+use crate::time::Duration;
+use crate::wire::pair::{self, Data};
+
+/// A tree counts as current up to this age, or two of its periods if that is longer.
+const CURRENT: Duration = Duration::from_secs(10);
+
+/// A tree as the status shows it, told `since` milliseconds ago.
+pub(super) fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
+    status::Tree {
+        tree: tree.tree.display().to_string(),
+        direction: match tree.role {
+            Role::Send => status::Direction::Send,
+            Role::Receive | Role::Idle => status::Direction::Receive,
+        },
+        last_cut_ms_ago: tree.cut_age_ms.map(|age| age + since),
+        lag_ms: tree.lag_ms,
+        state: match tree.state {
+            State::Idle => status::TreeState::Idle,
+            State::Running => status::TreeState::Running,
+            State::Blocked => status::TreeState::Blocked,
+        },
+        cause: tree.cause.map(|cause| match cause {
+            Cause::Guard => status::Cause::Guard,
+            Cause::Missing => status::Cause::Missing,
+            Cause::Failed => status::Cause::Failed,
+        }),
+        files: tree.files,
+        bytes_sent: tree.bytes_sent,
+        diverged: tree.diverged,
+        current: tree.cut_age_ms.is_some_and(|age| age + since <= limit_ms(tree)),
+        reason: tree.reason.clone(),
+    }
+}
+
+/// Up to this age a cut is current.
+fn limit_ms(tree: &TreeFigures) -> u64 {
+    let least = u64::try_from(CURRENT.as_millis()).unwrap_or(u64::MAX);
+    tree.period_ms.saturating_mul(2).max(least)
+}
+
+/// What the node is told of the trees: the oldest lineage among them, the greatest age, and how many are too old.
+pub(super) fn of_trees(trees: &[TreeFigures]) -> Data {
+    let stale =
+        |tree: &&TreeFigures| tree.role == Role::Receive && tree.cut_age_ms.is_none_or(|age| age > limit_ms(tree));
+    let oldest = trees.iter().map(|tree| tree.generation).min().unwrap_or_default();
+    let age = trees.iter().filter_map(|tree| tree.cut_age_ms).max().unwrap_or(0);
+    Data {
+        generation: pair::Generation { term: oldest.term, boot: oldest.boot },
+        lag_s: u32::try_from(age / 1000).unwrap_or(u32::MAX),
+        stale_trees: u8::try_from(trees.iter().filter(stale).count()).unwrap_or(u8::MAX),
+    }
+}
+
+/// A tree of which the process has not said anything yet.
+pub(super) fn starting(tree: String, role: Option<Role>) -> status::Tree {
+    status::Tree {
+        tree,
+        direction: match role {
+            Some(Role::Send) => status::Direction::Send,
+            _ => status::Direction::Receive,
+        },
+        last_cut_ms_ago: None,
+        lag_ms: None,
+        state: status::TreeState::Starting,
+        files: 0,
+        bytes_sent: 0,
+        diverged: 0,
+        current: false,
+        reason: None,
+        cause: None,
+    }
+}
+
+/// What a cycle achieved, for the operator.
+pub(super) fn outcome(of: reported::TreeOutcome) -> outcome::TreeOutcome {
+    outcome::TreeOutcome {
+        tree: of.tree.display().to_string(),
+        files: of.files,
+        names: of.names,
+        bytes_read: of.bytes_read,
+        bytes_sent: of.bytes_sent,
+        chunks_sent: of.chunks_sent,
+        names_sent: of.names_sent,
+        names_deleted: of.names_deleted,
+        unsettled: of.unsettled,
+        changed_in_copy: of.changed_in_copy,
+        found_by: if of.by_events { "events" } else { "scan" }.into(),
+        elapsed_us: of.elapsed_us,
+        deletions: None,
+        verdict: of.verdict.map(verdict),
+    }
+}
+
+fn verdict(of: reported::Verdict) -> outcome::Verdict {
+    let difference = |one: reported::Difference| outcome::Difference { path: one.path, what: one.what.word().into() };
+    outcome::Verdict {
+        files_compared: of.files_compared,
+        bytes_compared: of.bytes_compared,
+        different: of.different,
+        healed: of.unhealed == 0,
+        unhealed: of.unhealed,
+        changed_since: of.changed_since,
+        differences: of.first.into_iter().map(difference).collect(),
+    }
+}
+
+/// What a cycle deletes, for the operator.
+pub(super) fn deletions(of: reported::Deletions) -> outcome::Deletions {
+    outcome::Deletions {
+        tree: of.tree.display().to_string(),
+        confirmed: of.confirmed,
+        count: of.count,
+        of: of.of,
+        first: of.first,
+        file: of.file.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::control::Generation;
+
+    #[test]
+    fn the_oldest_tree_speaks_for_all() {
+        let figures = |term: u64, age: Option<u64>, period: u64| TreeFigures {
+            role: Role::Receive,
+            generation: Generation { term, boot: 1 },
+            cut_age_ms: age,
+            period_ms: period,
+            ..TreeFigures::default()
+        };
+        let data = of_trees(&[figures(7, Some(9_000), 1_000), figures(5, Some(61_000), 60_000)]);
+        assert_eq!((data.generation.term, data.lag_s, data.stale_trees), (5, 61, 0));
+        assert_eq!(of_trees(&[figures(7, Some(11_000), 1_000), figures(7, None, 1_000)]).stale_trees, 2);
+        let sending = TreeFigures { role: Role::Send, ..figures(7, None, 1_000) };
+        assert_eq!(of_trees(&[sending]).stale_trees, 0);
+    }
+}
