@@ -28,7 +28,9 @@ die() {
     exit 1
 }
 
+# What was wrong, then all that is right.
 usage() {
+    printf 'flash.sh: %s\n\n' "$*" >&2
     sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2
     exit 2
 }
@@ -284,7 +286,7 @@ compare() {
 }
 
 command_write() {
-    [ $# = 2 ] || usage
+    [ $# = 2 ] || usage "write needs an image and a device, not $# words"
     image=$1 device=$2
     look_at_device
     printf 'All that is on it will be lost. Type %s to go on: ' "$device"
@@ -299,7 +301,7 @@ command_write() {
 }
 
 command_verify() {
-    [ $# = 2 ] || usage
+    [ $# = 2 ] || usage "verify needs an image and a device, not $# words"
     image=$1 device=$2
     look_at_device
     compare
@@ -331,7 +333,7 @@ install_missing() {
 command_demo() {
     case ${1-} in
         '' | --script) ;;
-        *) usage ;;
+        *) usage "demo knows no $1" ;;
     esac
     install_missing qemu-system-x86_64:qemu-system-x86 musl-gcc:musl-tools sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools \
         mkfs.ext4:e2fsprogs objcopy:binutils xz:xz-utils zstd:zstd setpriv:util-linux
@@ -354,14 +356,18 @@ command_demo() {
     exec cargo run --quiet --example demo -- "$@"
 }
 
-[ $# -gt 0 ] || usage
+[ $# -gt 0 ] || usage "what shall be done?"
 command=$1
 shift
 kernel='' program='' board='' site='' output='' data='' data_size=256
 case $command in
     image | pair | update | kernel)
         while [ $# -gt 0 ]; do
-            [ $# -gt 1 ] || usage
+            case $1 in
+                --kernel | --program | --board | --site | --output | --data | --data-size) ;;
+                *) usage "$command knows no $1" ;;
+            esac
+            [ $# -gt 1 ] || usage "$1 needs a value"
             case $1 in
                 --kernel) kernel=$2 ;;
                 --program) program=$2 ;;
@@ -370,7 +376,6 @@ case $command in
                 --output) output=$2 ;;
                 --data) data=$2 ;;
                 --data-size) data_size=$2 ;;
-                *) usage ;;
             esac
             shift 2
         done
@@ -387,5 +392,5 @@ case $command in
     write) command_write "$@" ;;
     verify) command_verify "$@" ;;
     demo) command_demo "$@" ;;
-    *) usage ;;
+    *) usage "there is no command $command" ;;
 esac

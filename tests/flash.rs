@@ -116,11 +116,24 @@ fn mistakes_are_told_before_anything_is_made() {
         (vec!["pair", "--board", "qemu-pc", "--output", out], "--site is missing"),
         (vec!["pair", "--board", "qemu-pc", "--site", "/no/such", "--output", out], "cannot be read"),
         (vec!["update", "--output", out], "--board is missing"),
-        (vec!["write", "only-one-word"], "flash.sh write IMAGE DEVICE"),
-        (vec!["frobnicate"], "flash.sh image"),
     ] {
         let (done, said) = flash(&words, "");
         assert!(!done && said.contains(why), "{words:?}: {said}");
         assert!(!output.exists());
+    }
+    // Wrong use: first what was wrong, then all that is right.
+    for (words, why) in [
+        (vec![], "what shall be done?"),
+        (vec!["frobnicate"], "there is no command frobnicate"),
+        (vec!["write", "only-one-word"], "write needs an image and a device, not 1 words"),
+        (vec!["verify"], "verify needs an image and a device, not 0 words"),
+        (vec!["image", "--board"], "--board needs a value"),
+        (vec!["image", "--bord", "qemu-pc"], "image knows no --bord"),
+        (vec!["pair", "--board", "qemu-pc", "extra"], "pair knows no extra"),
+        (vec!["demo", "--scrip"], "demo knows no --scrip"),
+    ] {
+        let (done, said) = flash(&words, "");
+        assert!(!done && said.starts_with(&format!("flash.sh: {why}\n")), "{words:?}: {said}");
+        assert!(said.contains("./flash.sh write IMAGE DEVICE"), "{said}");
     }
 }
