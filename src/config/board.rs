@@ -124,7 +124,7 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
         _ => Ok(text.to_owned()),
     };
     Board {
-        name: top.required("name", value::name).unwrap_or_default(),
+        name: top.required("name", value::board_name).unwrap_or_default(),
         modules: top.list("modules", 64, module).unwrap_or_default(),
         hardware_modules: top.list("hardware-modules", 64, module).unwrap_or_default(),
         kernel_command_line: top.text("kernel-command-line", command_line).unwrap_or_default(),

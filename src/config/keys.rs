@@ -300,7 +300,7 @@ pub const BOARD: Section = Section {
     header: "top level",
     meaning: "The board as a whole.",
     keys: &[
-        key("name", "required", "1 to 32 of a-z, 0-9 and -", "The board's name."),
+        key("name", "required", "1 to 32 of a-z, 0-9, - and _", "The board's name."),
         key(
             "modules",
             "none",

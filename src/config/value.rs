@@ -182,6 +182,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("\"{text}\" is no name")) }
 }
 
+/// The name of a board, which is that of its folder: `generic-x86_64`.
+pub(super) fn board_name(text: &str) -> Result<String, String> {
+    name(&text.replace('_', "-")).map_err(|_| format!("\"{text}\" is no name")).map(|_| text.to_owned())
+}
+
 /// An absolute path without `.`, `..`, empty parts or a NUL.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if !text.starts_with('/') {

@@ -327,8 +327,10 @@ fn every_board_of_the_repository_is_a_good_board_file() {
     for entry in std::fs::read_dir(path("board")).unwrap() {
         let file = entry.unwrap().path().join("board.toml");
         if let Ok(board) = std::fs::read_to_string(&file) {
-            let (_, problems) = twobox::config::parse(("site", site), (file.to_str().unwrap(), &board));
+            let (config, problems) = twobox::config::parse(("site", site), (file.to_str().unwrap(), &board));
             assert_eq!(problems, [], "{problems:#?}");
+            let folder = file.parent().unwrap().file_name().unwrap();
+            assert_eq!(config.board.name.as_str(), folder, "one name");
             count += 1;
         }
     }
