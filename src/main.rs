@@ -59,7 +59,7 @@ fn main() -> Exit {
                 port: console.device.map(|path| (path, console.baud)),
                 socket,
                 password_file: console.password_file,
-                idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle)) },
+                idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle.into())) },
             };
             prompt::run(&settings, &mut face)
         }

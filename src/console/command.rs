@@ -60,8 +60,8 @@ pub struct Status {
 #[derive(Debug, PartialEq, FromArgs)]
 #[argh(subcommand, name = "watch")]
 pub struct Watch {
-    /// seconds between two looks (default: 0.5; 2 for a slow line)
-    #[argh(option, default = "0.5")]
+    /// seconds between two looks, 0.1 to 3600 (default: 0.5; 2 for a slow line)
+    #[argh(option, default = "0.5", from_str_fn(interval))]
     pub interval: f32,
 }
 
@@ -103,7 +103,7 @@ pub struct Drill {}
 #[argh(subcommand, name = "history")]
 pub struct History {
     /// how many of the newest (default: 50)
-    #[argh(option, short = 'n', default = "50", arg_name = "count")]
+    #[argh(option, short = 'n', default = "50", from_str_fn(whole), arg_name = "count")]
     pub count: u32,
 }
 
@@ -112,7 +112,7 @@ pub struct History {
 #[argh(subcommand, name = "log")]
 pub struct Log {
     /// how many of the newest lines (default: 50)
-    #[argh(option, short = 'n', default = "50", arg_name = "lines")]
+    #[argh(option, short = 'n', default = "50", from_str_fn(whole), arg_name = "lines")]
     pub lines: u32,
     /// go on with what comes
     #[argh(switch, short = 'f')]
@@ -145,7 +145,7 @@ pub enum PeerCommand {
 #[argh(subcommand, name = "log")]
 pub struct PeerLog {
     /// how many (default: 20)
-    #[argh(option, short = 'n', default = "20", arg_name = "lines")]
+    #[argh(option, short = 'n', default = "20", from_str_fn(whole), arg_name = "lines")]
     pub lines: u32,
 }
 
@@ -313,14 +313,14 @@ pub struct Console {
     #[argh(option, arg_name = "path")]
     pub device: Option<PathBuf>,
     /// its speed (default: 115200)
-    #[argh(option, default = "115_200")]
+    #[argh(option, default = "115_200", from_str_fn(whole))]
     pub baud: u32,
     /// ask for the password whose hash is in this file
     #[argh(option, arg_name = "path")]
     pub password_file: Option<PathBuf>,
     /// with a password: log out after this many seconds of silence (default: 600, 0: never)
-    #[argh(option, default = "600", arg_name = "seconds")]
-    pub idle: u64,
+    #[argh(option, default = "600", from_str_fn(whole), arg_name = "seconds")]
+    pub idle: u32,
 }
 
 /// version of this program
@@ -334,6 +334,15 @@ fn side(text: &str) -> Result<crate::wire::pair::Side, String> {
         "b" => Ok(crate::wire::pair::Side::B),
         _ => Err("no node; a or b".to_owned()),
     }
+}
+
+fn whole(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "no whole number from 0 to 4294967295".to_owned())
+}
+
+fn interval(text: &str) -> Result<f32, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "no interval; 0.1 to 3600 seconds".to_owned())
 }
 
 fn measured_seconds(text: &str) -> Result<u32, String> {

@@ -28,6 +28,9 @@ const PEER_LIVES_MS: u64 = 100;
 /// On `run` and `console`: whoever parses the words has taken them out.
 pub fn execute(command: Command, socket: &Path, face: &mut dyn Face) -> Exit {
     match command {
+        Command::Status(how) | Command::Peer(Peer { command: PeerCommand::Status(how) }) if how.watch && how.json => {
+            misuse(face, "status takes --json or --watch, not both")
+        }
         Command::Status(how) if how.watch => face.watch(socket, Duration::from_millis(500)),
         Command::Status(how) => show_status(&Request::Status { every_ms: None }, how.json, socket, face),
         Command::Watch(how) => {

@@ -256,6 +256,17 @@ fn a_slip_is_one_line_and_names_the_nearest_word() {
     let output = twobox(None, &["statsu"], "");
     let expected = "twobox: there is no command `statsu`; did you mean `status`?; see `twobox --help`\n";
     assert_eq!((code(&output), err(&output)), (2, expected.to_owned()));
+    for (arguments, why) in [
+        (&["log", "-n", "-1"][..], "-n -1: no whole number from 0 to 4294967295; see `twobox log --help`"),
+        (&["history", "-n", "99999999999"], "-n 99999999999: no whole number from 0 to 4294967295"),
+        (&["watch", "--interval", "-1"], "--interval -1: no interval; 0.1 to 3600 seconds"),
+        (&["status", "--json", "--watch"], "status takes --json or --watch, not both"),
+        (&["peer", "status", "--json", "--watch"], "status takes --json or --watch, not both"),
+    ] {
+        let output = twobox(None, arguments, "");
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(err(&output).starts_with(&format!("twobox: {why}")), "{}", err(&output));
+    }
     let output = twobox(None, &["status", "--socket", "/nonexistent/s"], "");
     assert!(code(&output) == 1 && err(&output).contains("/nonexistent/s: start it"), "{}", err(&output));
 }
