@@ -219,7 +219,7 @@ pub struct Event {
     pub unix_s: Option<u64>,
     /// Time since that boot in milliseconds.
     pub boot_ms: u64,
-    /// How many boots ago, 0 for this one.
+    /// How many starts of the daemon ago, 0 for this one.
     pub boots_ago: u32,
     /// A hand-over; otherwise an alarm.
     pub handover: Option<Handover>,

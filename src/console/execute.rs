@@ -210,8 +210,8 @@ fn entry(event: &Event) -> String {
     };
     let boots = match event.boots_ago {
         0 => String::new(),
-        1 => " (1 boot ago)".to_owned(),
-        count => format!(" ({count} boots ago)"),
+        1 => " (1 start ago)".to_owned(),
+        count => format!(" ({count} starts ago)"),
     };
     let what = match (&event.handover, &event.alarm) {
         (Some(handover), _) => format!(

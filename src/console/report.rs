@@ -372,7 +372,7 @@ fn trees(paper: &mut Paper, trees: &[Tree]) {
 
 fn handover(paper: &mut Paper, status: &Status) {
     let Some(last) = &status.last_handover else { return };
-    let when = last.ago_ms.map_or("before this boot".to_owned(), |ms| format!("{} ago", span(ms)));
+    let when = last.ago_ms.map_or("before this start".to_owned(), |ms| format!("{} ago", span(ms)));
     let to = if last.to.is_empty() { String::new() } else { format!(" to {}", last.to) };
     let mut said = format!(
         "{when}{to}: {}; {} (detect {}, fence {}",

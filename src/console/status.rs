@@ -541,7 +541,7 @@ pub struct Handover {
     pub fence_wait_ms: u64,
     /// From the last sign of the former holder to the first announcement of the new one.
     pub total_ms: u64,
-    /// How long ago it was; `null` when it was before this boot.
+    /// How long ago it was; `null` when it was before this start of the daemon.
     #[serde(default)]
     pub ago_ms: Option<u64>,
     /// The term that it began.

@@ -300,7 +300,7 @@ fn log_and_history_are_harmless_to_a_terminal() {
     let daemon = Daemon::start("log", states::alone());
     assert_eq!(out(&twobox(Some(&daemon), &["log"], "")), "[12.3] node: standby -> active ?[2J\n");
     let history = out(&twobox(Some(&daemon), &["history"], ""));
-    let expected = "2024-02-29 23:59:59Z (1 boot ago)  failover to b, term 8: a fell silent; 561 ms (detect 500 ms, fence 52 ms)\n";
+    let expected = "2024-02-29 23:59:59Z (1 start ago)  failover to b, term 8: a fell silent; 561 ms (detect 500 ms, fence 52 ms)\n";
     assert_eq!(history, expected);
 }
 
