@@ -45,6 +45,12 @@ pub struct Status {
     /// Would a takeover by the standby work now?
     pub takeover: Takeover,
     /// The last hand-over that this box took part in.
+    /// The same of the process of `[observe]`.
+    #[serde(default)]
+    pub observe_confinement: Option<String>,
+    /// The witnesses make a quorum, seen from this box.
+    #[serde(default)]
+    pub quorum: bool,
     pub last_handover: Option<Handover>,
     /// Hand-overs to this box since its daemon started.
     #[serde(default)]

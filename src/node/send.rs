@@ -9,6 +9,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Echo, Heartbeat};
 use crate::wire::pair::{BootId, Role};
 
+/// For so long after the start, or two leases if that is longer, nothing that has not come yet is missed: the addresses have
+/// to be found down, the peer to be heard, and a witness to answer four rounds.
+const FAIR_CHANCE: Duration = Duration::from_secs(1);
+
 impl Node {
     /// Rounds at full rate while joining, claiming, or as soon as a heartbeat is late in either direction.
     pub(super) fn update_rate(&mut self, now: Instant) {
@@ -165,18 +169,20 @@ impl Node {
         let mut alarms = Alarms::NONE;
         let peer = self.peer.last();
         let quorum = self.rounds.quorum(&self.s, now);
-        alarms.set(Alarm::PeerSilent, !self.peer.heard_within(now, self.s.lease));
+        // What was not heard yet is missed when it had a fair chance.
+        let fair = now.since(self.booted) >= FAIR_CHANCE.max(self.s.lease * 2);
+        alarms.set(Alarm::PeerSilent, fair && !self.peer.heard_within(now, self.s.lease));
         alarms.set(Alarm::ConfigDiffers, peer.is_some_and(|f| f.digest != self.s.digest));
         alarms.set(Alarm::TimingsBreak, !self.timings_fit());
         alarms.set(Alarm::Unfenced, self.fence_bound.is_none());
         alarms.set(Alarm::PeerUnfenced, peer.is_some_and(|f| f.fence.is_none()));
-        alarms.set(Alarm::NoQuorum, self.s.witnesses > 0 && !quorum);
-        alarms.set(Alarm::Unproven, self.unproven());
+        alarms.set(Alarm::NoQuorum, fair && self.s.witnesses > 0 && !quorum);
+        alarms.set(Alarm::Unproven, fair && self.unproven());
         alarms.set(Alarm::FencingFailed, self.conflict(now));
         alarms.set(Alarm::ServesStale, self.role == Role::Active && !self.data_current());
         alarms.set(Alarm::Forced, self.role == Role::Active && self.forced);
         alarms.set(Alarm::TwoActive, self.two_active);
-        alarms.set(Alarm::NotDown, !self.down && !self.serving());
+        alarms.set(Alarm::NotDown, fair && !self.down && !self.serving());
         alarms.set(Alarm::Disk, self.disk_fails);
         alarms.set(Alarm::Memory, self.memory_damaged);
         alarms.set(Alarm::Strikes, self.holds.has(Hold::Strikes));

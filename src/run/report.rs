@@ -42,6 +42,8 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
         mirror_confinement: helper.mirror.as_ref().and_then(|mirror| mirror.confinement()),
         takeover: takeover(helper, s),
+        quorum: s.node.quorum,
+        observe_confinement: helper.observe_confinement(),
         last_handover: last_handover(helper, s),
         handovers: *helper.handovers.borrow(),
         alarms: alarms(helper, s),

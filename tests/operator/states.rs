@@ -85,6 +85,7 @@ pub fn peace() -> Status {
         ],
         services: vec![Service { name: "web".into(), state: ServiceState::Running, restarts: 0 }],
         mirror: vec![tree("/data/mail", 12_400), tree("/data", 1_860_000)],
+        quorum: true,
         takeover: Takeover { ready: true, blocked_by: vec![] },
         last_handover: Some(Handover {
             kind: HandoverKind::Switchover,

@@ -218,7 +218,7 @@ impl Rig {
                 s.links.iter().all(|link| link.up)
                     && s.takeover.ready
                     && s.witnesses.iter().all(|w| w.reachable && w.reflects)
-                    && s.alarms.iter().all(|alarm| alarm.name != "no-quorum")
+                    && s.quorum
             })
         })
     }
