@@ -572,3 +572,68 @@ fn content_that_came_by_two_paths_is_heard_on_both_and_rejected_on_none() {
     assert_eq!(rejected(CROSSOVER), 1);
     assert_eq!(rejected(LAN), before[LAN as usize].rejected.iter().sum::<u32>() + 1);
 }
+
+/// A start is no trouble: what nobody has said yet is missed when there was time to say it.
+#[test]
+fn nothing_is_missed_before_it_had_a_fair_chance() {
+    let mut s = Script::new();
+    (s.peer.speaks, s.witness) = (false, false);
+    s.input(Input::Turn);
+    assert!(s.node.status(s.now).alarms.is_empty());
+    s.run(950);
+    assert!(s.node.status(s.now).alarms.is_empty());
+    s.run(100);
+    let told: Vec<Alarm> = s.node.status(s.now).alarms.iter().collect();
+    assert_eq!(told, [Alarm::PeerSilent, Alarm::NoQuorum]);
+    // Nor are addresses that nobody has looked at yet.
+    let now = Instant::BOOT + Duration::from_secs(100);
+    let mut node = Node::new(settings(), now, Memory::Fresh, false);
+    let alarmed = |node: &mut Node, now| {
+        node.handle(now, Input::Turn);
+        while node.next_action().is_some() {}
+        node.status(now).alarms.has(Alarm::NotDown)
+    };
+    assert!(!alarmed(&mut node, now));
+    assert!(alarmed(&mut node, now + Duration::from_secs(1)));
+}
+
+/// The clients' outage begins when the services are told to stop, not with the vote that follows.
+#[test]
+fn the_account_of_a_planned_hand_over_begins_with_the_first_word_of_the_surrender() {
+    let mut s = Script::standby();
+    s.peer.frame.role = Role::Yielding;
+    s.run(300);
+    s.peer.frame.role = Role::Standby;
+    s.peer.frame.intent = true;
+    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
+    s.run(50);
+    assert_eq!(s.role(), Role::Active);
+    let account = s.node.status(s.now).handover.expect("the service came from the peer");
+    assert!(account.planned && account.detect == Duration::ZERO);
+    assert!((MS * 250..=MS * 350).contains(&account.surrender), "{account:?}");
+}
+
+/// A peer that fenced itself votes like one that surrendered; but nobody planned that.
+#[test]
+fn a_vote_without_a_surrender_is_a_failover() {
+    let mut s = Script::standby();
+    s.peer.frame.role = Role::Standby;
+    s.run(200);
+    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
+    s.run(50);
+    assert_eq!(s.role(), Role::Active);
+    let account = s.node.status(s.now).handover.expect("the service came from the peer");
+    assert!(!account.planned && account.surrender == Duration::ZERO);
+    assert!((MS * 200..=MS * 350).contains(&account.detect), "from the last frame of the one who served: {account:?}");
+}
+
+#[test]
+fn a_first_start_is_no_hand_over() {
+    let mut s = Script::new();
+    (s.peer.frame.role, s.peer.frame.served, s.peer.frame.top) = (Role::Standby, 0, 0);
+    s.run(200);
+    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
+    s.run(50);
+    assert_eq!(s.role(), Role::Active);
+    assert_eq!(s.node.status(s.now).handover, None);
+}

@@ -594,7 +594,7 @@ pub struct Counted {
 /// One step of a hand-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What was done: `detect`, `wait`, `claim`, `address`, `announce`, `first-frame`.
+    /// What was done: `surrender` (planned ones), `detect`, `wait`, `claim`, `address`, `announce`, `first-frame`.
     pub name: String,
     /// How long it took, in microseconds.
     pub us: u64,

@@ -3,7 +3,7 @@
 use super::peer::Received;
 use super::planted::Fault;
 use super::settings::{self, FIRST_REFLECTED};
-use super::{Node, Note, PANIC_AGE, PanicSeen, VoteIn};
+use super::{Holder, Node, Note, PANIC_AGE, PanicSeen, VoteIn};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Heartbeat, Reject};
 use crate::wire::pair::{Data, Role};
@@ -45,6 +45,7 @@ impl Node {
             self.forced = false;
         }
         self.panic = None;
+        self.note_holder(now, f.role);
         self.take_grant(now, f);
         self.want.newest = if f.role == Role::Active && !self.serving() {
             // What is served is what counts: a newer lineage of ours is set aside when we become a copy.
@@ -59,6 +60,14 @@ impl Node {
             self.want.proven = self.rounds.proven();
             self.want.proven_digest = self.s.digest;
             self.want.farewell &= self.leaving;
+        }
+    }
+
+    /// The outage of a hand-over begins when the peer begins to give the service up, not when it has.
+    fn note_holder(&mut self, now: Instant, role: Role) {
+        let yields = role == Role::Yielding;
+        if role == Role::Active || (yields && !self.holder.is_some_and(|holder| holder.yields)) {
+            self.holder = Some(Holder { at: now, yields });
         }
     }
 

@@ -111,6 +111,14 @@ struct Writing {
     record: Record,
 }
 
+/// The peer as the one who serves, for the account of a hand-over from it. Nothing is decided by it.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    /// When it was heard to serve last, or to begin with giving that up.
+    at: Instant,
+    yields: bool,
+}
+
 /// The panic text, seen and plausible when it came.
 #[derive(Clone, Copy, Debug)]
 struct PanicSeen {
@@ -199,6 +207,7 @@ pub struct Node {
 
     holds: Holds,
     alarms: Alarms,
+    holder: Option<Holder>,
     handover: Option<Handover>,
     dropped_notes: u32,
     actions: heapless::Deque<Action, ACTIONS>,
@@ -285,6 +294,7 @@ impl Node {
             renewed: Instant::BOOT,
             holds: Holds::NONE,
             alarms: Alarms::NONE,
+            holder: None,
             handover: None,
             dropped_notes: 0,
             actions: heapless::Deque::new(),

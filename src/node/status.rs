@@ -165,11 +165,13 @@ set_of!(
 pub struct Handover {
     /// When this node became Active.
     pub at: Instant,
-    /// By vote (planned, or the peer lives): a switchover. In silence, by panic text or force: a failover.
+    /// By the vote of a peer that surrendered in order: a switchover. Anything else is a failover.
     pub planned: bool,
     /// Label of why the claim began.
     pub why: &'static str,
-    /// From the last applied frame of the peer to the beginning of the claim.
+    /// A planned one: from the peer's first word that it gives the service up to the beginning of the claim.
+    pub surrender: Duration,
+    /// An unplanned one: from the last sign of the peer as the one who serves to the beginning of the claim.
     pub detect: Duration,
     /// From the beginning of the claim to the order to write its term.
     pub wait: Duration,
@@ -232,6 +234,6 @@ pub struct Status {
     pub proven: u8,
     /// The witnesses make a quorum.
     pub quorum: bool,
-    /// The last hand-over to this node in this life.
+    /// How the service came from the peer to this node, last; `None` if it did not, as at the first start.
     pub handover: Option<Handover>,
 }

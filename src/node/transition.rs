@@ -100,14 +100,7 @@ impl Node {
         let claim = self.claim.take().expect("only a claim leads to serving");
         let term = claim.term.expect("a claim serves the term that it reserved");
         assert!(self.may_serve(term) || self.s.planted != super::planted::Planted::NONE);
-        self.handover = Some(Handover {
-            at: now,
-            planned: claim.by == ClaimBy::Vote,
-            why: claim.why,
-            detect: self.peer.heard_at().map_or(Duration::ZERO, |at| claim.began.since(at)),
-            wait: claim.reserved_at.since(claim.began),
-            persist: now.since(claim.reserved_at),
-        });
+        self.handover = self.handover_by(now, &claim);
         if claim.by == ClaimBy::Vote && self.peer.last().is_some_and(|f| f.intent) {
             self.arbitrate_after = now + self.s.settle + self.s.hold_down;
         }
@@ -131,6 +124,28 @@ impl Node {
         let until = self.right_until_capped(now).unwrap_or(now);
         self.renewed = until;
         self.push(Action::Activate { term, until });
+    }
+
+    /// How the service came from the peer to us. `None` when nobody had it before, as at the first start, or we had.
+    fn handover_by(&mut self, now: Instant, claim: &Claim) -> Option<Handover> {
+        let holder = self.holder.take();
+        // Who boots beside a dead peer never heard it serve, but knows whose data are the newest.
+        let succeeds = claim.by != ClaimBy::Vote && self.want.newest.term > self.want.served;
+        if holder.is_none() && !succeeds {
+            return None;
+        }
+        let planned = claim.by == ClaimBy::Vote && self.peer.last().is_some_and(|f| f.intent);
+        let last_sign = holder.filter(|_| claim.by == ClaimBy::Vote).map(|holder| holder.at).or(self.peer.heard_at());
+        let took = last_sign.map_or(Duration::ZERO, |at| claim.began.since(at));
+        Some(Handover {
+            at: now,
+            planned,
+            why: claim.why,
+            surrender: if planned { took } else { Duration::ZERO },
+            detect: if planned { Duration::ZERO } else { took },
+            wait: claim.reserved_at.since(claim.began),
+            persist: now.since(claim.reserved_at),
+        })
     }
 
     fn begin_yield(&mut self, now: Instant, why: &'static str) {

@@ -28,7 +28,7 @@ use super::{Options, Order, ToHelper, ToLoop, settings};
 use super::{child, history, interface, operator, own_address, report};
 use crate::clock;
 use crate::config::Config;
-use crate::console::status::{Handover, HandoverKind, Handovers};
+use crate::console::status::{Handover, Handovers, ResetCause};
 use crate::console::{self, server};
 use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
@@ -48,12 +48,8 @@ const STACK: usize = 1024 * 1024;
 const LOOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long services may take to end after the loop has ended, on top of their own time-outs.
 pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
-/// The row of the decision table by which a node gives up in order.
-const SURRENDER: &str = "surrender";
 /// An alarm of the node goes to the history and the syslog server when it has stood for this long.
 const STANDS: Duration = Duration::from_secs(1);
-/// How long after its own end as the serving box the peer is expected to serve.
-const SUCCESSION: Duration = Duration::from_secs(30);
 
 /// What the thread needs.
 pub(super) struct Start {
@@ -137,8 +133,10 @@ pub(super) struct Helper {
     pub last_handover: RefCell<Option<(Option<Instant>, Handover)>>,
     /// Why the operator holds this box, if that was said.
     pub hold_reason: RefCell<Option<String>>,
-    /// When this box surrendered in order last, while it may still be no candidate for it.
-    pub surrendered_at: Cell<Option<Instant>>,
+    /// Why this box was reset last.
+    pub last_reset: ResetCause,
+    /// Why and since when this box has given the service up, until it is known what became of it.
+    pub gave_up: Cell<Option<(&'static str, Instant)>>,
     /// The surrender or fence under way: why, and since when.
     yielding: Cell<Option<(&'static str, Instant)>>,
     /// The loop's worst lateness since the last status.
@@ -187,7 +185,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         handovers: RefCell::default(),
         last_handover: RefCell::new(last_handover),
         hold_reason: RefCell::new(boot_hold.or(hold_reason)),
-        surrendered_at: Cell::default(),
+        last_reset,
+        gave_up: Cell::default(),
         yielding: Cell::default(),
         worst_lateness: Cell::default(),
         executor: executor.clone(),
@@ -461,58 +460,17 @@ impl Helper {
         }
         match to {
             Role::Active => {
-                self.surrendered_at.set(None);
-                if let Some(handover) = report::to_this_box(&self, &snapshot) {
-                    self.handovers.borrow_mut().add(&handover);
-                    self.handed_over(handover);
+                if let Some(account) = report::to_this_box(&self, &snapshot) {
+                    self.took_over(account);
                 }
             }
             Role::Yielding => self.yielding.set(Some((why, clock::now()))),
             _ => {
                 if let Some((why, at)) = self.yielding.take() {
-                    self.surrendered_at.set((why == SURRENDER).then_some(snapshot.node.since));
-                    self.executor.spawn(self.clone().gave_up(why, at)).detach();
+                    self.executor.spawn(self.clone().gave_the_service_up(why, at)).detach();
                 }
             }
         }
-    }
-
-    /// This box began to give the service up at `at`: notes to whom it went, if the peer is heard to serve before long.
-    async fn gave_up(self: Rc<Self>, why: &'static str, at: Instant) {
-        while clock::now().since(at) < SUCCESSION {
-            // Often at first: the outage is told in milliseconds.
-            smol::Timer::after(Duration::from_millis(2).max(clock::now().since(at) / 16)).await;
-            let Some(s) = self.snapshot().await else { continue };
-            if s.node.role == Role::Active {
-                return;
-            }
-            if s.node.peer_role == Some(Role::Active)
-                && let Some(heard) = s.node.peer_heard_at.filter(|heard| *heard >= at)
-            {
-                let planned = why == SURRENDER;
-                self.handed_over(Handover {
-                    kind: if planned { HandoverKind::Switchover } else { HandoverKind::Failover },
-                    reason: if planned { "surrendered in order".to_owned() } else { why.to_owned() },
-                    detect_ms: 0,
-                    fence_wait_ms: 0,
-                    total_ms: u64::try_from(heard.since(at).as_millis()).unwrap_or(u64::MAX),
-                    ago_ms: Some(0),
-                    term: s.node.top,
-                    to: self.options.node.peer().name().to_owned(),
-                    steps: Vec::new(),
-                });
-                return;
-            }
-        }
-        let text = format!("gave the service up ({why}); the peer was not heard to take it over");
-        self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), &text));
-    }
-
-    fn handed_over(&self, handover: Handover) {
-        let now = clock::now();
-        *self.last_handover.borrow_mut() = Some((Some(now), handover.clone()));
-        self.tell_observer(Event::Handover { handover: handover.clone() });
-        self.remember(history::of_handover(self.boot, now, history::wall_clock(), handover));
     }
 
     pub(super) fn remember(&self, line: Box<str>) {

@@ -22,6 +22,7 @@ mod disk;
 mod drill;
 mod figures;
 mod gatekeeper;
+mod handover;
 mod helper;
 mod history;
 mod interface;

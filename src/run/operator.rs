@@ -69,12 +69,8 @@ impl Helper {
         match request {
             Request::Status { every_ms } => self.show_status(every_ms, replies).await,
             Request::Switchover => self.switch_over(replies).await,
-            Request::Hold { reason } => self.hold(reason).await,
-            Request::Release => {
-                let done = self.obey(Order::Release, "released").await?;
-                self.keep_hold_reason(None);
-                Ok(done)
-            }
+            Request::Hold { reason } => self.hold(reason, replies).await,
+            Request::Release => self.release().await,
             Request::Activate { node } => self.force(&node).await,
             Request::Drill => self.drill(replies).await,
             Request::History { count } => self.show_history(count, replies).await,
@@ -165,7 +161,8 @@ impl Helper {
     }
 
     /// A hold of the Active node is a hand-over first.
-    async fn hold(&self, reason: Option<String>) -> Outcome {
+    async fn hold(&self, reason: Option<String>, replies: &Sender<Reply>) -> Outcome {
+        self.await_candidate(replies).await?;
         let before = self.snapshot().await.ok_or_else(hangs)?;
         let answer = self.order(Order::Hold).await.ok_or_else(hangs)?;
         if answer != Answer::Accepted {

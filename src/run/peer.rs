@@ -21,6 +21,7 @@ use super::mailbox::Mailbox;
 use super::operator::{self, Outcome, Refusal};
 use super::side::Letter;
 use crate::console::control::{Call, Reply, Request, to_line, validate};
+use crate::console::status::Handover;
 use crate::node::status::Alarm;
 use crate::time::Duration;
 use crate::wire::side::{Kind, MESSAGE_MAX};
@@ -32,13 +33,16 @@ const ANSWER_MAX: usize = 256 * 1024;
 /// Without another part for this long the peer is given up; over a null modem alone a part of 4 KiB takes 3 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A hand-over's account that the peer did not take for so long is told again.
+const ACCOUNT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long the peer may take before the first part of its answer: what it does before it knows all of it.
 fn patience(helper: &Helper, request: &Request) -> Duration {
     let handover = helper.handover_patience() + helper.candidacy_patience();
     match request {
         Request::Switchover => PATIENCE + handover,
         Request::Drill => PATIENCE + handover * 3,
-        Request::Hold { .. } => PATIENCE + helper.handover_patience(),
+        Request::Hold { .. } => PATIENCE + handover,
         _ => PATIENCE,
     }
 }
@@ -51,18 +55,35 @@ pub(super) struct Peer {
     next_number: RefCell<u32>,
     /// Hears when the peer has a part of our answer whole.
     told: (Sender<()>, Receiver<()>),
+    /// Hears when the peer has our account of a hand-over whole.
+    told_handover: (Sender<()>, Receiver<()>),
 }
 
 impl Peer {
     pub(super) fn new(to_loop: Arc<Mailbox<Letter>>) -> Self {
-        Self { to_loop, asked: RefCell::default(), next_number: RefCell::new(1), told: unbounded() }
+        Self {
+            to_loop,
+            asked: RefCell::default(),
+            next_number: RefCell::new(1),
+            told: unbounded(),
+            told_handover: unbounded(),
+        }
     }
 
-    /// The peer has the part of our answer that was under way.
+    /// The peer has the part of our answer that was under way, or our account of a hand-over.
     pub(super) fn told(&self, kind: Kind) {
-        if kind == Kind::Answer {
-            let _ = self.told.0.try_send(()); // unbounded, never closed
-        }
+        let _ = match kind {
+            Kind::Answer => self.told.0.try_send(()), // unbounded, never closed
+            Kind::Handover => self.told_handover.0.try_send(()),
+            Kind::Words | Kind::Clients | Kind::Figures => Ok(()),
+        };
+    }
+
+    /// Tells the peer how the service came here. True if it has it.
+    pub(super) async fn tell_handover(&self, account: &Handover) -> bool {
+        while self.told_handover.1.try_recv().is_ok() {} // of an account that was given up
+        let Ok(bytes) = serde_json::to_vec(account) else { return false };
+        self.send(Kind::Handover, &bytes) && within(ACCOUNT_PATIENCE, self.told_handover.1.recv()).await.is_some()
     }
 
     fn send(&self, kind: Kind, bytes: &[u8]) -> bool {
@@ -84,6 +105,10 @@ pub(super) async fn listen(
             match letter.kind {
                 Kind::Words => executor.spawn(obey(helper.clone(), letter.bytes.to_vec())).detach(),
                 Kind::Answer => take_part(&helper.peer, &letter.bytes),
+                Kind::Handover => match serde_json::from_slice(&letter.bytes) {
+                    Ok(account) => helper.learn(account),
+                    Err(error) => log::warn!("the peer's account of a hand-over is not understood: {error}"),
+                },
                 Kind::Clients | Kind::Figures => {}
             }
         }

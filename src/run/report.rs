@@ -1,7 +1,7 @@
 //! The status as the operator gets it: the loop's snapshot, the services' reports and the configuration in one value.
 
 use super::helper::Helper;
-use super::operator::CANDIDACY_LEASES;
+use super::operator::JUST_SURRENDERED;
 use super::snapshot::Snapshot;
 use crate::console::alarm;
 use crate::console::status::{
@@ -209,6 +209,8 @@ fn services(helper: &Helper) -> Vec<Service> {
             State::Failed => ServiceState::Failed,
         },
         restarts: report.restarts,
+            // Nobody votes for it yet: a switchover waits. In silence it takes over all the same.
+            (false, _) if s.node.peer_blocked == JUST_SURRENDERED => Vec::new(),
     };
     helper.config.site.services.iter().zip(reports.iter()).map(service).collect()
 }
@@ -230,12 +232,7 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
         let said = |blocker: &Blocker| *blocker != Blocker::PeerServes && !(held && *blocker == Blocker::Held);
         let blockers = s.node.blockers.iter().filter(said);
         let blockers = blockers.map(|blocker| alarm::blocker_in_words(blocker).to_owned());
-        // The active box says the same of its peer.
-        let lately = helper.config.site.timing.lease * CANDIDACY_LEASES;
-        let surrendered = helper.surrendered_at.get().filter(|at| s.at.since(*at) < lately);
-        let in_view = surrendered.filter(|_| s.node.peer_role == Some(pair::Role::Active));
-        let surrendered = in_view.map(|_| "this box has just surrendered".to_owned());
-        blockers.chain(surrendered).chain(held_by(helper, s)).collect()
+        blockers.chain(held_by(helper, s)).collect()
     };
     Takeover { ready: blocked_by.is_empty(), blocked_by }
 }
@@ -256,7 +253,9 @@ fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
 pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
     let h = s.node.handover?;
     let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
-    let mut steps = vec![step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)];
+    let surrender = h.planned.then(|| step("surrender", h.surrender));
+    let mut steps: Vec<Step> = surrender.into_iter().collect();
+    steps.extend([step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)]);
     let carried_out = s.steps.filter(|steps| steps.ordered >= h.at);
     if let Some(done) = carried_out {
         steps.extend([step("address", done.address), step("announce", done.announce)]);
@@ -268,7 +267,7 @@ pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
         reason: h.why.into(),
         detect_ms: ms(h.detect),
         fence_wait_ms: ms(h.wait),
-        total_ms: ms(h.detect + h.wait + h.persist + carried_out),
+        total_ms: ms(h.surrender + h.detect + h.wait + h.persist + carried_out),
         ago_ms: Some(ms(s.at.since(h.at))),
         term: s.node.served,
         to: helper.options.node.name().into(),

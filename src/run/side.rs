@@ -32,13 +32,13 @@ pub(super) struct Side {
     pub channel: Box<Channel>,
     next_at: Instant,
     turn: usize,
-    /// The message of the operator's kinds that was under way in the last turn.
-    words_under_way: [bool; 2],
+    /// The messages whose arrival is told that were under way in the last turn.
+    under_way: [bool; 3],
 }
 
 impl Side {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel: Box::new(channel), next_at: Instant::BOOT, turn: 0, words_under_way: [false; 2] }
+        Self { channel: Box::new(channel), next_at: Instant::BOOT, turn: 0, under_way: [false; 3] }
     }
 
     /// Takes one fragment. What it completes is either ours (known clients) or the helper's.
@@ -79,7 +79,8 @@ impl Side {
         }
     }
 
-    /// Sends what is due, and says when to come again. `told` hears of each operator's message that the peer has whole.
+    /// Sends what is due, and says when to come again. `told` hears of each message of words or hand-overs that the
+    /// peer has whole.
     pub(super) fn speak(
         &mut self,
         now: Instant,
@@ -87,12 +88,11 @@ impl Side {
         links: &mut Links,
         mut told: impl FnMut(Kind),
     ) -> Option<Instant> {
-        for (at, kind) in [Kind::Words, Kind::Answer].into_iter().enumerate() {
+        for (under_way, kind) in self.under_way.iter_mut().zip([Kind::Words, Kind::Answer, Kind::Handover]) {
             let pending = self.channel.pending(kind);
-            if self.words_under_way[at] && !pending {
+            if std::mem::replace(under_way, pending) && !pending {
                 told(kind);
             }
-            self.words_under_way[at] = pending;
         }
         if now < self.next_at {
             return Some(self.next_at);

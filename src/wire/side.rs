@@ -35,7 +35,7 @@ pub const GIVE_UP: Duration = Duration::from_secs(30);
 const HEADER: usize = size_of::<Header>();
 /// Bytes of the message in each fragment but the last.
 const SHARE: usize = FRAGMENT_MAX - HEADER - TAG_SIZE;
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 /// On the wire: not a message but an acknowledgement.
 const ACKNOWLEDGEMENT: u8 = 0;
 const _: () = assert!(MESSAGE_MAX.div_ceil(SHARE) <= 32, "fragments are counted in 32 bits");
@@ -52,11 +52,13 @@ pub enum Kind {
     Clients = 3,
     /// Figures of each mirrored tree.
     Figures = 4,
+    /// How the service came to the sender, by its account.
+    Handover = 5,
 }
 
 impl Kind {
     /// All kinds, the most urgent first.
-    pub const ALL: [Kind; KINDS] = [Kind::Words, Kind::Answer, Kind::Clients, Kind::Figures];
+    pub const ALL: [Kind; KINDS] = [Kind::Words, Kind::Answer, Kind::Handover, Kind::Clients, Kind::Figures];
 
     const fn from_number(n: u8) -> Option<Kind> {
         match n {
@@ -64,6 +66,7 @@ impl Kind {
             2 => Some(Kind::Answer),
             3 => Some(Kind::Clients),
             4 => Some(Kind::Figures),
+            5 => Some(Kind::Handover),
             _ => None,
         }
     }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use twobox::console::status::{RightKind, Role};
+use twobox::console::control::Request;
+use twobox::console::status::{Handovers, RightKind, Role};
 
 use crate::DEFAULT;
 use crate::rig::{PATIENCE, Rig, other, wait};
@@ -56,7 +57,7 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
         let log = expect(&rig, node, "log -n 5", "", 0);
         assert!((1..=5).contains(&log.lines().count()), "{log}");
     }
-    assert!(expect(&rig, active, "history", "", 0).contains("switchover to"));
+    assert!(!expect(&rig, active, "history", "", 0).contains(" to "), "a first start is no hand-over");
     assert!(expect(&rig, active, "version", "", 0).starts_with("twobox "));
     assert!(expect(&rig, active, "peer status", "", 0).starts_with(&format!("{active} serves.")));
     assert!(expect(&rig, active, "peer log -n 3", "", 0).lines().count() <= 3);
@@ -88,15 +89,12 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
         assert!(steps[steps.len() - 1].starts_with(&format!("{to} serves after ")), "{told}");
         rig.client.await_answer_from(to);
     }
-    // The second one waited by itself until the first surrender was over; until then both boxes say so.
+    // The second one waited by itself until the first surrender was over, and so does a hold.
     let told = expect(&rig, active, "switchover", "", 0);
     assert!(told.contains("waiting up to") && told.contains("just surrendered"), "{told}");
-    for node in ["a", "b"] {
-        let takeover = rig.status(node).unwrap().takeover;
-        assert!(!takeover.ready && takeover.blocked_by[0].contains("has just surrendered"), "{node}: {takeover:?}");
-    }
-    rig.await_touch();
-    assert!(expect(&rig, active, "switchover", "", 0).ends_with("ms\n"));
+    assert!(expect(&rig, standby, "hold", "", 0).contains("waiting up to"));
+    assert!(expect(&rig, active, "history -n 1", "", 0).contains(&format!("switchover to {active}")));
+    expect(&rig, standby, "release", "", 0);
     rig.await_touch();
     // Maintenance.
     expect(&rig, standby, "hold disk swap", "", 0);
@@ -176,7 +174,15 @@ const FIELDS: &[(&str, &str)] = &[
 #[test]
 fn the_status_of_a_living_pair_has_every_field_with_its_type_and_unit() {
     let mut rig = Rig::new("json", DEFAULT);
-    let active = rig.start_both();
+    let first = rig.start_both();
+    for node in ["a", "b"] {
+        let status = rig.status(node).unwrap();
+        assert_eq!(status.last_handover, None, "{node}: nobody served before");
+        assert_eq!(status.handovers, Handovers::default());
+    }
+    rig.order(first, &Request::Switchover).unwrap();
+    rig.await_touch();
+    let active = other(first);
     wait("what was granted at the start is over", || {
         rig.status(other(active)).is_some_and(|s| s.right.kind == RightKind::None)
     });
@@ -217,11 +223,11 @@ fn the_status_of_a_living_pair_has_every_field_with_its_type_and_unit() {
         assert_eq!(at("/right/kind"), if is_active { "lease" } else { "none" });
         if is_active {
             assert!((1..=500).contains(&at("/right/remaining_ms").as_u64().unwrap()));
-            let handover = at("/last_handover");
-            assert!(["switchover", "failover"].iter().any(|kind| handover["kind"] == *kind), "{handover}");
-            for field in ["detect_ms", "fence_wait_ms", "total_ms"] {
-                assert!(handover[field].is_u64(), "{handover}");
-            }
+        }
+        let handover = at("/last_handover");
+        assert_eq!((&handover["kind"], &handover["to"]), (&"switchover".into(), &active.into()), "{handover}");
+        for field in ["detect_ms", "fence_wait_ms", "total_ms"] {
+            assert!(handover[field].is_u64(), "{handover}");
         }
     }
 }

@@ -1,0 +1,94 @@
+//! Hand-overs as both boxes tell them: one account, whoever took the service over and whoever gave it up.
+
+use twobox::console::control::{Reply, Request};
+use twobox::console::status::{Handover, HandoverKind};
+use twobox::time::Duration;
+
+use crate::rig::{Rig, other, wait};
+use crate::{CUT, DEFAULT, LEASE, WHOLE};
+
+/// What the two boxes may tell differently: how long ago it was, and why, seen from their side.
+fn outage(handover: &Handover) -> (HandoverKind, u64, u64, u64, u64, String) {
+    let Handover { kind, detect_ms, fence_wait_ms, total_ms, term, to, .. } = handover.clone();
+    (kind, detect_ms, fence_wait_ms, total_ms, term, to)
+}
+
+fn newest_in_history(rig: &Rig, node: &str) -> Option<Handover> {
+    let replies = rig.ask(node, &Request::History { count: 100 });
+    let mut handovers = replies.into_iter().filter_map(|reply| match reply {
+        Reply::Event(event) => event.handover,
+        _ => None,
+    });
+    handovers.next_back()
+}
+
+/// Both boxes tell the same of the last hand-over, in `status` and in `history`.
+fn agreed(rig: &Rig, kind: HandoverKind, to: &str) -> Handover {
+    wait(&format!("both tell of the {} to {to}", kind.word()), || {
+        ["a", "b"].iter().all(|node| {
+            let told = [rig.status(node).and_then(|s| s.last_handover), newest_in_history(rig, node)];
+            told.iter().all(|told| told.as_ref().is_some_and(|told| told.kind == kind && told.to == to))
+        })
+    });
+    let of_taker = rig.status(to).unwrap().last_handover.unwrap();
+    let of_giver = rig.status(other(to)).unwrap().last_handover.unwrap();
+    assert_eq!(outage(&of_giver), outage(&of_taker));
+    for node in ["a", "b"] {
+        assert_eq!(outage(&newest_in_history(rig, node).unwrap()), outage(&of_taker), "history of {node}");
+    }
+    of_taker
+}
+
+#[test]
+fn giver_and_taker_tell_the_same_outage_of_every_hand_over() {
+    let mut rig = Rig::new("account", DEFAULT);
+    let first = rig.start_both();
+    let second = other(first);
+    // Planned: from the first word of the surrender on.
+    rig.order(first, &Request::Switchover).unwrap();
+    let told = agreed(&rig, HandoverKind::Switchover, second);
+    let steps: Vec<&str> = told.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(steps[..4], ["surrender", "detect", "wait", "claim"], "{told:?}");
+    assert!(told.steps[0].us > 0 && (told.detect_ms, told.fence_wait_ms) == (0, 0), "{told:?}");
+    // Killed: whoever is started again learns what happened meanwhile.
+    rig.await_touch();
+    rig.kill(second);
+    rig.client.await_answer_from(first);
+    rig.launch(second);
+    let told = agreed(&rig, HandoverKind::Failover, first);
+    assert!(Duration::from_millis(told.total_ms) >= LEASE, "{told:?}");
+    // Cut off for a while: it has fenced itself, and hears of the rest when the cables are back. Not its own guess, which
+    // would end only then.
+    rig.await_touch();
+    rig.null_modem.set(CUT);
+    rig.ip(first, "link set cross down");
+    rig.ip("lan", &format!("link set dev {first} down"));
+    rig.client.await_answer_from(second);
+    let short = rig.status(second).unwrap().last_handover.unwrap();
+    std::thread::sleep(LEASE * 4);
+    rig.null_modem.set(WHOLE);
+    rig.ip(first, "link set cross up");
+    rig.ip("lan", &format!("link set dev {first} up"));
+    let told = agreed(&rig, HandoverKind::Failover, second);
+    assert_eq!(outage(&told), outage(&short));
+    let reason = rig.status(first).unwrap().last_handover.unwrap().reason;
+    assert_eq!(reason, "the right is over", "why it gave the service up is known to itself");
+}
+
+/// For five leases nobody votes for it, but it is no worse a spare for that.
+#[test]
+fn a_box_that_has_just_surrendered_would_take_over_in_silence_and_says_so() {
+    let mut rig = Rig::new("surrendered", DEFAULT);
+    let first = rig.start_both();
+    let second = other(first);
+    wait("no young quorum", || rig.status(first).is_some_and(|s| s.quorum));
+    rig.order(first, &Request::Switchover).unwrap();
+    for node in ["a", "b"] {
+        let takeover = rig.status(node).unwrap().takeover;
+        assert!(takeover.blocked_by.iter().all(|why| !why.contains("surrendered")), "{node}: {takeover:?}");
+    }
+    // And so it does.
+    rig.kill(second);
+    rig.client.await_answer_from(first);
+    assert_eq!(rig.capture.owners(), [first, second, first]);
+}
