@@ -273,7 +273,10 @@ fn fence(paper: &mut Paper, status: &Status) {
             let said = format!("{}, last reset: {}; {gate}", span(dog.timeout_ms), dog.last_reset.word());
             paper.row("", &dog.device, Mood::Good, &said);
         }
-        None => paper.row("", "no watchdog", Mood::Good, &gate),
+        None => {
+            let reset = format!("last reset: {}; {gate}", status.last_reset.word());
+            paper.row("", "no watchdog", Mood::Good, &reset);
+        }
     }
     if let Some(panic) = &status.last_panic {
         paper.row("", "last panic", Mood::Odd, panic);

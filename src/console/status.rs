@@ -27,6 +27,9 @@ pub struct Status {
     pub right: Right,
     /// What stops it when it has no right.
     pub fence: Fence,
+    /// Why the box was reset last, as far as that can be known; with or without a watchdog.
+    #[serde(default)]
+    pub last_reset: ResetCause,
     /// The other box, as far as it has been heard.
     pub peer: Peer,
     /// Every way by which heartbeats travel.
@@ -223,11 +226,12 @@ pub enum ResetCause {
     Watchdog,
     /// The kernel panicked.
     Panic,
-    /// The power came back.
+    /// The power came back, or a button was pressed: anything else would have left a trace.
     Power,
-    /// Somebody ordered it.
+    /// The daemon had left in order before.
     Ordered,
     /// Nothing tells.
+    #[default]
     Unknown,
 }
 

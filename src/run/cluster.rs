@@ -409,11 +409,7 @@ impl Cluster {
             bound: self.bound,
             gate_expiry: belts.gate_expiry(),
             witness_limits: links.witness_limits(),
-            watchdog: belts.watchdog().map(|dog| Dog {
-                timeout: dog.timeout(),
-                reset_by_it: dog.reset_by_watchdog(),
-                late_at: belts.fed_late_at(),
-            }),
+            watchdog: belts.watchdog().map(|dog| Dog { timeout: dog.timeout(), late_at: belts.fed_late_at() }),
             turns: self.turns,
             worst_lateness: core::mem::take(&mut self.worst_lateness),
             steps: self.watch.steps(),

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::mailbox::Mailbox;
 use super::record;
-use super::{ToLoop, neighbor};
+use super::{ToLoop, life, neighbor};
 use crate::node::Record;
 use crate::realtime;
 use crate::state::Directory;
@@ -41,6 +41,8 @@ pub enum ToDisk {
     HoldReason(Box<str>),
     /// A line for the history.
     Remember(Box<str>),
+    /// This life has left in order: what its file says from now on.
+    Left(Box<[u8]>),
     /// Nothing more will come.
     End,
 }
@@ -86,6 +88,12 @@ fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbo
             ToDisk::HoldReason(reason) => {
                 if let Err(error) = directory.write(HOLD_REASON, reason.as_bytes()) {
                     log::warn!("{}: why it is held cannot be written: {error}", directory.path().display());
+                }
+                continue;
+            }
+            ToDisk::Left(life) => {
+                if let Err(error) = directory.write(life::FILE, &life) {
+                    log::warn!("{}: that it left in order cannot be written: {error}", directory.path().display());
                 }
                 continue;
             }

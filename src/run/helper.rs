@@ -69,6 +69,8 @@ pub(super) struct Start {
     pub ways: Vec<Way>,
     /// Why the operator held this box in a former life, if that was said and it has not been released.
     pub hold_reason: Option<String>,
+    /// Why this box was reset last.
+    pub last_reset: ResetCause,
 }
 
 /// Starts the thread.
@@ -152,7 +154,7 @@ pub(super) struct Helper {
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
     let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, .. } = start;
-    let Start { gate, raw_belt, ways, hold_reason, .. } = start;
+    let Start { gate, raw_belt, ways, hold_reason, last_reset, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -493,7 +495,8 @@ impl Helper {
         let mut signals = Signals::new([Signal::Term, Signal::Int])?;
         while let Some(signal) = signals.next().await {
             let longest = operator::leave_patience(&self.config.site);
-            log::info!("{:?}: leaving in order, which may take up to {longest:.1?}", signal?);
+            let name = if signal? == Signal::Int { "SIGINT" } else { "SIGTERM" };
+            log::info!("{name}: leaving in order, which may take up to {longest:.1?}");
             self.tell_loop(ToLoop::Order(Order::Leave));
         }
         Ok(())

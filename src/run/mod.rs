@@ -26,6 +26,7 @@ mod handover;
 mod helper;
 mod history;
 mod interface;
+mod life;
 mod links;
 mod mailbox;
 mod mirror;
@@ -55,6 +56,7 @@ use crate::console::exit::Exit;
 use crate::console::server;
 use crate::fence::reset::Reset;
 use crate::journal::{self, Levels, Sink};
+use crate::fence::watchdog::Weakness;
 use crate::node::{self, Memory, Node};
 use crate::realtime;
 use crate::service;
@@ -276,7 +278,16 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let own_is_ours = options.appliance.is_none();
     let known_neighbor = Neighbor::new(known_neighbor, now);
     let links = links::Links::open(&config, options.node, known_neighbor, own_is_ours, &name)?;
-    let unclean = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
+    let by_watchdog = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
+    let traces = life::Traces {
+        panicked: options.appliance.as_ref().is_some_and(|appliance| appliance.panic.is_some()),
+        by_watchdog,
+        would_tell: belts.watchdog().is_some_and(|dog| dog.weakness() != Some(Weakness::Software))
+            && life::last_words_are_kept(),
+    };
+    let life::Known { life, new_boot, .. } = life::begin(&directory, traces);
+    // Its mark stays as long as the kernel runs: a daemon that is only started again was not reset once more.
+    let unclean = by_watchdog && new_boot;
     let node = Node::new(node_settings, now, memory, unclean);
     let snapshot = Arc::new(snapshot::Shared::new().map_err(|e| format!("no eventfd: {e}"))?);
 
@@ -296,6 +307,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         ways,
         hold_reason,
     })
+        last_reset: life.reset(),
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
         disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
@@ -334,6 +346,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
 
     log::info!("left the pair; what still runs of the services ends now");
     let _ = to_disk.send(disk::ToDisk::End);
+    let _ = to_disk.send(disk::ToDisk::Left(life.left()));
     let _ = to_helper.send(ToHelper::End);
     let _ = disk.join();
     let _ = helper.join();

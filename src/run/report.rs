@@ -5,8 +5,8 @@ use super::operator::JUST_SURRENDERED;
 use super::snapshot::Snapshot;
 use crate::console::alarm;
 use crate::console::status::{
-    Address, Alarm, BoundBy, ClusterLoop, Fence, Gate, Handover, HandoverKind, Link, LinkKind, Peer, ResetCause, Right,
-    RightKind, Role, Service, ServiceState, Status, Step, Takeover, Watchdog, Witness,
+    Address, Alarm, BoundBy, ClusterLoop, Fence, Gate, Handover, HandoverKind, Link, LinkKind, Peer, Right, RightKind,
+    Role, Service, ServiceState, Status, Step, Takeover, Watchdog, Witness,
 };
 use crate::fence::bound;
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM};
@@ -40,6 +40,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         addresses: addresses(helper, s),
         services: services(helper),
         mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
+        last_reset: helper.last_reset,
         mirror_confinement: helper.mirror.as_ref().and_then(|mirror| mirror.confinement()),
         takeover: takeover(helper, s),
         quorum: s.node.quorum,
@@ -92,23 +93,13 @@ fn right(s: &Snapshot) -> Right {
     Right { kind, remaining_ms: (right.until != Instant::NEVER).then(|| ms(right.until.until(s.at))) }
 }
 
-/// A panic's text says more than the watchdog that fired behind it.
-fn last_reset(helper: &Helper, by_watchdog: bool) -> ResetCause {
-    let panicked = helper.options.appliance.as_ref().is_some_and(|appliance| appliance.panic.is_some());
-    match (panicked, by_watchdog) {
-        (true, _) => ResetCause::Panic,
-        (false, true) => ResetCause::Watchdog,
-        (false, false) => ResetCause::Unknown,
-    }
-}
-
 fn fence(helper: &Helper, s: &Snapshot) -> Fence {
     let (bound, by) = s.bound;
     Fence {
         watchdog: s.watchdog.map(|dog| Watchdog {
             device: helper.config.board.watchdog.as_ref().map_or(String::new(), |w| w.device.display().to_string()),
             timeout_ms: ms(dog.timeout),
-            last_reset: last_reset(helper, dog.reset_by_it),
+            last_reset: helper.last_reset,
         }),
         egress_gate: match s.gate_expiry {
             None => Gate::Absent,

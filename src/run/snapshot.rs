@@ -49,8 +49,6 @@ pub struct Snapshot {
 pub struct Dog {
     /// Read back from the driver.
     pub timeout: Duration,
-    /// The last reset was its own.
-    pub reset_by_it: bool,
     /// When it was fed later than it should be, last.
     pub late_at: Option<Instant>,
 }

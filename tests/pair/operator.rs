@@ -139,6 +139,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("/since_ms", "n"),
     ("/term", "n"),
     ("/right/kind", "s"),
+    ("/last_reset", "s"),
+    ("/quorum", "b"),
     ("/right/remaining_ms", "n?"),
     ("/fence/watchdog", "?"),
     ("/fence/egress_gate", "s"),
