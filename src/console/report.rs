@@ -62,6 +62,7 @@ pub fn full(status: &Status, style: Style) -> String {
     links(&mut paper, status);
     services(&mut paper, status);
     trees(&mut paper, &status.mirror);
+    processes(&mut paper, status);
     handover(&mut paper, status);
     alarms(&mut paper, status);
     paper.text
@@ -293,6 +294,16 @@ fn image(paper: &mut Paper, status: &Status) {
         (_, Some(why)) => format!("; the last update failed: {why}"),
     };
     paper.row("image", &format!("slot {}", image.slot), mood, &format!("{word}, {}{update}", image.hash));
+}
+
+/// The daemon's own processes that read what strangers send, and what they must do without.
+fn processes(paper: &mut Paper, status: &Status) {
+    for (name, by) in [("mirror", &status.mirror_confinement), ("observe", &status.observe_confinement)] {
+        if let Some(by) = by {
+            let mood = if by == "none" { Mood::Bad } else { Mood::Good };
+            paper.row("process", name, mood, &format!("confined by: {by}"));
+        }
+    }
 }
 
 fn links(paper: &mut Paper, status: &Status) {

@@ -21,7 +21,7 @@ use super::control::{LINE, Said, Settings, Told};
 use super::exposition::Dialect;
 use super::http::{self, Asked, HEAD_LIMIT, Page, Wrong};
 use super::{metrics, syslog};
-use crate::confine::{Bounds, Group, confine};
+use crate::confine::{Bounds, Confinement, Group, confine};
 use crate::console::status::Status;
 
 /// Connections at the same time; more wait in the kernel's queue, which is as long.
@@ -54,13 +54,18 @@ fn run() -> io::Result<()> {
     let settings = first_line(&line)?;
     let listeners = settings.listen.iter().map(|address| open(*address)).collect::<io::Result<Vec<_>>>()?;
     let syslog = settings.syslog.map(|(to, from)| speak(to, from)).transpose()?;
-    let refused = give_up_root().err();
+    let confined = give_up_root();
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
         let desk = Rc::new(Desk::default());
-        if let Some(error) = refused {
-            desk.log(format!("the watching process keeps its rights ({error})"));
-        }
+        let by = match confined {
+            Ok(confinement) => confinement.to_string(),
+            Err(error) => {
+                desk.log(format!("the watching process keeps its rights ({error})"));
+                "none".to_owned()
+            }
+        };
+        let _ = desk.to_daemon.0.try_send(Said::Confined { by }); // unbounded, never closed
         let permits = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
         for listener in listeners {
             let listener = Async::new(listener)?;
@@ -107,7 +112,7 @@ fn speak(to: SocketAddr, from: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)
 }
 
 /// From here on the process owns nothing and may open little.
-fn give_up_root() -> io::Result<()> {
+fn give_up_root() -> io::Result<Confinement> {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
@@ -120,8 +125,7 @@ fn give_up_root() -> io::Result<()> {
         nix::unistd::setresuid(user, user, user)?;
     }
     // No file can be opened, no program started: sockets of the internet families, and what is open already.
-    confine(&Bounds { calls: &[Group::Base, Group::Internet], ..Bounds::default() })?;
-    Ok(())
+    confine(&Bounds { calls: &[Group::Base, Group::Internet], ..Bounds::default() })
 }
 
 /// What the connections share: the way to ask the daemon.

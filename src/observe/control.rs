@@ -92,6 +92,11 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "kebab-case")]
 pub enum Said {
+    /// How this process is confined, in words; said once, before it answers anybody.
+    Confined {
+        /// See [`crate::confine::Confinement`].
+        by: String,
+    },
     /// How do things stand?
     Ask,
     /// A line for the daemon's log.

@@ -126,7 +126,7 @@ pub(super) struct Helper {
     /// The mirror, if anything is mirrored.
     pub mirror: Option<Rc<Mirror>>,
     /// The watching process, if anybody watches.
-    observe: Option<Rc<Observe>>,
+    pub observe: Option<Rc<Observe>>,
     /// What is wrong beside the node's own alarms.
     pub standing: RefCell<Vec<Standing>>,
     /// Hand-overs to this box in this life of the daemon.

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::figures;
 use super::operator::{Outcome, Refusal, refuse};
+use super::words::Words;
 use crate::clock;
 use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
@@ -127,11 +128,13 @@ impl Mirror {
     async fn live(&self, reaper: &Reaper, data: &impl Fn(Data)) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         #[allow(clippy::disallowed_methods)] // the one place that starts the mirror
-        let child = Command::new("/proc/self/exe")
+        let mut child = Command::new("/proc/self/exe")
             .arg("mirror-child")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let mut words = Words::of("mirror", &mut child)?;
         let end = reaper.end_of(child.id());
         let stream = Async::new(ours)?;
         while self.lines.1.try_recv().is_ok() {} // meant for a former life
@@ -155,9 +158,11 @@ impl Mirror {
                 self.take(serde_json::from_slice(&line)?, data);
             }
         };
-        let result = future::or(writing, reading).await;
+        let result = future::or(future::or(writing, reading), words.copy()).await;
+        *self.confinement.borrow_mut() = None;
         drop(stream); // end of file ends it
         let _ = end.recv().await;
+        words.copy_rest().await;
         result
     }
 

@@ -45,6 +45,7 @@ mod snapshot;
 mod steps;
 mod tally;
 mod update;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,8 +56,8 @@ use crate::config::{self, Config};
 use crate::console::exit::Exit;
 use crate::console::server;
 use crate::fence::reset::Reset;
-use crate::journal::{self, Levels, Sink};
 use crate::fence::watchdog::Weakness;
+use crate::journal::{self, Levels, Sink};
 use crate::node::{self, Memory, Node};
 use crate::realtime;
 use crate::service;
@@ -306,8 +307,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         raw_belt,
         ways,
         hold_reason,
-    })
         last_reset: life.reset(),
+    })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
         disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
@@ -345,8 +346,8 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
 
     log::info!("left the pair; what still runs of the services ends now");
-    let _ = to_disk.send(disk::ToDisk::End);
     let _ = to_disk.send(disk::ToDisk::Left(life.left()));
+    let _ = to_disk.send(disk::ToDisk::End);
     let _ = to_helper.send(ToHelper::End);
     let _ = disk.join();
     let _ = helper.join();

@@ -1,5 +1,6 @@
 //! The daemon's side of the watching process: started, told what happens, answered, and started again when it ends.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 
 use super::helper::Helper;
+use super::words::Words;
 use super::{history, report};
 use crate::clock;
 use crate::config::site::Site;
@@ -35,6 +37,8 @@ const LINE: u64 = 4096;
 pub(super) struct Observe {
     settings: Settings,
     lines: (Sender<Told>, Receiver<Told>),
+    /// How its process is confined.
+    confinement: RefCell<Option<String>>,
 }
 
 impl Observe {
@@ -44,7 +48,7 @@ impl Observe {
         if settings.listen.is_empty() && settings.syslog.is_none() {
             return None;
         }
-        Some(Rc::new(Self { settings, lines: bounded(EVENTS) }))
+        Some(Rc::new(Self { settings, lines: bounded(EVENTS), confinement: RefCell::default() }))
     }
 
     /// Something for the syslog server. What a slow process does not take is lost.
@@ -74,13 +78,15 @@ impl Observe {
     async fn live(&self, helper: &Helper, reaper: &Reaper) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         #[allow(clippy::disallowed_methods)] // the one place that starts it
-        let child = Command::new("/proc/self/exe")
+        let mut child = Command::new("/proc/self/exe")
             .arg("observe-child")
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let mut words = Words::of("observe", &mut child)?;
         let end = reaper.end_of(child.id());
         let stream = Async::new(ours)?;
         let writing = async {
@@ -107,14 +113,27 @@ impl Observe {
                         let status = snapshot.map(|snapshot| Box::new(report::status(helper, &snapshot)));
                         let _ = self.lines.0.send(Told::Status { status }).await; // never closed
                     }
+                    Said::Confined { by } => {
+                        log::info!("the watching process is confined: {by}");
+                        *self.confinement.borrow_mut() = Some(by);
+                    }
                     Said::Log { text } => log::warn!("{text}"),
                 }
             }
         };
-        let result = future::or(writing, reading).await;
+        let result = future::or(future::or(writing, reading), words.copy()).await;
+        *self.confinement.borrow_mut() = None;
         drop(stream); // end of file ends it
         let _ = end.recv().await;
+        words.copy_rest().await;
         result
+    }
+}
+
+impl Helper {
+    /// How the watching process is confined; `None` while it has not said so, or where nobody watches.
+    pub(super) fn observe_confinement(&self) -> Option<String> {
+        self.observe.as_ref().and_then(|observe| observe.confinement.borrow().clone())
     }
 }
 

@@ -63,6 +63,7 @@ impl Desk {
                         let _ = send(&mut answering, &Told::Status { status: Some(Box::new(status.clone())) });
                     }
                     Said::Log { text } => println!("{name}: {text}"),
+                    Said::Confined { by } => println!("{name}: confined by {by}"),
                 }
             }
         });

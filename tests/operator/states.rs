@@ -102,7 +102,9 @@ pub fn peace() -> Status {
         alarms: vec![],
         image: None,
         last_panic: None,
-        mirror_confinement: None,
+        last_reset: ResetCause::Power,
+        mirror_confinement: Some("capabilities, files (landlock 7), calls; without devices".into()),
+        observe_confinement: Some("capabilities, files (landlock 7), calls".into()),
         cluster_loop: ClusterLoop::default(),
     }
 }
