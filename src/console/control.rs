@@ -81,6 +81,30 @@ pub enum Request {
     Poweroff,
 }
 
+impl Request {
+    /// The command's words, as an operator types them.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let held = |reason: &Option<String>| reason.as_ref().map_or(String::new(), |reason| format!(" {reason}"));
+        match self {
+            Request::Status { .. } => "status".into(),
+            Request::Switchover => "switchover".into(),
+            Request::Hold { reason } => format!("hold{}", held(reason)),
+            Request::Release => "release".into(),
+            Request::Activate { node } => format!("activate {node}"),
+            Request::Drill => "drill".into(),
+            Request::History { count } => format!("history -n {count}"),
+            Request::Log { lines, .. } => format!("log -n {lines}"),
+            Request::Mirror(_) => "mirror".into(),
+            Request::Peer(_) => "peer".into(),
+            Request::Update { image, .. } => format!("update {image}"),
+            Request::Install => "install".into(),
+            Request::Reboot => "reboot".into(),
+            Request::Poweroff => "poweroff".into(),
+        }
+    }
+}
+
 /// What an operator asks of the mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mirror", rename_all = "kebab-case")]

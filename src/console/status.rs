@@ -45,15 +45,15 @@ pub struct Status {
     /// What the mirror's process must do without, in words; null while it has not said so.
     #[serde(default)]
     pub mirror_confinement: Option<String>,
-    /// Would a takeover by the standby work now?
-    pub takeover: Takeover,
-    /// The last hand-over that this box took part in.
     /// The same of the process of `[observe]`.
     #[serde(default)]
     pub observe_confinement: Option<String>,
     /// The witnesses make a quorum, seen from this box.
     #[serde(default)]
     pub quorum: bool,
+    /// Would a takeover by the standby work now?
+    pub takeover: Takeover,
+    /// The last hand-over that this box took part in.
     pub last_handover: Option<Handover>,
     /// Hand-overs to this box since its daemon started.
     #[serde(default)]
@@ -219,7 +219,7 @@ pub struct Watchdog {
 }
 
 /// Why a box started anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResetCause {
     /// The watchdog fired.

@@ -236,6 +236,7 @@ impl Node {
             right: self.right(now),
             fence: self.fence_bound,
             holds: self.holds,
+            hold_is_durable: self.disk.held == self.want.held && !self.hold_after_yield,
             blockers: self.blockers(now),
             alarms: self.alarms,
             peer_boot: self.peer.boot(),

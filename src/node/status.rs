@@ -198,6 +198,8 @@ pub struct Status {
     pub fence: Option<Duration>,
     /// Reasons to be held.
     pub holds: Holds,
+    /// The operator's hold, or its end, is on disk.
+    pub hold_is_durable: bool,
     /// What would stop a takeover in silence.
     pub blockers: Blockers,
     /// What the operator should know.

@@ -482,12 +482,14 @@ impl Helper {
     }
 
     /// Why the operator holds this box, for the status of this life and the next one. `None`: he does not any more.
-    pub(super) fn keep_hold_reason(&self, reason: Option<String>) {
+    /// Returns the former one.
+    pub(super) fn keep_hold_reason(&self, reason: Option<String>) -> Option<String> {
         let words = reason.clone().unwrap_or_default().into();
-        *self.hold_reason.borrow_mut() = reason;
+        let former = self.hold_reason.replace(reason);
         if self.to_disk.send(ToDisk::HoldReason(words)).is_err() {
             log::warn!("the disk hangs: the reason for the hold will be forgotten at the next start");
         }
+        former
     }
 
     /// SIGTERM and SIGINT: surrender, farewell, end.

@@ -27,6 +27,8 @@ pub(super) const CANDIDACY_LEASES: u32 = 5;
 const CANDIDACY_LOOK: Duration = Duration::from_millis(20);
 /// How long after the end of its own time-outs a hand-over counts as failed.
 const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the disk may take to write down a hold.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a follower of the log is served.
 const FOLLOW: Duration = Duration::from_millis(100);
 /// Shortest interval of a live view.
@@ -164,16 +166,41 @@ impl Helper {
     async fn hold(&self, reason: Option<String>, replies: &Sender<Reply>) -> Outcome {
         self.await_candidate(replies).await?;
         let before = self.snapshot().await.ok_or_else(hangs)?;
-        let answer = self.order(Order::Hold).await.ok_or_else(hangs)?;
-        if answer != Answer::Accepted {
-            return Err(self.refused(answer).await);
+        // The reason first: where the hold is on disk, its reason is.
+        let said = reason.clone().unwrap_or_else(|| "no reason given".to_owned());
+        let former = self.keep_hold_reason(reason);
+        let answer = self.order(Order::Hold).await;
+        if answer != Some(Answer::Accepted) {
+            self.keep_hold_reason(former);
+            return Err(match answer {
+                Some(refused) => self.refused(refused).await,
+                None => hangs(),
+            });
         }
-        log::warn!("held by the operator: {}", reason.as_deref().unwrap_or("no reason given"));
-        self.keep_hold_reason(reason);
+        log::warn!("held by the operator: {said}");
         if matches!(before.node.role, Role::Active | Role::Yielding) {
             self.await_surrender(|s| s.node.role == Role::Held).await?;
         }
-        Ok("held: this box stays up and never takes over until `release`".into())
+        let kept = self.await_hold_on_disk().await?;
+        Ok(format!("held: this box stays up and never takes over until `release`{kept}"))
+    }
+
+    async fn release(&self) -> Outcome {
+        let done = self.obey(Order::Release, "released").await?;
+        self.keep_hold_reason(None);
+        Ok(done + self.await_hold_on_disk().await?)
+    }
+
+    /// What the operator is told holds after a crash too. What to add to that, where the disk does not write.
+    async fn await_hold_on_disk(&self) -> Result<&'static str, Refusal> {
+        let until = clock::now() + DISK_PATIENCE;
+        while !self.snapshot().await.ok_or_else(hangs)?.node.hold_is_durable {
+            if clock::now() > until {
+                return Ok(", but the disk does not write: a restart forgets it, see the alarms in `status`");
+            }
+            Timer::after(LOOK).await;
+        }
+        Ok("")
     }
 
     /// How long a hand-over may take, services included.

@@ -130,7 +130,10 @@ async fn obey(helper: Rc<Helper>, words: Vec<u8>) {
     let Some((number, request)) = words.split_first_chunk::<4>() else { return };
     let request = serde_json::from_slice::<Request>(request).map_err(|e| e.to_string());
     let request = request.and_then(|request| validate(&request).map(|()| request));
-    log::info!("the peer's operator asks: {request:?}");
+    match &request {
+        Ok(request) => log::info!("the peer's operator asks for: {}", request.in_words()),
+        Err(why) => log::warn!("the peer asks for something that is not understood: {why}"),
+    }
     let mut text = Vec::new();
     match request {
         // No words about words: the two boxes would ask each other for ever.

@@ -42,9 +42,9 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         mirror: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
         last_reset: helper.last_reset,
         mirror_confinement: helper.mirror.as_ref().and_then(|mirror| mirror.confinement()),
-        takeover: takeover(helper, s),
         quorum: s.node.quorum,
         observe_confinement: helper.observe_confinement(),
+        takeover: takeover(helper, s),
         last_handover: last_handover(helper, s),
         handovers: *helper.handovers.borrow(),
         alarms: alarms(helper, s),
@@ -200,8 +200,6 @@ fn services(helper: &Helper) -> Vec<Service> {
             State::Failed => ServiceState::Failed,
         },
         restarts: report.restarts,
-            // Nobody votes for it yet: a switchover waits. In silence it takes over all the same.
-            (false, _) if s.node.peer_blocked == JUST_SURRENDERED => Vec::new(),
     };
     helper.config.site.services.iter().zip(reports.iter()).map(service).collect()
 }
@@ -211,6 +209,8 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
     let blocked_by: Vec<String> = if matches!(s.node.role, pair::Role::Active | pair::Role::Yielding) {
         match (s.node.peer_eligible, s.node.peer_role) {
             (true, _) => Vec::new(),
+            // Nobody votes for it yet: a switchover waits. In silence it takes over all the same.
+            (false, _) if s.node.peer_blocked == JUST_SURRENDERED => Vec::new(),
             // Only the peer knows why.
             (false, Some(pair::Role::Held)) if !s.node.alarms.has(node::Alarm::PeerSilent) => {
                 vec![format!("{}; `peer status` says why", s.node.peer_blocked)]

@@ -13,6 +13,7 @@ mod client;
 mod fencing;
 mod flood;
 mod hostile;
+mod life;
 #[path = "../gate/map.rs"]
 mod map;
 mod neighbor;
