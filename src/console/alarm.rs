@@ -282,6 +282,7 @@ pub fn blocker_in_words(blocker: Blocker) -> &'static str {
         Blocker::Conflict => "the peer still answers for a service address",
         Blocker::BootWait => "this box has just booted",
         Blocker::Burnt => "a claim was given up a moment ago",
+        Blocker::CopiesUnread => "there is no record of the terms served, and the mirror has not read its copies yet",
     }
 }
 

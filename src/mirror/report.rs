@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // the thread that reports
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -42,6 +43,8 @@ pub struct Reporter(Arc<Shared>);
 struct Shared {
     to: Mutex<Box<dyn Write + Send>>,
     figures: Mutex<Vec<Figures>>,
+    /// Every tree has been opened, or could not be: before that the figures say less than there is.
+    complete: AtomicBool,
 }
 
 impl std::fmt::Debug for Reporter {
@@ -57,7 +60,11 @@ impl Reporter {
     ///
     /// When no thread can be started.
     pub fn start(to: Box<dyn Write + Send>) -> io::Result<Self> {
-        let reporter = Reporter(Arc::new(Shared { to: Mutex::new(to), figures: Mutex::new(Vec::new()) }));
+        let reporter = Reporter(Arc::new(Shared {
+            to: Mutex::new(to),
+            figures: Mutex::new(Vec::new()),
+            complete: AtomicBool::new(false),
+        }));
         let ours = reporter.clone();
         thread::Builder::new().name("mirror-report".into()).stack_size(64 * 1024).spawn(move || {
             loop {
@@ -74,8 +81,17 @@ impl Reporter {
         let _ = control::write(&mut *to, report).and_then(|()| to.flush());
     }
 
-    /// Says the figures.
+    /// Every tree has been looked at: from here on the figures are told, and now.
+    pub fn complete(&self) {
+        self.0.complete.store(true, Ordering::Release);
+        self.figures();
+    }
+
+    /// Says the figures, once they are complete.
     pub fn figures(&self) {
+        if !self.0.complete.load(Ordering::Acquire) {
+            return;
+        }
         let now = clock::now();
         let trees: Vec<TreeFigures> = self.lock().iter().map(|figures| figures.at(now)).collect();
         if !trees.is_empty() {

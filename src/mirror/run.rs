@@ -259,6 +259,7 @@ impl Mirror {
             }
         }
         self.count_diverged();
+        self.reporter.complete();
     }
 
     /// Opens a tree's side and finishes a cut that was being published when the box went down.

@@ -125,6 +125,7 @@ impl Node {
         c.number(self.vote_out.map_or(0, |v| v.term << 8 | v.candidate.get()));
         c.number(self.floor);
         c.number(self.burnt);
+        c.number(self.copies_unread.into());
         c.number(self.claimed);
         c.number(self.claim.map_or(0, |claim| {
             let by = match claim.by {

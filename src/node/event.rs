@@ -29,8 +29,13 @@ pub enum Input<'a> {
         /// All of them are healthy.
         healthy: bool,
     },
-    /// State of the mirrored data.
-    Data(Data),
+    /// State of the mirrored data. Comes for the first time when every copy on this box has been read.
+    Data {
+        /// As it is told to the peer.
+        data: Data,
+        /// Term of the newest lineage that any copy on this box is of.
+        newest: Term,
+    },
     /// The fence bound changed: a belt was gained or lost. `None`: no belt at all.
     FenceBound(Option<crate::time::Duration>),
     /// Read back: service addresses are down, the gate is closed, transmit queues are drained, after the order with this
@@ -97,7 +102,7 @@ pub enum Answer {
     PeerNotSilent,
     /// We are serving already, or just about to.
     Serving,
-    /// Addresses are not confirmed down, or the disk fails.
+    /// Addresses are not confirmed down, the disk fails, or which terms are used is not known yet.
     NotReady,
 }
 

@@ -6,7 +6,7 @@ use super::settings::{self, FIRST_REFLECTED};
 use super::{Holder, Node, Note, PANIC_AGE, PanicSeen, VoteIn};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Heartbeat, Reject};
-use crate::wire::pair::{Data, Role};
+use crate::wire::pair::{Data, Role, Term};
 
 impl Node {
     pub(super) fn heartbeat(&mut self, now: Instant, path: u8, f: &Heartbeat) {
@@ -99,7 +99,13 @@ impl Node {
         }
     }
 
-    pub(super) fn take_data(&mut self, now: Instant, data: Data) {
+    pub(super) fn take_data(&mut self, now: Instant, data: Data, newest: Term) {
+        if !self.s.planted.has(Fault::IgnoresCopies) {
+            // The record may be another one than that of the box which wrote them: a new disk, a backup. A source whose term
+            // is not above its copies' is none.
+            self.burnt = self.burnt.max(newest);
+        }
+        self.copies_unread = false;
         // While the peer is silent nothing can get newer: what counts is how the copy stood at the last contact.
         let frozen = self.met && !self.peer.in_touch(&self.s, now) && self.role != Role::Active;
         if frozen {

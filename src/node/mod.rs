@@ -172,7 +172,10 @@ pub struct Node {
     vote_in: Option<VoteIn>,
     vote_out: Option<Vote>,
     floor: Term,
+    /// No term up to this one is served by us: perhaps it was, by us or by the peer.
     burnt: Term,
+    /// A box without a record learns from its copies which terms are used, and claims nothing before.
+    copies_unread: bool,
     /// Highest term that a claim of this life has taken, of those that the record reserves.
     claimed: Term,
     no_claim_until: Instant,
@@ -229,6 +232,9 @@ impl Node {
         let fence_bound = s.fence;
         // Perhaps they were served: which of them were is written down later than that.
         let burnt = if s.planted.has(Fault::ForgetsReserved) { record.served } else { record.reserved };
+        let burnt = if s.planted.has(Fault::IgnoresCopies) { burnt } else { burnt.max(record.newest.term) };
+        let recorded = matches!(memory, Memory::Known(_)) || s.planted.has(Fault::IgnoresCopies);
+        let copies_unread = s.mirrored && !recorded;
         Node {
             booted: now,
             last_turn: now,
@@ -265,6 +271,7 @@ impl Node {
             vote_out: None,
             floor: record.voted,
             burnt,
+            copies_unread,
             claimed: 0,
             no_claim_until: Instant::BOOT,
             claim: None,
@@ -313,7 +320,7 @@ impl Node {
             Input::Pong { witness, round } => self.rounds.pong(&self.s, now, witness, round),
             Input::Carriers(bits) => self.carriers = bits,
             Input::Services { healthy } => self.services_healthy = healthy,
-            Input::Data(data) => self.take_data(now, data),
+            Input::Data { data, newest } => self.take_data(now, data, newest),
             Input::FenceBound(bound) => self.take_fence_bound(now, bound),
             Input::Down { order } => self.take_down(order),
             Input::NotDown => {

@@ -91,12 +91,14 @@ pub enum Fault {
     TopIsServed,
     /// A node without a quorum is held.
     HeldWithoutQuorum,
+    /// Terms count as used that are on record, whatever term the copies on the box are of.
+    IgnoresCopies,
 }
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 42] = [
+    pub const ALL: [Fault; 43] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -139,6 +141,7 @@ impl Fault {
         Fault::ClaimantIsNoRival,
         Fault::TopIsServed,
         Fault::HeldWithoutQuorum,
+        Fault::IgnoresCopies,
     ];
 }
 

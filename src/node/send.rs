@@ -161,6 +161,7 @@ impl Node {
     fn eligible(&self) -> bool {
         matches!(self.role, Role::Joining | Role::Standby | Role::Claiming)
             && self.down
+            && !self.copies_unread
             && self.holds.is_empty()
             && self.services_healthy
     }
@@ -220,6 +221,7 @@ impl Node {
         blockers.set(Blocker::Conflict, self.conflict(now));
         blockers.set(Blocker::BootWait, now < self.boot_wait_ends());
         blockers.set(Blocker::Burnt, now < self.no_claim_until);
+        blockers.set(Blocker::CopiesUnread, self.copies_unread);
         blockers
     }
 

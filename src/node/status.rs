@@ -113,6 +113,8 @@ set_of!(
         BootWait,
         /// A claim was given up a moment ago.
         Burnt,
+        /// There is no record, and which terms are used is not known before the copies have been read.
+        CopiesUnread,
     }
 );
 

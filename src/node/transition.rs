@@ -222,10 +222,12 @@ impl Node {
             || planted.has(Fault::VotesInAnyRole);
         let down = self.down || planted.has(Fault::VotesBeforeDown) || planted.has(Fault::GrantsInYielding);
         let candidate = self.peer.last().filter(|_| passive && down && self.peer_eligible(now)).copied();
+        // Whose data are newer is not known before our own have been read; a mirror that cannot read them is not waited for.
+        let unread = self.copies_unread && now.since(self.booted) < self.s.boot_wait;
         let Some(f) = candidate.filter(|f| {
             self.role == Role::Held
                 || self.has_intent(now)
-                || self.peer_is_better(f)
+                || (self.peer_is_better(f) && !unread)
                 || planted.has(Fault::VotesInAnyRole)
         }) else {
             self.vote_out = None;

@@ -21,8 +21,8 @@ impl Node {
             return view;
         }
         let view = view
-            .with(Fact::Vote, self.usable_vote(now).is_some() && self.writing_of_claim_over())
-            .with(Fact::Silent, self.role == Role::Standby && self.writing_of_claim_over() && self.silent(now))
+            .with(Fact::Vote, self.usable_vote(now).is_some() && self.may_claim())
+            .with(Fact::Silent, self.role == Role::Standby && self.may_claim() && self.silent(now))
             .with(Fact::Joined, self.peer.in_touch(&self.s, now) || now.since(self.booted) >= self.s.lease * 2)
             .with(Fact::Force, self.force_wanted);
         let Some(claim) = self.claim else { return view };
@@ -40,6 +40,11 @@ impl Node {
 
     fn served_unpersisted(&self, claim: &Claim) -> bool {
         self.s.planted.has(Fault::NotPersisted) && claim.term.is_some()
+    }
+
+    /// Which terms are used is known, and no write would have to be waited for.
+    fn may_claim(&self) -> bool {
+        !self.copies_unread && self.writing_of_claim_over()
     }
 
     /// No write is under way that a claim would have to wait for: one that brings terms, when none is left.

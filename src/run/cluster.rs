@@ -249,7 +249,7 @@ impl Cluster {
         match letter {
             ToLoop::Persisted { ticket, durable } => node.handle(now, Input::Persisted { ticket, durable }),
             ToLoop::Services { healthy } => node.handle(now, Input::Services { healthy }),
-            ToLoop::Data(data) => node.handle(now, Input::Data(data)),
+            ToLoop::Data { data, newest } => node.handle(now, Input::Data { data, newest }),
             ToLoop::Order(order) => {
                 let term = node.known_term();
                 let order = match order {

@@ -4,7 +4,7 @@ use crate::console::{outcome, status};
 use crate::mirror::control::{Cause, Role, State, TreeFigures};
 use crate::mirror::outcome as reported;
 use crate::time::Duration;
-use crate::wire::pair::{self, Data};
+use crate::wire::pair::{self, Data, Term};
 
 /// A tree counts as current up to this age, or two of its periods if that is longer.
 const CURRENT: Duration = Duration::from_secs(10);
@@ -54,6 +54,11 @@ pub(super) fn of_trees(trees: &[TreeFigures]) -> Data {
         lag_s: u32::try_from(age / 1000).unwrap_or(u32::MAX),
         stale_trees: u8::try_from(trees.iter().filter(stale).count()).unwrap_or(u8::MAX),
     }
+}
+
+/// Term of the newest lineage among the trees: none that is served later may be lower, or the mirror refuses it.
+pub(super) fn newest(trees: &[TreeFigures]) -> Term {
+    trees.iter().map(|tree| tree.generation.term).max().unwrap_or_default()
 }
 
 /// A tree of which the process has not said anything yet.
@@ -137,6 +142,7 @@ mod tests {
         };
         let data = of_trees(&[figures(7, Some(9_000), 1_000), figures(5, Some(61_000), 60_000)]);
         assert_eq!((data.generation.term, data.lag_s, data.stale_trees), (5, 61, 0));
+        assert_eq!(newest(&[figures(7, None, 1_000), figures(5, None, 1_000), figures(0, None, 1_000)]), 7);
         assert_eq!(of_trees(&[figures(7, Some(11_000), 1_000), figures(7, None, 1_000)]).stale_trees, 2);
         let sending = TreeFigures { role: Role::Send, ..figures(7, None, 1_000) };
         assert_eq!(of_trees(&[sending]).stale_trees, 0);

@@ -201,7 +201,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     }
     if let Some(mirror) = helper.mirror.clone() {
         let (reaper, telling) = (reaper.clone(), helper.clone());
-        executor.spawn(mirror.keep(reaper, move |data| telling.tell_loop(ToLoop::Data(data)))).detach();
+        let tell = move |data, newest| telling.tell_loop(ToLoop::Data { data, newest });
+        executor.spawn(mirror.keep(reaper, tell)).detach();
     }
     if let Some(observe) = helper.observe.clone() {
         observe.tell(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() });

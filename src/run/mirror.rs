@@ -28,7 +28,7 @@ use crate::mirror::control::{
 };
 use crate::service::Reaper;
 use crate::time::{Duration, Instant};
-use crate::wire::pair::{self, Data, Side};
+use crate::wire::pair::{self, Data, Side, Term};
 
 /// Pause before the process is started again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ impl Mirror {
     }
 
     /// Keeps the process running for as long as the daemon lives. `data` hears how the trees stand.
-    pub(super) async fn keep(self: Rc<Self>, reaper: Rc<Reaper>, data: impl Fn(Data)) {
+    pub(super) async fn keep(self: Rc<Self>, reaper: Rc<Reaper>, data: impl Fn(Data, Term)) {
         loop {
             let ended = self.live(&reaper, &data).await;
             *self.settled.borrow_mut() = None;
@@ -125,7 +125,7 @@ impl Mirror {
     }
 
     /// One life of the process.
-    async fn live(&self, reaper: &Reaper, data: &impl Fn(Data)) -> io::Result<()> {
+    async fn live(&self, reaper: &Reaper, data: &impl Fn(Data, Term)) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         #[allow(clippy::disallowed_methods)] // the one place that starts the mirror
         let mut child = Command::new("/proc/self/exe")
@@ -166,7 +166,7 @@ impl Mirror {
         result
     }
 
-    fn take(&self, report: Report, data: &impl Fn(Data)) {
+    fn take(&self, report: Report, data: &impl Fn(Data, Term)) {
         match report {
             Report::Ready => {
                 self.is_ready.set(true);
@@ -184,7 +184,7 @@ impl Mirror {
             Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
             Report::Connected { peer: None } => log::info!("the mirror has no connection"),
             Report::Trees { trees } => {
-                data(figures::of_trees(&trees));
+                data(figures::of_trees(&trees), figures::newest(&trees));
                 *self.figures.borrow_mut() = (clock::now(), trees);
             }
             // The tree's figures say the same, and whoever looks for alarms reads them.

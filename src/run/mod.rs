@@ -64,7 +64,7 @@ use crate::service;
 use crate::state::{Directory, Found};
 use crate::takeover::Takeover;
 use crate::wire::heartbeat::Seal;
-use crate::wire::pair::{BootId, Data, Side};
+use crate::wire::pair::{BootId, Data, Side, Term};
 use crate::wire::side::{Channel, Kind};
 use belts::{Belts, Way};
 use cluster::Cluster;
@@ -132,8 +132,13 @@ pub enum ToLoop {
         /// Number of the surrender.
         surrender: u32,
     },
-    /// State of the mirrored data.
-    Data(Data),
+    /// State of the mirrored data, once every copy has been read.
+    Data {
+        /// As it is told to the peer.
+        data: Data,
+        /// Term of the newest lineage that any copy is of.
+        newest: Term,
+    },
     /// The egress gate was verified.
     Gate {
         /// It is in order.

@@ -148,9 +148,10 @@ impl Helper {
             }
             Answer::PeerNotSilent => refuse("the peer is not silent", "use `switchover`"),
             Answer::Serving => refuse("this box serves already", "nothing is to be done"),
-            Answer::NotReady => {
-                refuse("the service addresses are not confirmed down, or the disk fails", "see the alarms in `status`")
-            }
+            Answer::NotReady => refuse(
+                "the service addresses are not confirmed down, the disk fails, or the mirror has not read its copies",
+                "see `status`",
+            ),
         }
     }
 

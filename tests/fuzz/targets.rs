@@ -150,7 +150,8 @@ fn node(bytes: &[u8]) {
             12 => node.handle(now, Input::Conflict),
             _ => {
                 let generation = Generation { term: u64::from(time), boot: 3 };
-                node.handle(now, Input::Data(Data { generation, lag_s: 0, stale_trees: time & 1 }));
+                let data = Data { generation, lag_s: 0, stale_trees: time & 1 };
+                node.handle(now, Input::Data { data, newest: generation.term });
             }
         }
         node.handle(now, Input::Turn);

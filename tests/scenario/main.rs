@@ -1,5 +1,6 @@
 //! Scenarios by name, hand-written, on the simulated pair. Safety is judged throughout; each says what happens to service.
 
+mod copies;
 mod lies;
 mod operator;
 mod partition;

@@ -580,9 +580,10 @@ impl Draw<'_> {
 
     fn disk(&mut self, at: Time) {
         let (side, length) = (self.side(), self.length());
-        let fault = match self.random.below(4) {
+        let fault = match self.random.below(5) {
             0 => DiskFault::Fails,
             1 => DiskFault::Hangs,
+            2 => return self.add(at, Fault::StateLoss { side, length }),
             _ => DiskFault::Slow(self.random.pick(&[50, 300, 1000, 5000]) * MS),
         };
         self.add(at, Fault::Disk { side, fault, length });

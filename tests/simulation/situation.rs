@@ -34,7 +34,7 @@ pub enum Situation {
     Alone,
     /// Clocks drift at the bound, and a box is silent for as long as its watchdog allows.
     Drift,
-    /// A tape of a former life is played to a box that does not know that life.
+    /// A tape of a former life is played, at its pace or faster, to a box that does not know that life.
     Playback,
     /// The active dies, and a tape of its present life is played.
     Tape,
@@ -48,10 +48,14 @@ pub enum Situation {
     Return,
     /// The active's program is killed, and its next life takes long to take down what was left up.
     Orphan,
+    /// State directories are lost and the data are kept.
+    Reinstalled,
+    /// A hand-over waits for its disk until the voter serves again and the legs to the witness have changed places.
+    Swap,
 }
 
 impl Situation {
-    pub const ALL: [Situation; 17] = [
+    pub const ALL: [Situation; 19] = [
         Situation::Glimpse,
         Situation::Seesaw,
         Situation::Deaf,
@@ -69,6 +73,8 @@ impl Situation {
         Situation::Stuck,
         Situation::Return,
         Situation::Orphan,
+        Situation::Reinstalled,
+        Situation::Swap,
     ];
 
     pub fn name(self) -> &'static str {
@@ -90,6 +96,8 @@ impl Situation {
             Situation::Stuck => "stuck",
             Situation::Return => "return",
             Situation::Orphan => "orphan",
+            Situation::Reinstalled => "reinstalled",
+            Situation::Swap => "swap",
         }
     }
 
@@ -115,6 +123,8 @@ impl Situation {
             Situation::Stuck => draft.stuck(),
             Situation::Return => draft.comes_back(),
             Situation::Orphan => draft.orphan(),
+            Situation::Reinstalled => draft.reinstalled(),
+            Situation::Swap => draft.swap(),
         }
         let (mut faults, end) = (draft.faults, draft.end);
         faults.sort_by_key(|f| f.0);
@@ -296,6 +306,23 @@ impl Draft<'_> {
             }
         }
         self.end = at + SECOND;
+    }
+
+    fn swap(&mut self) {
+        self.nothing_is_reserved_ahead();
+        let (lease, wait, round) = (self.lease(), self.claim_wait(), ns(self.setup.settings[A].round));
+        let start = SETTLED + self.between(0, SECOND);
+        let apart = start + self.between(100 * MS, 300 * MS);
+        // A waits until B, which claims by its vote, would be fenced.
+        let swap = apart + wait + self.between(0, lease);
+        let written = swap + self.between(2 * round, lease / 2);
+        let hangs = Fault::Disk { side: B, fault: DiskFault::Hangs, length: written - start };
+        self.add(start, hangs);
+        self.add(start, Fault::Order { side: A, word: Word::Switchover, delay: 0 });
+        self.cut_all(apart, BOTH, EVER);
+        self.cut_leg(apart, B, swap - apart);
+        self.cut_leg(swap, A, EVER);
+        self.end = swap + 5 * SECOND;
     }
 
     fn deaf(&mut self) {
@@ -500,18 +527,20 @@ impl Draft<'_> {
     /// Nothing may move any more when the tape begins.
     fn playback(&mut self) {
         let to = self.random.below(2) as usize;
+        // So fast that hardly anything else is heard, or beside what the present life says.
+        let pace = self.random.pick(&[1, 4, 16]);
         for side in [A, B] {
             let at = self.between(9 * SECOND, 11 * SECOND);
             self.add(at, Fault::Kill { side, restart: 5 * MS });
         }
-        self.add(SETTLED + 12 * SECOND, Fault::Playback { to, length: 10 * SECOND });
+        self.add(SETTLED + 12 * SECOND, Fault::Playback { to, length: 10 * SECOND, pace });
         self.end = SETTLED + 26 * SECOND;
     }
 
     fn tape(&mut self) {
         let start = SETTLED + self.between(0, SECOND);
         self.add(start, Fault::PowerLoss { side: A, length: EVER });
-        self.add(start + 10 * MS, Fault::Playback { to: B, length: EVER });
+        self.add(start + 10 * MS, Fault::Playback { to: B, length: EVER, pace: 1 });
         self.end = start + 50 * SECOND;
     }
 
@@ -598,5 +627,51 @@ impl Draft<'_> {
             at += self.between(9 * SECOND, 14 * SECOND);
         }
         self.end = at;
+    }
+
+    fn reinstalled(&mut self) {
+        let knows_witness = self.random.chance(500);
+        for s in &mut self.setup.settings {
+            s.mirrored = true;
+            // The proof that the witness reflects goes with the record.
+            s.require_reflection = !knows_witness;
+        }
+        let mut at = SETTLED;
+        for n in 0..self.random.between(0, 3) {
+            let side = n as usize % 2;
+            self.add(at, Fault::Order { side, word: Word::Switchover, delay: 0 });
+            at += 6 * SECOND;
+        }
+        let boots = self.setup.boot_time.1;
+        let alone = ns(self.setup.settings[A].boot_wait) + boots + 2 * SECOND;
+        match self.random.below(3) {
+            // Neither knows anything, and their mirrors are still reading when they meet.
+            0 => {
+                for side in [A, B] {
+                    let length = self.between(MS, SECOND);
+                    self.add(at, Fault::StateLoss { side, length });
+                }
+            }
+            // Nobody is there who could tell.
+            1 => {
+                let side = self.random.below(2) as usize;
+                self.add(at, Fault::PowerLoss { side: 1 - side, length: EVER });
+                self.add(at, Fault::StateLoss { side, length: 10 * MS });
+            }
+            // Whoever is there was not when the last terms were served.
+            _ => {
+                let side = self.random.below(2) as usize;
+                let lives = self.random.between(1, 3);
+                let off = lives * alone + SECOND;
+                self.add(at, Fault::PowerLoss { side: 1 - side, length: off });
+                for n in 0..lives {
+                    self.add(at + n * alone, Fault::PowerLoss { side, length: 10 * MS });
+                }
+                let back = self.between(MS, boots);
+                self.add(at + lives * alone, Fault::StateLoss { side, length: SECOND + back });
+                at += off;
+            }
+        }
+        self.end = at + alone + 10 * SECOND;
     }
 }

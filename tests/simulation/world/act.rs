@@ -179,6 +179,7 @@ impl World {
         let before = m.copy;
         m.copy = twobox::wire::pair::Generation { term, boot };
         m.synced = self.now;
+        let mirrored = m.template.mirrored;
         let (stale_matters, heard) = (m.template.mirrored && m.template.stale_data == StaleData::Hold, m.heard_of);
         let lost = m.damaged_ever;
         let status = m.program.as_ref().map(|node| node.status(m.clock.local(self.now)));
@@ -188,6 +189,11 @@ impl World {
             self.judge.found(self.now, format!("{} serves term {term}, on its disk is {reserved}", Self::name(i)));
         }
         self.judge.activated(self.now, Self::name(i), term, why, lost);
+        if mirrored && before.term >= term {
+            // The mirror would refuse to send it, and the peer to take it.
+            let text = format!("{} serves term {term}, and its data are of term {}", Self::name(i), before.term);
+            self.judge.found(self.now, text);
+        }
         if stale_matters && before.term < heard.term && why != "forced by the operator" {
             let text = format!("{} serves data of term {} and knows of {}", Self::name(i), before.term, heard.term);
             self.judge.found(self.now, text);
@@ -286,10 +292,17 @@ impl World {
                 self.boxes[i].copy = generation;
                 self.boxes[i].synced = self.now;
             }
-            if self.boxes[i].template.mirrored && self.boxes[i].runs(self.now) {
-                let life = self.boxes[i].life;
-                self.after(0, Event::Tell { to: i, life, what: Told::Data });
+            if self.boxes[i].runs(self.now) && self.now >= self.boxes[i].copies_read_at {
+                self.tell_data(i, 0);
             }
+        }
+    }
+
+    /// Where nothing is mirrored there is no mirror to say anything.
+    pub(super) fn tell_data(&mut self, i: usize, wait: Time) {
+        if self.boxes[i].template.mirrored {
+            let life = self.boxes[i].life;
+            self.after(wait, Event::Tell { to: i, life, what: Told::Data });
         }
     }
 }

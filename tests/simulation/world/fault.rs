@@ -52,10 +52,14 @@ pub enum Fault {
     StopsReflecting { witness: u8, length: Time },
     /// Recorded frames of either box are sent to the other one.
     Replay { to: usize, count: u8, every: Time },
-    /// What was recorded of a box's first life comes to the other one again, in order and at its pace, again and again.
-    Playback { to: usize, length: Time },
+    /// What was recorded of a box's first life comes to the other one again, in order and `pace` times as fast, again and
+    /// again.
+    Playback { to: usize, length: Time, pace: u8 },
     /// Off, and on again after `length`.
     PowerLoss { side: usize, length: Time },
+    /// Off, with another state directory when it is on again after `length`; its data are what they were. Only where they are
+    /// mirrored: without copies nothing says which terms are used (A8).
+    StateLoss { side: usize, length: Time },
     /// Kernel panic: dead at once, the text on the null modem, reboot after `length`.
     Panic { side: usize, length: Time },
     /// The text of a panic from a box that lives and is heard: a log printed to the wrong line.

@@ -4,8 +4,8 @@ use super::clock::{MS, SECOND, Time};
 use super::fault::{DiskFault, Fault, Ways, Word};
 use super::machine::Power;
 use super::{Event, Lie, Told, World};
-use twobox::node::Order;
 use twobox::node::settings::LAN;
+use twobox::node::{Memory, Order};
 use twobox::wire::pair::Role;
 
 /// How long all must stay well after a witness stopped reflecting, or after a false panic text.
@@ -107,8 +107,8 @@ impl World {
                 self.after(0, Event::Replay { to, left: count, every });
                 self.restless(every * Time::from(count))
             }
-            Fault::Playback { to, length } => {
-                self.after(0, Event::Playback { to, next: 0, end: now + length });
+            Fault::Playback { to, length, pace } => {
+                self.after(0, Event::Playback { to, next: 0, end: now + length, pace });
                 0
             }
             Fault::Carrier { side, path, length } => {
@@ -127,6 +127,18 @@ impl World {
         match fault {
             Fault::PowerLoss { side, length } => {
                 self.off(side, length);
+                0
+            }
+            Fault::StateLoss { side, length } => {
+                let m = &self.boxes[side];
+                // A farewell that is forgotten is a promise broken: nothing but the disk holds it.
+                let promised = matches!(m.memory, Memory::Known(record) if record.farewell)
+                    || m.writing.is_some_and(|(_, record)| record.farewell);
+                if m.template.mirrored && !promised {
+                    self.off(side, length);
+                    self.boxes[side].memory = Memory::Fresh;
+                    self.say(|_| format!("{}'s state directory is lost", Self::name(side)));
+                }
                 0
             }
             Fault::Panic { side, length } => {

@@ -148,6 +148,8 @@ pub struct Machine {
     /// Term of the newest lineage on this box's data disk, with its boot.
     pub copy: twobox::wire::pair::Generation,
     pub synced: Time,
+    /// Until then the mirror has not read its copies.
+    pub copies_read_at: Time,
     /// Newest lineage heard of by the present program.
     pub heard_of: twobox::wire::pair::Generation,
 }
@@ -198,6 +200,7 @@ impl Machine {
             leave_length: 0,
             copy: Default::default(),
             synced: 0,
+            copies_read_at: 0,
             heard_of: Default::default(),
         }
     }

@@ -263,7 +263,7 @@ impl World {
                 }
             }
             Event::Replay { to, left, every } => self.replay(to, left, every),
-            Event::Playback { to, next, end } => self.playback(to, next, end),
+            Event::Playback { to, next, end, pace } => self.playback(to, next, end, pace),
             Event::Mark => self.changed(),
             Event::Second => {
                 self.second();

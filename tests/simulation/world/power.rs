@@ -77,9 +77,13 @@ impl World {
         self.arm_dog(i);
         let clean = self.random.between(MS, self.setup.clean_time);
         self.after(clean, Event::Tell { to: i, life, what: Told::ServicesStopped(0) });
-        for what in [Told::Carriers, Told::Services, Told::Data] {
+        for what in [Told::Carriers, Told::Services] {
             self.after(MS, Event::Tell { to: i, life, what });
         }
+        // The mirror is a process of its own, and opens its copies first.
+        let opens = self.random.between(MS, 3 * SECOND);
+        self.boxes[i].copies_read_at = self.now + opens;
+        self.tell_data(i, opens);
         if tells_later {
             self.after(clean / 2 + MS, Event::Tell { to: i, life, what: Told::Bound });
         }

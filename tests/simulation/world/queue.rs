@@ -19,7 +19,7 @@ pub enum Event {
     Resume { side: usize },
     Order { side: usize, order: Order },
     Replay { to: usize, left: u8, every: Time },
-    Playback { to: usize, next: usize, end: Time },
+    Playback { to: usize, next: usize, end: Time, pace: u8 },
     Mark,
     Second,
 }

@@ -140,7 +140,7 @@ impl World {
             }
             Waiting::Data => {
                 let data = self.data(i);
-                self.handle(i, node, now, Input::Data(data));
+                self.handle(i, node, now, Input::Data { data, newest: data.generation.term });
             }
             Waiting::Bound => {
                 let bound = self.refresh_belts(i);

@@ -81,11 +81,11 @@ impl World {
         }
     }
 
-    /// One frame of the tape, then the next one in its time; at the end of the tape from the beginning.
-    pub(super) fn playback(&mut self, to: usize, next: usize, end: Time) {
+    /// One frame of the tape, then the next one after its time divided by the pace; at the end of the tape from the beginning.
+    pub(super) fn playback(&mut self, to: usize, next: usize, end: Time, pace: u8) {
         let Some(&(at, h)) = self.tapes[1 - to].get(next) else {
             if next > 0 && self.now < end {
-                self.after(MS, Event::Playback { to, next: 0, end });
+                self.after(MS, Event::Playback { to, next: 0, end, pace });
             }
             return;
         };
@@ -93,7 +93,7 @@ impl World {
         self.arrive(to, h.path, frame);
         let wait = self.tapes[1 - to].get(next + 1).map_or(MS, |later| later.0 - at);
         if self.now < end {
-            self.after(wait, Event::Playback { to, next: next + 1, end });
+            self.after(wait / Time::from(pace), Event::Playback { to, next: next + 1, end, pace });
         }
     }
 
