@@ -4,9 +4,9 @@
 
 #[path = "simulation/plain.rs"]
 mod plain;
-#[path = "simulation/seed.rs"]
+#[path = "simulation/seed/mod.rs"]
 mod seed;
-#[path = "simulation/situation.rs"]
+#[path = "simulation/situation/mod.rs"]
 mod situation;
 #[path = "simulation/world/mod.rs"]
 mod world;

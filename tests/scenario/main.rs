@@ -7,9 +7,9 @@ mod partition;
 #[path = "../simulation/plain.rs"]
 mod plain;
 mod power;
-#[path = "../simulation/seed.rs"]
+#[path = "../simulation/seed/mod.rs"]
 mod seed;
-#[path = "../simulation/situation.rs"]
+#[path = "../simulation/situation/mod.rs"]
 mod situation;
 mod stage;
 mod stopped;

@@ -5,9 +5,9 @@
 //! judged, then everything heals and service is demanded. A failing seed is printed with the shortest schedule of faults
 //! that still fails, and with its trace.
 
-#[path = "seed.rs"]
+#[path = "seed/mod.rs"]
 mod seed;
-#[path = "situation.rs"]
+#[path = "situation/mod.rs"]
 mod situation;
 #[path = "world/mod.rs"]
 mod world;
