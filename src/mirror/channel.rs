@@ -14,14 +14,16 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 
 use snow::{Builder, StatelessTransportState};
 
 use super::control::Generation;
+use super::frames::{BATCH, BODY, Batch, FRAME, HEADER, Reading, Writing};
+use super::rate::Bucket;
 use crate::clock;
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 
 /// The Noise protocol; ring has no BLAKE2, so SHA-256 is its hash.
 const PROTOCOL: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
@@ -29,17 +31,6 @@ const PROTOCOL: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
 /// Bound to the handshake: another version of the stream does not connect.
 const PROLOGUE: &[u8] = b"twobox mirror 1";
 
-/// Largest Noise message (Noise specification, section 3).
-const FRAME: usize = 65_535;
-/// AES-GCM's tag.
-const TAG: usize = 16;
-/// The generation in front of every frame's bytes.
-const HEADER: usize = 16;
-/// Bytes of the stream in one frame.
-const BODY: usize = FRAME - TAG - HEADER;
-
-/// Bytes that are handed between threads at once.
-const BATCH: usize = 4 * BODY;
 /// Batches that may wait in one direction: what is in memory is bounded by it.
 const WAITING: usize = 3;
 
@@ -59,7 +50,7 @@ pub fn link_key(pair_key: &[u8]) -> [u8; 32] {
     blake3::derive_key("twobox 2026 mirror link noise psk", pair_key)
 }
 
-fn refused(what: impl std::fmt::Display) -> io::Error {
+pub(super) fn refused(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, format!("mirror link: {what}"))
 }
 
@@ -210,8 +201,8 @@ impl Channel {
             let error = writer.run(&from_writer, &used).err();
             let _ = writer.stream.shutdown(if error.is_some() { Shutdown::Both } else { Shutdown::Write });
         })?;
-        let (to_reader, from_link) = sync_channel::<io::Result<Vec<u8>>>(WAITING);
-        let (back, again) = sync_channel::<Vec<u8>>(WAITING + 1);
+        let (to_reader, from_link) = sync_channel::<io::Result<Batch>>(WAITING);
+        let (back, again) = sync_channel::<Batch>(WAITING + 1);
         let input = stream.try_clone()?;
         let reader = Reading { stream: input, noise, generation: Arc::clone(&shared), counters: Arc::clone(&counters) };
         thread::Builder::new().name("mirror-in".into()).stack_size(256 * 1024).spawn(move || {
@@ -219,9 +210,18 @@ impl Channel {
                 let _ = to_reader.send(Err(e));
             }
         })?;
-        let outgoing =
-            Outgoing { batch: Vec::with_capacity(BATCH), to_link, recycled, counters: Arc::clone(&counters) };
-        let incoming = Incoming { stream, from_link, back, bytes: Vec::new(), at: 0, generation: shared, counters };
+        let outgoing = Outgoing { batch: blank(Vec::new()), to_link, recycled, counters: Arc::clone(&counters) };
+        let incoming = Incoming {
+            stream,
+            from_link,
+            back,
+            batch: Batch::default(),
+            at: 0,
+            across: Vec::new(),
+            is_spent: false,
+            generation: shared,
+            counters,
+        };
         Ok((outgoing, incoming))
     }
 }
@@ -239,18 +239,18 @@ impl Breaker {
 
 /// The generation both threads hold each frame against; not known until the first frame on the receiver's side.
 #[derive(Debug, Default)]
-struct SharedGeneration {
+pub(super) struct SharedGeneration {
     term: AtomicU64,
     boot: AtomicU64,
 }
 
 impl SharedGeneration {
-    fn set(&self, generation: Generation) {
+    pub(super) fn set(&self, generation: Generation) {
         self.boot.store(generation.boot, Ordering::SeqCst);
         self.term.store(generation.term, Ordering::SeqCst);
     }
 
-    fn get(&self) -> Generation {
+    pub(super) fn get(&self) -> Generation {
         Generation { term: self.term.load(Ordering::SeqCst), boot: self.boot.load(Ordering::SeqCst) }
     }
 }
@@ -264,136 +264,18 @@ pub struct Counters {
     pub received: AtomicU64,
 }
 
-/// A bandwidth limit: so many bytes a second, and as much as a tenth of a second brings at once. Pure.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    rate: u64,
-    full_at: Instant,
-}
-
-impl Bucket {
-    const BURST: Duration = Duration::from_millis(100);
-
-    /// A full one.
-    #[must_use]
-    pub fn new(rate: u64, now: Instant) -> Self {
-        Bucket { rate: rate.max(1), full_at: now }
-    }
-
-    /// Takes so many bytes; how long to wait until they may go out.
-    pub fn take(&mut self, bytes: u64, now: Instant) -> Duration {
-        let begin = self.full_at.max(now);
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
-        self.full_at = begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.full_at.until(now).saturating_sub(Self::BURST)
-    }
-}
-
-struct Writing {
-    stream: TcpStream,
-    noise: Arc<StatelessTransportState>,
-    generation: Arc<SharedGeneration>,
-    counters: Arc<Counters>,
-    bucket: Option<Bucket>,
-}
-
-impl Writing {
-    fn run(&self, batches: &Receiver<Vec<u8>>, used: &SyncSender<Vec<u8>>) -> io::Result<()> {
-        let mut bucket = self.bucket;
-        let mut nonce = 0;
-        let mut plain = Vec::with_capacity(HEADER + BODY);
-        let mut out = vec![0; (2 + FRAME) * (BATCH / BODY + 1)];
-        let mut stream = &self.stream;
-        loop {
-            let mut batch = match batches.recv_timeout(QUIET) {
-                Ok(batch) => batch,
-                Err(RecvTimeoutError::Timeout) => Vec::new(), // an empty frame: we are still here
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            };
-            let mut filled = 0;
-            let mut rest = &batch[..];
-            loop {
-                let (body, tail) = rest.split_at(rest.len().min(BODY));
-                let generation = self.generation.get();
-                plain.clear();
-                plain.extend_from_slice(&generation.term.to_le_bytes());
-                plain.extend_from_slice(&generation.boot.to_le_bytes());
-                plain.extend_from_slice(body);
-                let n = self.noise.write_message(nonce, &plain, &mut out[filled + 2..]).map_err(refused)?;
-                nonce += 1;
-                out[filled..filled + 2].copy_from_slice(&u16::try_from(n).map_err(refused)?.to_be_bytes());
-                filled += 2 + n;
-                rest = tail;
-                if rest.is_empty() || out.len() - filled < 2 + FRAME {
-                    if let Some(bucket) = &mut bucket {
-                        thread::sleep(bucket.take(filled as u64, clock::now()));
-                    }
-                    stream.write_all(&out[..filled])?;
-                    self.counters.sent.fetch_add(filled as u64, Ordering::Relaxed);
-                    filled = 0;
-                }
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            batch.clear();
-            let _ = used.try_send(batch); // full: one too many, it is freed
-        }
-    }
-}
-
-struct Reading {
-    stream: TcpStream,
-    noise: Arc<StatelessTransportState>,
-    generation: Arc<SharedGeneration>,
-    counters: Arc<Counters>,
-}
-
-impl Reading {
-    fn run(&self, batches: &SyncSender<io::Result<Vec<u8>>>, again: &Receiver<Vec<u8>>) -> io::Result<()> {
-        let mut stream = io::BufReader::with_capacity(2 * FRAME, &self.stream);
-        let mut frame = Box::new([0; FRAME]);
-        let mut plain = vec![0; FRAME];
-        let mut nonce = 0;
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let bytes = read_frame(&mut stream, &mut frame)?;
-            self.counters.received.fetch_add(2 + bytes.len() as u64, Ordering::Relaxed);
-            let n = self.noise.read_message(nonce, bytes, &mut plain).map_err(refused)?;
-            nonce += 1;
-            let (header, body) = plain[..n].split_at_checked(HEADER).ok_or_else(|| refused("short frame"))?;
-            self.check(header)?;
-            batch.extend_from_slice(body);
-            // Whole batches while more is there, at once when nothing follows: neither late nor in crumbs.
-            if !batch.is_empty() && (batch.len() + BODY > BATCH || stream.buffer().len() < 2) {
-                if batches.send(Ok(batch)).is_err() {
-                    return Ok(());
-                }
-                batch = match again.try_recv() {
-                    Ok(batch) => batch,
-                    Err(TryRecvError::Empty) => Vec::with_capacity(BATCH),
-                    Err(TryRecvError::Disconnected) => return Ok(()),
-                };
-            }
-        }
-    }
-
-    fn check(&self, header: &[u8]) -> io::Result<()> {
-        let number = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
-        let theirs = Generation { term: number(0), boot: number(8) };
-        let ours = self.generation.get();
-        if ours == Generation::default() {
-            self.generation.set(theirs);
-        } else if ours != theirs {
-            return Err(refused(format!("a frame of generation {}:{:x}", theirs.term, theirs.boot)));
-        }
-        Ok(())
-    }
+/// A batch with nothing in it but the room for the first frame's header.
+fn blank(mut used: Vec<u8>) -> Vec<u8> {
+    used.clear();
+    used.reserve_exact(BATCH);
+    used.extend_from_slice(&[0; HEADER]);
+    used
 }
 
 /// The end that records are put into.
 #[derive(Debug)]
 pub struct Outgoing {
+    /// Begins with room for a header.
     batch: Vec<u8>,
     to_link: SyncSender<Vec<u8>>,
     recycled: Receiver<Vec<u8>>,
@@ -424,10 +306,10 @@ impl Outgoing {
     ///
     /// `BrokenPipe` when the connection is gone.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.batch.is_empty() {
+        if self.batch.len() == HEADER {
             return Ok(());
         }
-        let next = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let next = blank(self.recycled.try_recv().unwrap_or_default());
         let batch = std::mem::replace(&mut self.batch, next);
         self.to_link.send(batch).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
@@ -443,10 +325,15 @@ impl Outgoing {
 #[derive(Debug)]
 pub struct Incoming {
     stream: TcpStream,
-    from_link: Receiver<io::Result<Vec<u8>>>,
-    back: SyncSender<Vec<u8>>,
-    bytes: Vec<u8>,
+    from_link: Receiver<io::Result<Batch>>,
+    back: SyncSender<Batch>,
+    batch: Batch,
+    /// What of the batch has been taken.
     at: usize,
+    /// A record that begins in one batch and ends in another is put together here.
+    across: Vec<u8>,
+    /// It has been handed out.
+    is_spent: bool,
     generation: Arc<SharedGeneration>,
     counters: Arc<Counters>,
 }
@@ -457,6 +344,16 @@ impl Drop for Incoming {
     }
 }
 
+/// Length of the record in front, its head included, once the head is there.
+fn record(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let Some(head) = bytes.get(1..5) else { return Ok(None) };
+    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    if len > RECORD {
+        return Err(refused("a record is too long"));
+    }
+    Ok(Some(5 + len))
+}
+
 impl Incoming {
     /// The next record. Waits for it; `WouldBlock` after `patience`.
     ///
@@ -464,37 +361,49 @@ impl Incoming {
     ///
     /// What the link says; `InvalidData` for a record that is too long.
     pub fn next(&mut self, patience: Duration) -> io::Result<(u8, &[u8])> {
-        while self.whole()?.is_none() {
-            let batch = match self.from_link.recv_timeout(patience) {
-                Ok(batch) => batch?,
-                Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::WouldBlock.into()),
-                Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-            if self.at == self.bytes.len() {
-                let mut used = std::mem::replace(&mut self.bytes, batch);
-                used.clear();
-                let _ = self.back.try_send(used);
-            } else {
-                self.bytes.drain(..self.at);
-                self.bytes.extend_from_slice(&batch);
-            }
-            self.at = 0;
+        if std::mem::take(&mut self.is_spent) {
+            self.across.clear();
         }
-        let len = self.whole()?.unwrap_or(0);
-        let kind = self.bytes[self.at];
-        let payload = self.at + 5..self.at + 5 + len;
-        self.at = payload.end;
-        Ok((kind, &self.bytes[payload]))
+        loop {
+            let rest = self.batch.rest(self.at);
+            if self.across.is_empty() {
+                if let Some(len) = record(rest)?.filter(|len| *len <= rest.len()) {
+                    let at = self.at;
+                    self.at += len;
+                    let record = &self.batch.rest(at)[..len];
+                    return Ok((record[0], &record[5..]));
+                }
+                self.across.extend_from_slice(rest);
+                self.at += rest.len();
+            } else {
+                // First the head, which tells how much is to come.
+                let whole = record(&self.across)?.unwrap_or(5);
+                let taken = rest.len().min(whole - self.across.len());
+                self.across.extend_from_slice(&rest[..taken]);
+                self.at += taken;
+                if record(&self.across)? == Some(self.across.len()) {
+                    self.is_spent = true;
+                    return Ok((self.across[0], &self.across[5..]));
+                }
+                if !self.batch.rest(self.at).is_empty() {
+                    continue;
+                }
+            }
+            self.refill(patience)?;
+        }
     }
 
-    /// Length of the payload of the record in front, if it is all there.
-    fn whole(&self) -> io::Result<Option<usize>> {
-        let Some(head) = self.bytes.get(self.at + 1..self.at + 5) else { return Ok(None) };
-        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        if len > RECORD {
-            return Err(refused("a record is too long"));
-        }
-        Ok((self.bytes.len() - self.at - 5 >= len).then_some(len))
+    /// Waits for the next batch, when all of this one has been taken.
+    fn refill(&mut self, patience: Duration) -> io::Result<()> {
+        let batch = match self.from_link.recv_timeout(patience) {
+            Ok(batch) => batch?,
+            Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        let used = std::mem::replace(&mut self.batch, batch);
+        let _ = self.back.try_send(used); // full: one too many, it is freed
+        self.at = 0;
+        Ok(())
     }
 
     /// The generation that the frames carry; zero until the first has come.
@@ -507,19 +416,5 @@ impl Incoming {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bucket_lets_a_burst_through_and_then_the_rate() {
-        let mut bucket = Bucket::new(1_000_000, Instant::BOOT);
-        assert_eq!(bucket.take(100_000, Instant::BOOT), Duration::ZERO);
-        assert_eq!(bucket.take(500_000, Instant::BOOT), Duration::from_millis(500));
-        let later = Instant::BOOT + Duration::from_secs(5);
-        assert_eq!(bucket.take(100_000, later), Duration::ZERO);
     }
 }
