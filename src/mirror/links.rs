@@ -5,16 +5,18 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{BindToDevice, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket};
 
 use super::channel::Channel;
 use super::control::Link;
 use super::trouble::explain;
+use crate::clock;
 use crate::time::Duration;
 
 /// A beacon goes out so often.
@@ -202,24 +204,24 @@ fn serve(
             Some((socket, SocketAddrV6::new(ALL_NODES, port, 0, index)))
         }
     };
-    let mut since = BEACON;
+    let mut next = clock::now();
     while !door.is_over() {
-        if since >= BEACON {
-            since = Duration::ZERO;
+        if clock::now() >= next {
+            next = clock::now() + BEACON;
             if let Some((socket, to)) = &teller {
                 let _ = socket.send_to(&beacon(key), to); // no carrier, no address yet: the next one may get through
             }
         }
+        // Somebody comes, the door is closed, or the next beacon is due.
+        let wait =
+            PollTimeout::try_from(next.until(clock::now()) + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], wait); // accept says what was wrong
         match listener.accept() {
             Ok((stream, from)) => match welcome(stream, key) {
                 Ok(channel) => each(channel),
                 Err(e) => log::warn!("mirror: {from}: {}", explain(&e)),
             },
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let step = Duration::from_millis(20);
-                thread::sleep(step);
-                since += step;
-            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
     }
@@ -256,8 +258,8 @@ fn search(interface: &str, port: u16, key: &[u8; 32]) -> io::Result<SocketAddr> 
     let socket = UdpSocket::from(on_interface(SockType::Datagram, interface, port)?);
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let index = index_of(&socket, interface)?;
-    let begin = crate::clock::now();
-    while crate::clock::now().since(begin) < SEARCH {
+    let begin = clock::now();
+    while clock::now().since(begin) < SEARCH {
         let mut text = [0; 64];
         let Ok((n, SocketAddr::V6(from))) = socket.recv_from(&mut text) else { continue };
         if text[..n] == beacon(key) && from.ip().is_unicast_link_local() {
