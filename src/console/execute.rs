@@ -173,6 +173,9 @@ fn bar(progress: &Progress) -> String {
     };
     let whole = u128::from(done) * 1_000_000 / u128::from(progress.elapsed_us.max(1));
     let rate = progress.rate.unwrap_or_else(|| u64::try_from(whole).unwrap_or(u64::MAX));
+    if progress.files_total == Some(0) {
+        return format!("looking for changes  {}  {}", span(progress.elapsed_us / 1000), printable(&progress.text));
+    }
     let mut text = match progress.total.filter(|total| *total > 0) {
         Some(total) => {
             let part = done.min(total);
@@ -457,6 +460,8 @@ mod tests {
             !bar(&Progress { done: Some(0), rate: Some(0), ..progress.clone() }).contains("left"),
             "nobody knows yet"
         );
+        let looking = Progress { files_total: Some(0), text: "/data".into(), ..progress.clone() };
+        assert_eq!(bar(&looking), "looking for changes  10 s  /data");
         assert_eq!(bar(&Progress { total: None, files: None, ..progress }), "420 MB  42.0 MB/s");
         assert!(bar(&Progress { done: Some(0), total: Some(0), ..Progress::default() }).contains("0"));
     }

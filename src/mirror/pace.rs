@@ -27,7 +27,8 @@ pub struct Told {
 impl Pace {
     /// What to tell now, if it is time to.
     pub fn tell(&mut self, progress: &Progress, now: Instant) -> Option<Told> {
-        let began = *self.began.get_or_insert(now);
+        // Before the changes are known nothing is read here.
+        let began = if progress.files_total > 0 { *self.began.get_or_insert(now) } else { now };
         if self.told.is_some_and(|told| now.since(told) < TELL) {
             return None;
         }
@@ -66,7 +67,8 @@ mod tests {
         let at = |ms| Instant::BOOT + Duration::from_millis(ms);
         let progress = |bytes| Progress { files: 1, files_total: 2, bytes, bytes_total: 4_000_000 };
         let mut pace = Pace::default();
-        // The first word comes at once, however long the scan has taken.
+        // The first word comes at once, and however long the scan takes it does not count.
+        assert!(pace.tell(&Progress::default(), at(0)).is_some());
         assert_eq!(pace.tell(&progress(0), at(60_000)).map(|told| (told.rate, told.left_ms)), Some((0, None)));
         assert_eq!(pace.tell(&progress(100_000), at(60_249)), None);
         let told = pace.tell(&progress(1_000_000), at(60_500)).unwrap();

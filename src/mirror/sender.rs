@@ -146,6 +146,7 @@ fn try_cycle(
     let mut tree = side.tree()?;
     let root = identity(&tree)?;
     let judge = if order.verify { Some(Judge::new(side.index.reader()?)) } else { None };
+    report(&Progress::default()); // both sides look first, the standby at everything if it is to compare
     begin(side, order.verify, outgoing)?;
     let tx = side.index.begin(false)?;
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;

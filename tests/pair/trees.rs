@@ -100,6 +100,31 @@ fn a_failover_in_the_middle_of_a_cycle_serves_the_last_whole_cut_and_loses_nothi
     wait("it is dropped", || rig.status(old).is_some_and(|s| s.mirror[0].diverged == 0));
 }
 
+/// What a script sees of a comparison: equal, then a copy that somebody has damaged, then equal again.
+fn compare_and_heal(rig: &Rig, active: &str, copy: &Path) {
+    let verify = || {
+        let socket = rig.path(active, "socket");
+        let output = std::process::Command::new(rig::program())
+            .arg("--socket")
+            .arg(socket)
+            .args(["mirror", "verify", "--json"])
+            .output()
+            .unwrap();
+        let line = String::from_utf8(output.stdout).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        (output.status.code(), value)
+    };
+    let (code, value) = verify();
+    assert_eq!((code, &value["different"], &value["files_compared"]), (Some(0), &0.into(), &1.into()), "{value}");
+    fs::write(copy, "DEAR").unwrap();
+    let (code, value) = verify();
+    assert_eq!((code, &value["different"], &value["healed"]), (Some(3), &1.into(), &true.into()), "{value}");
+    assert_eq!(value["trees"][0]["verdict"]["differences"][0]["path"], "letter", "{value}");
+    assert_eq!(fs::read_to_string(copy).unwrap(), "dear");
+    let (code, value) = verify();
+    assert_eq!((code, &value["done"]), (Some(0), &true.into()), "{value}");
+}
+
 /// A tree that is copied on change and does not change is as good as new; and the configured port is the one that is used.
 #[test]
 fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {
@@ -131,6 +156,7 @@ fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {
     wait("the copy", || copy.exists());
     let listening = must(&format!("nsenter --net=/run/netns/{}-{} ss -Hlnt", rig.name, other(active)));
     assert!(listening.contains(":7999 ") && !listening.contains(":7420 "), "{listening}");
+    compare_and_heal(&rig, active, &copy);
     // Longer than a copy of this tree may be old, and a little.
     let until = twobox::clock::now() + Duration::from_secs(25);
     while twobox::clock::now() < until {
