@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::site::{MaxDelete, Schedule, Site};
 use super::timing::{Profile, Timing};
+use crate::fence::address_lease;
 
 /// Digest of everything that both boxes must share, the timings included. Travels in every heartbeat.
 #[must_use]
@@ -75,7 +76,7 @@ fn put_timing(hash: &mut blake3::Hasher, timing: &Timing) {
     unless_time(hash, "timing.margin", timing.margin, default.margin);
     unless_time(hash, "timing.settle", timing.settle, default.settle);
     unless_time(hash, "timing.hold-down", timing.hold_down, default.hold_down);
-    unless_time(hash, "timing.address-lifetime", timing.address_lifetime, default.address_lifetime);
+    unless_time(hash, "timing.address-lifetime", timing.address_lifetime, address_lease::lifetime(timing.lease));
 }
 
 fn unless<T: PartialEq + std::fmt::Display>(hash: &mut blake3::Hasher, key: &str, value: &T, default: &T) {

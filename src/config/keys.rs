@@ -112,8 +112,8 @@ pub const TIMING: Section = Section {
         ),
         key(
             "address-lifetime",
-            "2s",
-            "a duration of whole seconds from 1s to 60s",
+            "1.5 x lease, in whole seconds, at least 1s",
+            "a duration of whole seconds from 1s to 60s, at least the lease",
             "Kernel lifetime of the service addresses; renewed while the right to serve is valid.",
         ),
     ],

@@ -12,6 +12,7 @@ use super::site::{
 };
 use super::timing::{Profile, Timing};
 use super::value;
+use crate::fence::address_lease;
 use crate::wire::pair::Side;
 
 const SECTIONS: &[&str] = &[
@@ -90,6 +91,7 @@ fn timing(section: Option<&Section>) -> Timing {
     let lease = own("lease", 10 * MS..=MINUTE);
     // A round for a changed lease keeps the default's proportion: a twentieth.
     let witness = lease.map_or(profile.witness, |lease| lease / 20);
+    let lasting = address_lease::lifetime(lease.unwrap_or(profile.lease));
     Timing {
         heartbeat: own("heartbeat", MS..=10 * SECOND).unwrap_or(profile.heartbeat),
         lease: lease.unwrap_or(profile.lease),
@@ -99,7 +101,7 @@ fn timing(section: Option<&Section>) -> Timing {
         margin: own("margin", MS..=10 * SECOND).unwrap_or(profile.margin),
         settle: own("settle", 100 * MS..=10 * MINUTE).unwrap_or(profile.settle),
         hold_down: own("hold-down", SECOND..=HOUR).unwrap_or(profile.hold_down),
-        address_lifetime: section.seconds("address-lifetime", SECOND..=MINUTE).unwrap_or(profile.address_lifetime),
+        address_lifetime: section.seconds("address-lifetime", SECOND..=MINUTE).unwrap_or(lasting),
     }
 }
 

@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use super::value::show;
+use crate::fence::address_lease;
+use crate::fence::bound::GATE_LATENESS;
 
 /// Clocks of the two boxes run apart by at most this, in parts per million: rho.
 pub const DRIFT_PPM: u32 = 1_000;
@@ -19,12 +21,6 @@ const FRAMING_BYTES: u32 = 8;
 
 /// Bits on the line for one byte: start, eight data, stop.
 const BITS_PER_BYTE: u32 = 10;
-
-/// What the gate needs to close, measured below 1 us and rounded up generously.
-const GATE_BOUND: Duration = Duration::from_millis(1);
-
-/// The kernel takes an address away this much after its whole seconds are over, at the latest.
-const ADDRESS_EXPIRY_LATENESS: Duration = Duration::from_millis(400);
 
 /// `[timing]`, every default filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +59,7 @@ pub enum Profile {
 impl Profile {
     /// Its values.
     #[must_use]
-    pub const fn timing(self) -> Timing {
+    pub fn timing(self) -> Timing {
         let ms = Duration::from_millis;
         let (heartbeat, lease, witness, margin) = match self {
             Profile::Default => (ms(50), ms(500), ms(25), ms(50)),
@@ -79,7 +75,7 @@ impl Profile {
             margin,
             settle: Duration::from_secs(2),
             hold_down: Duration::from_secs(30),
-            address_lifetime: Duration::from_secs(2),
+            address_lifetime: address_lease::lifetime(lease),
         }
     }
 }
@@ -156,11 +152,11 @@ impl Plan {
     #[must_use]
     pub fn fence_bound(&self, belt: Belt) -> Option<Duration> {
         match belt {
-            Belt::Gate => Some(GATE_BOUND),
+            Belt::Gate => Some(GATE_LATENESS),
             Belt::Watchdog => {
                 self.watchdog.map(|dog| 2 * (dog.timeout * u32::from(dog.percent) / 100) + dog.reset_time)
             }
-            Belt::AddressLease => Some(2 * self.timing.address_lifetime + ADDRESS_EXPIRY_LATENESS),
+            Belt::AddressLease => Some(address_lease::bound(self.timing.address_lifetime)),
             Belt::None => None,
         }
     }
@@ -202,7 +198,7 @@ impl Plan {
     #[must_use]
     pub fn worst_bound(&self) -> Duration {
         let belts = [Belt::Watchdog, Belt::AddressLease];
-        belts.into_iter().filter_map(|belt| self.fence_bound(belt)).max().unwrap_or(GATE_BOUND)
+        belts.into_iter().filter_map(|belt| self.fence_bound(belt)).max().unwrap_or(GATE_LATENESS)
     }
 
     /// How long one heartbeat occupies the null modem.
@@ -253,6 +249,11 @@ impl Plan {
         if witness_idle < witness {
             let what = format!("{} is faster than the full rate of {}", show(witness_idle), show(witness));
             refuse("timing", "witness-idle", what, format!("allowed: witness-idle >= {}", show(witness)));
+        }
+        if self.timing.address_lifetime < lease {
+            // The kernel would take the addresses from a box that still has the right to serve.
+            let what = format!("{} is less than the lease of {}", show(self.timing.address_lifetime), show(lease));
+            refuse("timing", "address-lifetime", what, format!("allowed: address-lifetime >= {}", show(lease)));
         }
         let worst = self.timing.lease + self.worst_bound();
         let silence = worst + worst * DRIFT_PPM / 1_000_000 + self.timing.margin;
@@ -313,10 +314,10 @@ mod tests {
         let mut plan = plan(Profile::Default);
         plan.watchdog = Some(Firing { timeout: ms(5000), percent: 110, reset_time: ms(100) });
         assert_eq!(plan.fence_bound(Belt::Watchdog), Some(ms(11_100)));
-        assert_eq!(plan.fence_bound(Belt::AddressLease), Some(ms(4400)));
+        assert_eq!(plan.fence_bound(Belt::AddressLease), Some(ms(4_000)));
         plan.watchdog = None;
         assert_eq!(plan.fence_bound(Belt::Watchdog), None);
-        assert_eq!(plan.worst_bound(), ms(4400));
+        assert_eq!(plan.worst_bound(), ms(4_000));
     }
 
     #[test]
@@ -354,9 +355,11 @@ mod tests {
         assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 16), [""; 0]);
         assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 16 + ms(1)), ["witness"]);
         assert_eq!(refused(|plan| plan.timing.witness_idle = ms(24)), ["witness-idle"]);
-        // address lease: (0.5 + 4.4)(1.001) + 0.05
-        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_954_900)), [""; 0]);
-        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_954_899)), ["boot-wait"]);
+        assert_eq!(refused(|plan| plan.timing.lease = ms(1_000)), [""; 0]);
+        assert_eq!(refused(|plan| plan.timing.lease = ms(1_001)), ["address-lifetime"]);
+        // address lease: (0.5 + 4)(1.001) + 0.05
+        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_554_500)), [""; 0]);
+        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_554_499)), ["boot-wait"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the drivers of a box do when its node tells them.
 
 use super::clock::{MS, SECOND, Time};
-use super::machine::{Holding, Power, Waiting};
+use super::machine::{EXPIRY_LATENESS, Holding, Power, Waiting};
 use super::{Event, RECENT, RECORDED, TAPE, Told, World};
 use twobox::node::settings::FIRST_REFLECTED;
 use twobox::node::settings::StaleData;
@@ -204,7 +204,7 @@ impl World {
     /// How much later than its lifetime the kernel takes an address away.
     fn expiry_lateness(&mut self) -> Time {
         let endless = self.setup.lie == Some(super::Lie::EndlessAddress);
-        self.random.between(4 * MS, 400 * MS) + if endless { 1000 * SECOND } else { 0 }
+        self.random.between(4 * MS, EXPIRY_LATENESS) + if endless { 1000 * SECOND } else { 0 }
     }
 
     /// The gate's end is absolute; the address' lifetime counts from now, and a renewal that comes too late adds it again.

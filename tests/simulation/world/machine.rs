@@ -17,7 +17,7 @@ pub struct Belts {
 }
 
 /// Latest removal of an address after its lifetime.
-pub const EXPIRY_LATENESS: Time = 400_000_000;
+pub const EXPIRY_LATENESS: Time = 2_000_000_000;
 /// The gate's bound.
 pub const GATE_BOUND: Time = 1_000_000;
 
