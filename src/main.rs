@@ -26,7 +26,7 @@ fn main() -> Exit {
             return Exit::WrongUse;
         }
     };
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some((&"mirror-child", rest)) = arguments.split_first() {
         return exit(twobox::mirror::child::main(rest));
     }
@@ -39,6 +39,15 @@ fn main() -> Exit {
             1 => Exit::Refused,
             _ => Exit::WrongUse,
         };
+    }
+    // The console on a box's port: the same words, in a process that is confined.
+    let is_console_child = arguments.first() == Some(&"console-child");
+    if is_console_child {
+        arguments[0] = "console";
+        if let Err(error) = twobox::confine::harden() {
+            face.complain(&format!("twobox console-child: {error}"));
+            return Exit::Refused;
+        }
     }
     let line = match command::parse("twobox", &arguments) {
         Ok(line) => line,
@@ -60,6 +69,7 @@ fn main() -> Exit {
                 socket,
                 password_file: console.password_file,
                 idle: if console.idle == 0 { None } else { Some(Duration::from_secs(console.idle.into())) },
+                is_child: is_console_child,
             };
             prompt::run(&settings, &mut face)
         }

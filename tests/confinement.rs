@@ -309,3 +309,37 @@ fn neither_addresses_nor_other_processes_nor_the_machine_are_within_reach() {
         denied(nix::time::clock_settime(realtime, now).map_err(io::Error::from));
     });
 }
+
+#[test]
+fn whoever_takes_over_the_console_can_speak_as_an_operator_and_nothing_else() {
+    let scene = Scene::new("console");
+    let control = scene.home.join("control.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&control).unwrap();
+    let hash = scene.home.join("etc/password");
+    fs::write(&hash, "hash").unwrap();
+    in_a_process(|| {
+        harden().unwrap();
+        let confinement = twobox::console::bounds::confine_to(Some(&hash)).unwrap();
+        assert!(confinement.capabilities && confinement.calls, "{confinement}");
+        UnixStream::connect(&control).unwrap();
+        assert_eq!(fs::read(&hash).unwrap(), b"hash");
+        if confinement.files.is_some() {
+            denied(fs::read(scene.home.join("etc/pair.key")));
+            denied(fs::write(&hash, "another"));
+            let watchdog = scene.home.join("etc/watchdog");
+            denied(fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(watchdog));
+            denied(fs::read(format!("/proc/{}/environ", nix::unistd::getppid())));
+        }
+        denied(fs::remove_file(&hash));
+        for family in [AddressFamily::Netlink, AddressFamily::Packet, AddressFamily::Inet, AddressFamily::Inet6] {
+            denied(socket(family, SockType::Raw, SockFlag::empty(), None).map_err(io::Error::from));
+        }
+        denied(UdpSocket::bind("127.0.0.1:0"));
+        denied(Command::new("/bin/true").status());
+        denied(
+            nix::sys::signal::kill(nix::unistd::getppid(), nix::sys::signal::Signal::SIGURG).map_err(io::Error::from),
+        );
+        denied(nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
+        denied(nix::mount::umount("/proc").map_err(io::Error::from));
+    });
+}

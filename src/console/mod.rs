@@ -7,6 +7,7 @@
 //! ```
 
 pub mod alarm;
+pub mod bounds;
 pub mod check;
 pub mod client;
 pub mod command;

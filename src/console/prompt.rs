@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::alarm;
+use super::bounds::confine_to;
 use super::client::{Conversation, Failure};
 use super::command::{self, Command};
 use super::complete::{ELSEWHERE, commands, complete};
@@ -37,7 +38,13 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// With a password: silence that logs out.
     pub idle: Option<Duration>,
+    /// The daemon runs it: it gives up what it does not need, says on standard output what that is, and ends when the
+    /// port goes away.
+    pub is_child: bool,
 }
+
+/// Commands that open files, which the daemon's own console cannot.
+const OF_FILES: [&str; 2] = ["check", "key"];
 
 /// How often the prompt looks after things when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -66,7 +73,17 @@ pub fn run(settings: &Settings, face: &mut dyn Face) -> Exit {
         match (terminal, &settings.port) {
             (Ok(terminal), port) => {
                 opened = true;
+                if settings.is_child
+                    && let Err(error) = confined(settings, face)
+                {
+                    face.complain(&format!("the console's process could not be confined: {error}"));
+                    return Exit::Refused;
+                }
                 Session::new(&terminal, settings).run();
+                if settings.is_child {
+                    face.complain("the port has gone");
+                    return Exit::Refused;
+                }
                 if port.is_none() {
                     return Exit::Done;
                 }
@@ -93,6 +110,15 @@ pub fn run(settings: &Settings, face: &mut dyn Face) -> Exit {
         pause();
     }
 }
+
+fn confined(settings: &Settings, face: &mut dyn Face) -> io::Result<()> {
+    let confinement = confine_to(settings.password_file.as_deref())?;
+    face.say(&format!("{CONFINED}{confinement}"));
+    Ok(())
+}
+
+/// Begins the line in which a confined console tells what is in force.
+pub const CONFINED: &str = "confined: ";
 
 /// The port went away (a USB converter was pulled out): wait before it is opened again.
 #[allow(clippy::disallowed_methods)] // a process of its own, with nothing else to do
@@ -448,6 +474,13 @@ impl<'t> Session<'t> {
     fn parse_and_do(&mut self, words: &[&str]) {
         if ELSEWHERE.contains(&words[0]) || words.contains(&"--socket") {
             self.answer_wrong(&format!("{} is not for this prompt; see `help`", words[0]));
+            return;
+        }
+        if self.settings.is_child && OF_FILES.contains(&words[0]) {
+            self.desk.complain(&format!(
+                "{}: the console of a box can open no files; use it where the box's files are made",
+                words[0]
+            ));
             return;
         }
         match command::parse("", words) {

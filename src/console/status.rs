@@ -45,6 +45,9 @@ pub struct Status {
     /// What the mirror's process must do without, in words; null while it has not said so.
     #[serde(default)]
     pub mirror_confinement: Option<String>,
+    /// The same of the process on the console port; null where the daemon runs none.
+    #[serde(default)]
+    pub console_confinement: Option<String>,
     /// The same of the process of `[observe]`.
     #[serde(default)]
     pub observe_confinement: Option<String>,

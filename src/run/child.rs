@@ -1,11 +1,19 @@
 //! A child of the appliance that belongs to no service: the operator's console. Kept alive, with a pause that grows.
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use smol::Timer;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use smol::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use smol::{Async, Timer, future};
 
 use crate::clock;
 use crate::config::Config;
+use crate::console::prompt::CONFINED;
 use crate::service::Reaper;
 use crate::service::spawn::{Start, spawn};
 use crate::time::Duration;
@@ -15,10 +23,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Having run this long, a child gets the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// Longest line of a child that is looked at.
+const LINE: u64 = 1_024;
+
 /// The console's command line, if the board has a console port.
 pub fn console(config: &Config) -> Option<Vec<String>> {
     let port = config.board.console.as_ref()?;
-    let mut words = ["/proc/self/exe", "console", "--device"].map(str::to_owned).to_vec();
+    let mut words = ["/proc/self/exe", "console-child", "--device"].map(str::to_owned).to_vec();
     words.push(port.device.display().to_string());
     words.extend(["--baud".to_owned(), port.baud.to_string()]);
     if let Some(file) = &config.site.console.password_file {
@@ -30,22 +41,55 @@ pub fn console(config: &Config) -> Option<Vec<String>> {
 }
 
 /// Starts the program again whenever it ends, for as long as the daemon lives. Its troubles are no reason to hand over.
-pub async fn keep(reaper: Rc<Reaper>, words: Vec<String>) {
+/// `confinement` is what it says of itself.
+pub async fn keep(reaper: Rc<Reaper>, words: Vec<String>, confinement: Rc<RefCell<Option<String>>>) {
     let mut pause = PAUSES.0;
     loop {
         let started = clock::now();
-        let child = Start { words: &words, root: None, mark: ("TWOBOX_CHILD", "console"), cgroup: None, output: None };
-        match spawn(child) {
-            Ok(child) => {
-                let end = reaper.end_of(child.id()).recv().await;
-                log::warn!("{} {} ended: {end:?}", words[0], words[1]);
-            }
-            Err(error) => log::warn!("{} {}: {error}", words[0], words[1]),
+        if let Err(error) = live(&reaper, &words, &confinement).await {
+            log::warn!("the console does not run: {error}");
         }
+        confinement.take();
         if clock::now().since(started) >= STEADY {
             pause = PAUSES.0;
         }
         Timer::after(pause).await;
         pause = (pause * 2).min(PAUSES.1);
     }
+}
+
+/// One life of the child.
+async fn live(reaper: &Reaper, words: &[String], confinement: &RefCell<Option<String>>) -> io::Result<()> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    let mark = ("TWOBOX_CHILD", "console");
+    let child = spawn(Start { words, root: None, mark, cgroup: None, output: Some(write) })?;
+    let exit = reaper.end_of(child.id());
+    let hearing = async {
+        hear(read, confinement).await?;
+        future::pending().await // it may close its output and live on
+    };
+    let ending = async {
+        let status = exit.recv().await.map_err(io::Error::other)?;
+        log::warn!("the console's process ended: {status}");
+        Ok(())
+    };
+    future::or(hearing, ending).await
+}
+
+/// What it prints: what confines it, and why it ends.
+async fn hear(pipe: OwnedFd, confinement: &RefCell<Option<String>>) -> io::Result<()> {
+    let mut lines = BufReader::with_capacity(256, Async::new(File::from(pipe))?);
+    let mut line = Vec::new();
+    while (&mut lines).take(LINE).read_until(b'\n', &mut line).await? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        match text.trim_end().strip_prefix(CONFINED) {
+            Some(by) => {
+                log::info!("the console's process is confined: {by}");
+                *confinement.borrow_mut() = Some(by.to_owned());
+            }
+            None => log::warn!("console: {}", text.trim_end()),
+        }
+        line.clear();
+    }
+    Ok(())
 }

@@ -127,6 +127,8 @@ pub(super) struct Helper {
     pub mirror: Option<Rc<Mirror>>,
     /// The watching process, if anybody watches.
     pub observe: Option<Rc<Observe>>,
+    /// What confines the process on the console port, while one runs and says so.
+    pub console_confinement: Rc<RefCell<Option<String>>>,
     /// What is wrong beside the node's own alarms.
     pub standing: RefCell<Vec<Standing>>,
     /// Hand-overs to this box in this life of the daemon.
@@ -183,6 +185,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         boot,
         mirror,
         observe,
+        console_confinement: Rc::default(),
         standing: RefCell::default(),
         handovers: RefCell::default(),
         last_handover: RefCell::new(last_handover),
@@ -212,7 +215,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     executor.spawn(async move { reaping.run().await }).detach();
     executor.spawn(copy_log()).detach();
     if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
-        executor.spawn(child::keep(reaper.clone(), words)).detach();
+        executor.spawn(child::keep(reaper.clone(), words, helper.console_confinement.clone())).detach();
     }
     let (told, to_loop) = (helper.gate.clone(), helper.to_loop.clone());
     executor.spawn(Gatekeeper { gate, raw_belt, ways, to_loop, told }.watch()).detach();

@@ -526,3 +526,50 @@ fn a_port_is_opened_again_after_it_was_pulled_out() {
     assert!(desk.child.try_wait().unwrap().is_none());
     std::fs::remove_file(&link).unwrap();
 }
+
+/// As the daemon runs it on a box's port: what it tells of itself on standard output, what it can do, and how it ends.
+#[test]
+#[allow(clippy::disallowed_methods)] // the program under test
+fn the_console_of_a_box_is_confined_and_serves_all_the_same() {
+    let daemon = Daemon::start("c-child", states::peace());
+    let file = std::env::temp_dir().join(format!("twobox-console-child-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    twobox::console::password::create(&file, "open sesame").unwrap();
+    let pty = Pty::new();
+    let child = Command::new(program())
+        .args(["console-child", "--device", &pty.name, "--baud", "115200", "--password-file"])
+        .arg(&file)
+        .env("TWOBOX_SOCKET", &daemon.socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut desk = Desk { master: pty.master, child, seen: String::new(), raw: false };
+    desk.expect("password: ");
+    desk.send("sesame\r");
+    desk.expect("wrong");
+    desk.expect("password: ");
+    desk.send("open sesame\r");
+    desk.expect("a active> ");
+    let shown = desk.ask("status");
+    assert!(shown.contains("serves"), "{shown}");
+    for refused in ["key new /tmp/twobox-console-child-key", "check --site x --board y"] {
+        let shown = desk.ask(refused);
+        assert!(shown.contains("can open no files"), "{shown}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", desk.child.id())).unwrap();
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!((line("NoNewPrivs:"), line("CapEff:"), line("Seccomp:")), ("1".into(), "0".repeat(16), "2".into()));
+    // The cable is pulled out: what is confined cannot open a port again, so it ends, and the daemon starts another.
+    drop(std::mem::replace(&mut desk.master, File::open("/dev/null").unwrap()));
+    drop(pty.slave);
+    assert_eq!(desk.child.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    desk.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("confined: capabilities, "), "{said}");
+    let mut complaint = String::new();
+    desk.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+    assert!(complaint.contains("the port has gone"), "{complaint}");
+    std::fs::remove_file(&file).unwrap();
+}

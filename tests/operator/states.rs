@@ -105,6 +105,7 @@ pub fn peace() -> Status {
         last_reset: ResetCause::Power,
         mirror_confinement: Some("capabilities, files (landlock 7), calls; without devices".into()),
         observe_confinement: Some("capabilities, files (landlock 7), calls".into()),
+        console_confinement: Some("capabilities, files (landlock 7), calls; without devices".into()),
         cluster_loop: ClusterLoop::default(),
     }
 }
