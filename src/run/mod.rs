@@ -236,7 +236,11 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let known_neighbor = neighbor::read(&directory);
     let hold_reason = reason_to_hold(&directory);
     let listener = server::bind(&options.socket).map_err(|e| {
-        let remedy = "stop that one, remove what lies there, or name another path with --socket";
+        let remedy = match e.kind() {
+            std::io::ErrorKind::NotFound => "make its directory first, or name another path with --socket",
+            std::io::ErrorKind::PermissionDenied => "run this as root, or name another path with --socket",
+            _ => "stop that one, remove what lies there, or name another path with --socket",
+        };
         format!("control socket {}: {e}; {remedy}", options.socket.display())
     })?;
     let to_loop = mailbox()?;
@@ -260,7 +264,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         return Err(error);
     }
     let (takeover, leftovers) = Takeover::open(&takeover_settings)
-        .map_err(|e| format!("service addresses: {e}; run this as root, or give it CAP_NET_ADMIN"))?;
+        .map_err(|e| format!("service addresses: {e}; run this as root, or give it CAP_NET_ADMIN and CAP_NET_RAW"))?;
     if leftovers.addresses + leftovers.macvlans > 0 {
         log::warn!(
             "removed what a former daemon left: {} service addresses, {} macvlans",

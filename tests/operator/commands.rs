@@ -286,6 +286,14 @@ fn a_daemon_that_does_not_start_says_why_and_what_to_do() {
     let line = text.lines().last().unwrap_or_default();
     assert_eq!(code(&output), 1, "{text}");
     assert!(line.starts_with("twobox: state directory ") && line.ends_with("with --state"), "{text}");
+    let socket = files.path("no/such/socket");
+    let arguments = ["--socket", &socket, "run", "--board", &board, "--site", &site, "--node", "a", "--state"];
+    let output = twobox(None, &[&arguments[..], &[&files.path("good")]].concat(), "");
+    let text = err(&output);
+    assert!(
+        code(&output) == 1 && text.contains("make its directory first, or name another path with --socket"),
+        "{text}"
+    );
     let nowhere = files.path("no/such/key");
     for words in [["key", "new"], ["key", "password"]] {
         let output = twobox(None, &[words[0], words[1], &nowhere], "secret\n");
