@@ -294,7 +294,7 @@ fn own_conflicts(stands: &[Stands], now: Instant) -> Vec<(String, String)> {
 impl Helper {
     /// An alarm has begun: for the history and whoever watches.
     pub(super) fn raised(&self, name: &str, text: String) {
-        self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), &text));
+        self.remember(history::of_alarm(self.present, clock::now(), history::wall_clock(), &text));
         self.tell_observer(Event::Raised { name: name.to_owned(), text });
     }
 

@@ -106,11 +106,11 @@ impl Helper {
         self.tell_observer(Event::Handover { handover: account.clone() });
         let ago_s = clock::now().since(at).as_secs();
         let unix_s = history::wall_clock().map(|now| now.saturating_sub(ago_s));
-        self.remember(history::of_handover(self.boot, at, unix_s, account));
+        self.remember(history::of_handover(self.present, at, unix_s, account));
     }
 
     fn remember_alarm(&self, text: &str) {
-        self.remember(history::of_alarm(self.boot, clock::now(), history::wall_clock(), text));
+        self.remember(history::of_alarm(self.present, clock::now(), history::wall_clock(), text));
     }
 }
 

@@ -39,7 +39,7 @@ use crate::observe::control::Event;
 use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::takeover::own::Stands;
 use crate::time::{Duration, Instant};
-use crate::wire::pair::{BootId, Role};
+use crate::wire::pair::Role;
 
 /// Stack of the thread: its programs hold snapshots by value, a build without optimisation needs several hundred KiB, and only
 /// what is touched is ever locked in memory.
@@ -62,7 +62,8 @@ pub(super) struct Start {
     pub to_peer: Arc<Mailbox<Letter>>,
     pub from_peer: Arc<Mailbox<Letter>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
-    pub boot: BootId,
+    /// This life, for the history.
+    pub present: history::Present,
     /// The gate and the belt to look after, and where they are.
     pub gate: Option<Arc<Gate>>,
     pub raw_belt: Option<Belt>,
@@ -121,8 +122,8 @@ pub(super) struct Helper {
     /// The side channel to the other box.
     pub peer: Peer,
     to_disk: Arc<Mailbox<ToDisk>>,
-    /// Our present life.
-    pub boot: BootId,
+    /// This life, for the history.
+    pub present: history::Present,
     /// The mirror, if anything is mirrored.
     pub mirror: Option<Rc<Mirror>>,
     /// The watching process, if anybody watches.
@@ -155,7 +156,8 @@ pub(super) struct Helper {
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, boot, .. } = start;
+    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, present, .. } =
+        start;
     let Start { gate, raw_belt, ways, hold_reason, last_reset, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
@@ -163,7 +165,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let instance = instance(&options)?;
     let crossover = config.board.interface("crossover").and_then(|wanted| interface::find(wanted).ok());
     let mirror = Mirror::new(&config, options.node, crossover.as_deref());
-    let last_handover = history::read(&options.state, boot, usize::MAX).into_iter().rev().find_map(|e| e.handover);
+    let last_handover = history::read(&options.state, present, usize::MAX).into_iter().rev().find_map(|e| e.handover);
     let last_handover = last_handover.map(|handover| (None, handover));
     let observe = Observe::new(&config.site, options.node);
     let boot_hold = options.appliance.as_ref().and_then(|appliance| appliance.hold.clone());
@@ -182,7 +184,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         told_healthy: RefCell::default(),
         peer: Peer::new(to_peer),
         to_disk,
-        boot,
+        present,
         mirror,
         observe,
         console_confinement: Rc::default(),

@@ -13,10 +13,21 @@ use crate::wire::pair::BootId;
 /// Before this second the clock of a box has not been set: 2020.
 const CLOCK_IS_SET: u64 = 1_577_836_800;
 
+/// The life that writes or asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present {
+    /// Its name.
+    pub boot: BootId,
+    /// Number of its start.
+    pub start: u64,
+}
+
 /// An event as it stands in the file.
 #[derive(Debug, Deserialize, Serialize)]
 struct Line {
     boot: u64,
+    #[serde(default)]
+    start: u64,
     boot_ms: u64,
     unix_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,13 +37,17 @@ struct Line {
 }
 
 /// A hand-over to this box.
-pub(super) fn of_handover(boot: BootId, now: Instant, unix_s: Option<u64>, handover: Handover) -> Box<str> {
-    line(&Line { boot: boot.get(), boot_ms: ms(now), unix_s, handover: Some(handover), alarm: None })
+pub(super) fn of_handover(present: Present, now: Instant, unix_s: Option<u64>, handover: Handover) -> Box<str> {
+    line(&Line { handover: Some(handover), ..of(present, now, unix_s) })
 }
 
 /// An alarm that began.
-pub(super) fn of_alarm(boot: BootId, now: Instant, unix_s: Option<u64>, alarm: &str) -> Box<str> {
-    line(&Line { boot: boot.get(), boot_ms: ms(now), unix_s, handover: None, alarm: Some(alarm.to_owned()) })
+pub(super) fn of_alarm(present: Present, now: Instant, unix_s: Option<u64>, alarm: &str) -> Box<str> {
+    line(&Line { alarm: Some(alarm.to_owned()), ..of(present, now, unix_s) })
+}
+
+fn of(Present { boot, start }: Present, now: Instant, unix_s: Option<u64>) -> Line {
+    Line { boot: boot.get(), start, boot_ms: ms(now), unix_s, handover: None, alarm: None }
 }
 
 fn line(line: &Line) -> Box<str> {
@@ -56,20 +71,23 @@ pub(super) fn wall_clock_us() -> Option<u64> {
 }
 
 /// The newest `count` events, oldest first. Lines that are none (a torn end) are left out.
-pub(super) fn read(directory: &Path, boot: BootId, count: usize) -> Vec<Event> {
+pub(super) fn read(directory: &Path, present: Present, count: usize) -> Vec<Event> {
     let text = std::fs::read_to_string(directory.join(HISTORY)).unwrap_or_default();
-    events(&text, boot, count)
+    events(&text, present, count)
 }
 
-fn events(text: &str, boot: BootId, count: usize) -> Vec<Event> {
+fn events(text: &str, present: Present, count: usize) -> Vec<Event> {
     let lines: Vec<Line> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut events = Vec::new();
-    let (mut boots_ago, mut newer) = (0, boot.get());
+    let (mut boots_ago, mut newer) = (0, present.boot.get());
     for line in lines.into_iter().rev().take(count) {
         if line.boot != newer {
             boots_ago += 1;
             newer = line.boot;
         }
+        // Most lives have no events. A line without a number, or after that was lost, is at least so old.
+        let starts = if line.start > 0 { present.start.saturating_sub(line.start) } else { 0 };
+        boots_ago = boots_ago.max(u32::try_from(starts).unwrap_or(u32::MAX));
         let Line { boot_ms, unix_s, handover, alarm, .. } = line;
         events.push(Event { unix_s, boot_ms, boots_ago, handover, alarm });
     }
@@ -83,17 +101,17 @@ mod tests {
 
     #[test]
     fn boots_are_counted_back_from_the_present_one() {
-        let boot = |n| BootId::new(n).unwrap();
+        let life = |boot, start| Present { boot: BootId::new(boot).unwrap(), start };
         let at = Instant::from_nanos(5_000_000);
-        let mut text: String = [3, 3, 7, 9]
-            .into_iter()
-            .map(|n| format!("{}\n", of_alarm(boot(n), at, None, &format!("alarm of {n}"))))
-            .collect();
+        let lives = [(3, 0), (3, 0), (7, 4), (9, 6)];
+        let line = |(boot, start)| format!("{}\n", of_alarm(life(boot, start), at, None, &format!("alarm of {boot}")));
+        let mut text: String = lives.into_iter().map(line).collect();
         text.push_str("{\"boot\": 9, torn");
         let ago: Vec<(u32, Option<String>)> =
-            events(&text, boot(9), 3).into_iter().map(|event| (event.boots_ago, event.alarm)).collect();
+            events(&text, life(9, 6), 3).into_iter().map(|event| (event.boots_ago, event.alarm)).collect();
         let alarm = |n: u8| Some(format!("alarm of {n}"));
-        assert_eq!(ago, [(2, alarm(3)), (1, alarm(7)), (0, alarm(9))]);
-        assert_eq!(events(&text, boot(11), 1)[0].boots_ago, 1, "a life without events counts");
+        assert_eq!(ago, [(3, alarm(3)), (2, alarm(7)), (0, alarm(9))], "the fifth start had no events");
+        assert_eq!(events(&text, life(11, 9), 1)[0].boots_ago, 3, "so do lives since then");
+        assert_eq!(events(&text, life(11, 1), 1)[0].boots_ago, 1, "the number was lost");
     }
 }

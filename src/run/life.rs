@@ -1,7 +1,7 @@
 //! How the former life of the daemon ended, and why the box was reset last, as far as that can be known.
 //!
-//! A file in the state directory says during which boot of the kernel the daemon ran, whether it left in order, and what was
-//! known of the reset before. Whoever finds another boot of the kernel than that one knows that the box was reset since.
+//! A file in the state directory says during which boot of the kernel the daemon ran, whether it left in order, what was known
+//! of the reset before, and how many starts there were. Whoever finds another boot of the kernel than that one knows that the box was reset since.
 
 use crate::console::status::ResetCause;
 use crate::state::{Directory, Found};
@@ -22,6 +22,8 @@ pub(super) struct Life {
     left: bool,
     /// Why the box was reset before.
     reset: ResetCause,
+    /// Number of its start.
+    start: u64,
 }
 
 /// What speaks for a cause.
@@ -81,13 +83,19 @@ fn know(former: Option<Life>, kernel: &str, traces: Traces) -> Known {
         Some(_) if traces.would_tell => ResetCause::Power,
         _ => ResetCause::Unknown,
     };
-    Known { life: Life { kernel: kernel.to_owned(), left: false, reset }, new_boot, former_left }
+    let start = former.map_or(0, |former| former.start).saturating_add(1);
+    Known { life: Life { kernel: kernel.to_owned(), left: false, reset, start }, new_boot, former_left }
 }
 
 impl Life {
     /// Why the box was reset last.
     pub(super) fn reset(&self) -> ResetCause {
         self.reset
+    }
+
+    /// Number of this start, from 1.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     /// The file's content once this life has left in order.
@@ -101,7 +109,7 @@ const CAUSES: [ResetCause; 5] =
 
 fn encode(life: &Life) -> Vec<u8> {
     let end = if life.left { "left" } else { "runs" };
-    format!("{}\n{end}\n{}\n", life.kernel, life.reset.word()).into_bytes()
+    format!("{}\n{end}\n{}\n{}\n", life.kernel, life.reset.word(), life.start).into_bytes()
 }
 
 fn decode(bytes: &[u8]) -> Option<Life> {
@@ -114,7 +122,8 @@ fn decode(bytes: &[u8]) -> Option<Life> {
     };
     let word = lines.next()?;
     let reset = CAUSES.into_iter().find(|cause| cause.word() == word)?;
-    Some(Life { kernel, left, reset })
+    let start = lines.next()?.parse().ok()?;
+    Some(Life { kernel, left, reset, start })
 }
 
 #[cfg(test)]
@@ -122,7 +131,7 @@ mod tests {
     use super::*;
 
     fn life(kernel: &str, left: bool, reset: ResetCause) -> Life {
-        Life { kernel: kernel.into(), left, reset }
+        Life { kernel: kernel.into(), left, reset, start: 7 }
     }
 
     fn cause(former: Option<Life>, traces: Traces) -> ResetCause {
@@ -138,7 +147,9 @@ mod tests {
                 assert_eq!(decode(&one.left()), Some(Life { left: true, ..one }));
             }
         }
-        for text in ["", "4f6c", "4f6c\nleft", "4f6c\nleft\nmagic\n", "4f6c\nperhaps\npower\n"] {
+        for text in
+            ["", "4f6c", "4f6c\nleft", "4f6c\nleft\nmagic\n7", "4f6c\nperhaps\npower\n7", "4f6c\nleft\npower\n-1"]
+        {
             assert_eq!(decode(text.as_bytes()), None, "{text}");
         }
     }
@@ -170,6 +181,8 @@ mod tests {
         // The watchdog's mark stays for as long as the kernel runs: it is one reset, however often the daemon starts.
         let again = know(Some(known.life), "new", Traces { by_watchdog: true, ..Traces::default() });
         assert_eq!((again.life.reset, again.new_boot), (ResetCause::Watchdog, false));
-        assert!(know(None, "new", Traces::default()).new_boot);
+        assert_eq!(again.life.start(), 9, "two starts after the seventh");
+        let first = know(None, "new", Traces::default());
+        assert_eq!((first.new_boot, first.life.start()), (true, 1));
     }
 }

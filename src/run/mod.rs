@@ -311,7 +311,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         to_peer: to_peer.clone(),
         from_peer: from_peer.clone(),
         to_disk: to_disk.clone(),
-        boot,
+        present: history::Present { boot, start: life.start() },
         gate,
         raw_belt,
         ways,

@@ -122,7 +122,7 @@ impl Helper {
     }
 
     async fn show_history(&self, count: u32, replies: &Sender<Reply>) -> Outcome {
-        for event in history::read(&self.options.state, self.boot, usize::try_from(count).unwrap_or(usize::MAX)) {
+        for event in history::read(&self.options.state, self.present, usize::try_from(count).unwrap_or(usize::MAX)) {
             replies.send(Reply::Event(event)).await.map_err(|_| gone())?;
         }
         Ok(String::new())
