@@ -275,7 +275,7 @@ pub struct TreeFigures {
     pub role: Role,
     /// Age of the standby's cut: a failover now loses what changed since. Absent: none yet.
     pub cut_age_ms: Option<u64>,
-    /// Generation in which that cut was taken.
+    /// Generation of what is in the tree: that of the cut, or the one in which this box served last.
     pub generation: Generation,
     /// Age of the oldest change that the standby lacks; 0: it lacks none that we know of.
     pub lag_ms: Option<u64>,

@@ -10,7 +10,7 @@
 //! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced |
 //! | `gone` | key | receiver, while a cut is gathered: not in it, and no other name has taken its file yet |
 //! | `held` | chunk hash | sender, for a cycle: where the receiver has it staged |
-//! | `meta` | word | value: the cut's name, its generation, the root's identity; how many files; whether `places` and `inodes` are kept |
+//! | `meta` | word | value: the cut's name, its generation, the root's identity; the generation served last; how many files; whether `places` and `inodes` are kept |
 //!
 //! Memory is bounded by the cache, not by the number of files.
 
@@ -20,7 +20,8 @@ use std::path::Path;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use redb::{TableDefinition, WriteTransaction};
 
-use super::codec::Reader as Bytes;
+use super::codec::{Reader as Bytes, put_number};
+use super::control::Generation;
 use super::entry::{Chunk, Hash};
 use super::index_writer::Writer;
 use super::row::{BLOCK, Cut, Place, Row, decode};
@@ -103,6 +104,20 @@ impl Index {
         Ok(tx)
     }
 
+    /// The tree is the one that is served, in `generation`; durable.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn note_served(&self, generation: Generation) -> io::Result<()> {
+        let tx = self.begin(true)?;
+        let mut value = Vec::new();
+        put_number(&mut value, generation.term);
+        put_number(&mut value, generation.boot);
+        tx.open_table(META).map_err(failed)?.insert("served", value.as_slice()).map_err(failed)?;
+        Self::commit(tx)
+    }
+
     /// Ends what [`Index::begin`] began.
     ///
     /// # Errors
@@ -146,6 +161,13 @@ pub trait Lookup {
     /// As [`Lookup::row`].
     fn cut(&self) -> io::Result<Cut>;
 
+    /// The newest generation in which this tree was the one that is served, whether a cut was taken in it or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::row`].
+    fn served(&self) -> io::Result<Generation>;
+
     /// Number of names.
     ///
     /// # Errors
@@ -184,6 +206,12 @@ macro_rules! lookup {
 
             fn cut(&self) -> io::Result<Cut> {
                 self.meta.get("cut").map_err(failed)?.map_or(Ok(Cut::default()), |row| Cut::decode(row.value()))
+            }
+
+            fn served(&self) -> io::Result<Generation> {
+                let Some(row) = self.meta.get("served").map_err(failed)? else { return Ok(Generation::default()) };
+                let mut from = Bytes(row.value());
+                Ok(Generation { term: from.number()?, boot: from.number()? })
             }
 
             fn count(&self) -> io::Result<u64> {

@@ -270,9 +270,11 @@ impl Mirror {
             let side = Side::open(&tree.settings, all, single)?;
             replay(&side, unix_s())?;
             let reader = side.index.reader()?;
-            let (cut, files) = (reader.cut()?, reader.files()?);
+            // What was written while this box served alone is in no cut, and newer than the last one.
+            let generation = reader.cut()?.generation.max(reader.served()?);
+            let files = reader.files()?;
             self.reporter.update(number, |figures| {
-                figures.plain.generation = cut.generation;
+                figures.plain.generation = generation;
                 figures.plain.files = files;
             });
             tree.side = Some(side);
@@ -317,6 +319,21 @@ impl Mirror {
             self.acceptor = acceptor.inspect_err(|e| log::error!("mirror: {e}")).ok();
         }
         self.reporter.say(&Report::Settled { role, generation });
+        if role == Role::Send {
+            self.note_served();
+        }
+    }
+
+    /// The trees are of this generation from here on, also where no standby takes a cut of it. Written after the services may
+    /// start: they wait for no disk.
+    fn note_served(&self) {
+        for (number, tree) in self.trees.iter().enumerate() {
+            let Some(side) = &tree.side else { continue };
+            match side.index.note_served(self.generation) {
+                Ok(()) => self.reporter.update(number, |figures| figures.plain.generation = self.generation),
+                Err(e) => log::error!("mirror: {}: {e}", side.root.display()),
+            }
+        }
     }
 
     /// A copy that is not there yet is made by its first cycle, if what it lies in is there.

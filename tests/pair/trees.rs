@@ -125,6 +125,47 @@ fn compare_and_heal(rig: &Rig, active: &str, copy: &Path) {
     assert_eq!((code, &value["done"]), (Some(0), &true.into()), "{value}");
 }
 
+/// Nobody took a cut of what a box wrote while it was alone, and yet it is the newer of the two trees.
+#[test]
+fn what_a_box_wrote_while_it_served_alone_is_newer_when_both_come_back() {
+    let mut rig = Rig::new("newer", crate::DEFAULT);
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &mirror).unwrap();
+    }
+    if rig.start_both() == "b" {
+        rig.order("b", &Request::Switchover).unwrap();
+        rig.client.await_answer_from("a");
+    }
+    // Of two that are equally good, a serves: b must have something better.
+    let (old, new) = ("a", "b");
+    let tree = |rig: &Rig, node: &str| rig.path(node, "data").join("mail");
+    fs::write(tree(&rig, old).join("mail"), "of both").unwrap();
+    wait("the first cut", || files(&tree(&rig, new)) == files(&tree(&rig, old)));
+    rig.power_off(old);
+    rig.client.await_answer_from(new);
+    fs::write(tree(&rig, new).join("mail"), "of one alone").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2)); // what it served is on its disk
+    rig.power_off(new);
+
+    rig.null_modem.set(WHOLE);
+    for node in [new, old] {
+        rig.ip(node, "link set lan up");
+        rig.ip(node, "link set cross up");
+        rig.launch(node);
+        // Its mirror has told what the tree is, before the two compare; it would serve alone only after the boot wait.
+        wait("the tree is looked at", || {
+            rig.status(node).is_some_and(|s| s.mirror.iter().all(|tree| tree.state != TreeState::Starting))
+        });
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    wait("both are equal again", || rig.active().is_some() && files(&tree(&rig, old)) == files(&tree(&rig, new)));
+    let [old, new] = [old, new].map(|node| fs::read_to_string(tree(&rig, node).join("mail")).unwrap());
+    assert_eq!((old.as_str(), new.as_str()), ("of one alone", "of one alone"));
+}
+
 /// A tree that is copied on change and does not change is as good as new; and the configured port is the one that is used.
 #[test]
 fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {
