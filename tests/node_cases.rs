@@ -1,5 +1,8 @@
 //! One node and a peer made of hand-written frames: cases that once went wrong, one test each.
 
+#[path = "node_cases/rules.rs"]
+mod rules;
+
 use twobox::node::planted::Planted;
 use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
 use twobox::node::status::{Alarm, Blocker};
