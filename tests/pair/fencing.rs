@@ -25,7 +25,7 @@ pub fn steal_gate(rig: &Rig, node: &str) {
 #[test]
 fn a_peer_that_goes_on_answering_is_not_replaced_and_that_is_told() {
     // A long lease: the thief has time between the stop and the claim.
-    let mut rig = Rig::new("unfenced", "profile = \"default\"\nlease = \"2s\"");
+    let mut rig = Rig::new("unfenced", "profile = \"default\"\nlease = \"2s\"\naddress-lifetime = \"2s\"");
     let active = rig.start_both();
     let standby = other(active);
     rig.signal(active, Signal::SIGSTOP);
