@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::report::bytes;
+pub use crate::mirror::outcome::Deletions;
 
 /// Names that a person is shown; a program gets all that were told.
 const SHOWN: usize = 20;
@@ -69,32 +70,19 @@ pub struct Difference {
     pub what: String,
 }
 
-/// What a cycle deletes from the copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deletions {
-    /// The tree's path.
-    pub tree: String,
-    /// They are deleted now; else they wait for the operator's word.
-    pub confirmed: bool,
-    /// So many names.
-    pub count: u64,
-    /// Of so many in the copy.
-    pub of: u64,
-    /// The first of them.
-    pub first: Vec<String>,
-    /// Where all of them stand, one on a line.
-    pub file: String,
-}
-
 impl Deletions {
     /// For a person.
     #[must_use]
     pub fn text(&self) -> String {
         let verb = if self.confirmed { "are deleted from the copy now" } else { "would be deleted from the copy" };
-        let mut text = format!("{}: {} of {} names {verb}:", self.tree, self.count, self.of);
+        let mut text = format!("{}: {} of {} names {verb}:", self.tree.display(), self.count, self.of);
         self.first.iter().take(SHOWN).for_each(|path| text.push_str(&format!("\n  {path}")));
         if self.count > SHOWN as u64 {
-            text.push_str(&format!("\n  and {} more; all of them stand in {}", self.count - SHOWN as u64, self.file));
+            text.push_str(&format!(
+                "\n  and {} more; all of them stand in {}",
+                self.count - SHOWN as u64,
+                self.file.display()
+            ));
         }
         text
     }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::mirror::control::Cause;
+
 /// What `twobox status --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -444,18 +446,6 @@ pub enum TreeState {
     Blocked,
     /// The mirror's process has not said anything of it yet.
     Starting,
-}
-
-/// Why a tree is blocked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cause {
-    /// The cycle would do harm to the copy: too many deletions, another root, an empty tree.
-    Guard,
-    /// The tree is not there.
-    Missing,
-    /// The cycle could not be carried out.
-    Failed,
 }
 
 impl Cause {

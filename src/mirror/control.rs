@@ -256,7 +256,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
-    /// The cycle would do harm to the copy.
+    /// The cycle would do harm to the copy: too many deletions, another root, an empty tree.
     Guard,
     /// The tree is not there.
     Missing,

@@ -1,7 +1,7 @@
 //! The figures that the mirror's process reports, as the node, the status and the operator have them.
 
 use crate::console::{outcome, status};
-use crate::mirror::control::{Cause, Role, State, TreeFigures};
+use crate::mirror::control::{Role, State, TreeFigures};
 use crate::mirror::outcome as reported;
 use crate::time::Duration;
 use crate::wire::pair::{self, Data, Term};
@@ -24,11 +24,7 @@ pub(super) fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
             State::Running => status::TreeState::Running,
             State::Blocked => status::TreeState::Blocked,
         },
-        cause: tree.cause.map(|cause| match cause {
-            Cause::Guard => status::Cause::Guard,
-            Cause::Missing => status::Cause::Missing,
-            Cause::Failed => status::Cause::Failed,
-        }),
+        cause: tree.cause,
         files: tree.files,
         bytes_sent: tree.bytes_sent,
         diverged: tree.diverged,
@@ -111,18 +107,6 @@ fn verdict(of: reported::Verdict) -> outcome::Verdict {
         unhealed: of.unhealed,
         changed_since: of.changed_since,
         differences: of.first.into_iter().map(difference).collect(),
-    }
-}
-
-/// What a cycle deletes, for the operator.
-pub(super) fn deletions(of: reported::Deletions) -> outcome::Deletions {
-    outcome::Deletions {
-        tree: of.tree.display().to_string(),
-        confirmed: of.confirmed,
-        count: of.count,
-        of: of.of,
-        first: of.first,
-        file: of.file.display().to_string(),
     }
 }
 

@@ -204,7 +204,7 @@ impl Mirror {
                 });
             }
             Report::Deletions { request, deletions } => {
-                self.reply(request, |_| Reply::Deletions(figures::deletions(deletions)));
+                self.reply(request, |_| Reply::Deletions(deletions));
             }
             Report::Outcome { request, outcome } => {
                 self.reply(request, |_| Reply::Tree(Box::new(figures::outcome(outcome))));
