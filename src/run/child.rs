@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use smol::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use smol::{Async, Timer, future};
 
 use crate::clock;
 use crate::config::Config;
 use crate::console::prompt::CONFINED;
 use crate::service::Reaper;
+use crate::service::lines::Lines;
 use crate::service::spawn::{Start, spawn};
 use crate::time::Duration;
 
@@ -23,8 +23,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Having run this long, a child gets the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Longest line of a child that is looked at.
-const LINE: u64 = 1_024;
+/// Longest line of a child that stays whole.
+const LINE: usize = 1_024;
 
 /// The console's command line, if the board has a console port.
 pub fn console(config: &Config) -> Option<Vec<String>> {
@@ -78,18 +78,15 @@ async fn live(reaper: &Reaper, words: &[String], confinement: &RefCell<Option<St
 
 /// What it prints: what confines it, and why it ends.
 async fn hear(pipe: OwnedFd, confinement: &RefCell<Option<String>>) -> io::Result<()> {
-    let mut lines = BufReader::with_capacity(256, Async::new(File::from(pipe))?);
-    let mut line = Vec::new();
-    while (&mut lines).take(LINE).read_until(b'\n', &mut line).await? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        match text.trim_end().strip_prefix(CONFINED) {
+    let mut lines = Lines::new(Async::new(File::from(pipe))?, LINE);
+    while let Some(line) = lines.next().await? {
+        match line.strip_prefix(CONFINED) {
             Some(by) => {
                 log::info!("the console's process is confined: {by}");
                 *confinement.borrow_mut() = Some(by.to_owned());
             }
-            None => log::warn!("console: {}", text.trim_end()),
+            None => log::warn!("console: {line}"),
         }
-        line.clear();
     }
     Ok(())
 }

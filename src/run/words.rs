@@ -5,9 +5,9 @@ use std::process::{Child, ChildStderr};
 
 use smol::Async;
 use smol::future::pending;
-use smol::io::AsyncReadExt;
 
 use super::helper::within;
+use crate::service::lines::Lines;
 use crate::time::Duration;
 
 /// Longest line that stays whole.
@@ -18,15 +18,14 @@ const REST: Duration = Duration::from_secs(1);
 /// The child's standard error.
 pub(super) struct Words {
     who: &'static str,
-    pipe: Option<Async<ChildStderr>>,
-    line: Vec<u8>,
+    lines: Option<Lines<Async<ChildStderr>>>,
 }
 
 impl Words {
     /// Of a child that was started with a pipe.
     pub(super) fn of(who: &'static str, child: &mut Child) -> io::Result<Self> {
         let pipe = child.stderr.take().map(Async::new).transpose()?;
-        Ok(Self { who, pipe, line: Vec::with_capacity(LINE) })
+        Ok(Self { who, lines: pipe.map(|pipe| Lines::new(pipe, LINE)) })
     }
 
     /// Copies them for as long as this is waited for.
@@ -40,34 +39,24 @@ impl Words {
         if within(REST, self.until_the_end()).await.is_none() {
             log::debug!("{}: somebody else holds its standard error", self.who);
         }
-        say(self.who, &mut self.line);
+        if let Some(line) = self.lines.and_then(|mut lines| lines.begun()) {
+            say(self.who, &line);
+        }
     }
 
     async fn until_the_end(&mut self) {
-        let Self { who, pipe: Some(pipe), line } = self else { return };
-        let mut bytes = [0; LINE];
-        while let Ok(n @ 1..) = pipe.read(&mut bytes).await {
-            for &byte in &bytes[..n] {
-                if byte == b'\n' || line.len() == LINE {
-                    say(who, line);
-                }
-                if byte != b'\n' {
-                    line.push(byte);
-                }
-            }
+        let Some(lines) = &mut self.lines else { return };
+        while let Ok(Some(line)) = lines.next().await {
+            say(self.who, &line);
         }
     }
 }
 
-fn say(who: &str, line: &mut Vec<u8>) {
-    let text = String::from_utf8_lossy(line);
-    let (level, text) = level(text.trim_end());
+fn say(who: &str, line: &str) {
+    let (level, text) = level(line);
     // The mirror names itself.
     let text = text.strip_prefix(who).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(text);
-    if !text.is_empty() {
-        log::log!(level, "{who}: {text}");
-    }
-    line.clear();
+    log::log!(level, "{who}: {text}");
 }
 
 /// A child's own log writes its level first; anything else it says because something is wrong.

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod group;
+pub mod lines;
 pub mod reaper;
 pub mod spawn;
 pub mod supervise;

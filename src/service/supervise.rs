@@ -2,6 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
@@ -12,11 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::{self, FutureExt};
-use smol::io::AsyncReadExt;
 use smol::{Async, LocalExecutor, Timer};
 
 use super::backoff::Backoff;
 use super::group::{Group, MARK};
+use super::lines::Lines;
 use super::spawn::{Start, spawn};
 use super::{Order, Reaper, Report, Run, Settings, State};
 use crate::clock;
@@ -33,7 +34,7 @@ const UNCHECKED: Duration = Duration::from_secs(3);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leftovers of a former life may take to be gone.
 const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(5);
-/// Longest line of a service's output that stays whole.
+/// Longest line of a service's output that stays whole: with the service's name it fits into one line of the log.
 const OUTPUT_LINE: usize = 256;
 
 /// All services of the box.
@@ -342,22 +343,9 @@ impl Service {
 
 /// Every line that the service prints becomes a line of the log.
 async fn copy_output(name: &str, pipe: OwnedFd) -> io::Result<()> {
-    let mut pipe = Async::new(std::fs::File::from(pipe))?;
-    let mut waiting = Vec::with_capacity(OUTPUT_LINE);
-    let mut bytes = [0; OUTPUT_LINE];
-    loop {
-        let n = pipe.read(&mut bytes).await?;
-        for &byte in &bytes[..n] {
-            if byte != b'\n' {
-                waiting.push(byte);
-            }
-            if (byte == b'\n' && !waiting.is_empty()) || waiting.len() == OUTPUT_LINE {
-                log::info!("{name}: {}", String::from_utf8_lossy(&waiting));
-                waiting.clear();
-            }
-        }
-        if n == 0 {
-            return Ok(());
-        }
+    let mut lines = Lines::new(Async::new(File::from(pipe))?, OUTPUT_LINE);
+    while let Some(line) = lines.next().await? {
+        log::info!("{name}: {line}");
     }
+    Ok(())
 }
