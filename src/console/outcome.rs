@@ -1,74 +1,12 @@
-//! What `mirror sync` and `mirror verify` achieved: the values of their JSON line, and what a person reads of them.
+//! What `mirror sync` and `mirror verify` achieved, of all trees together, and what a person reads of it.
 
 use serde::{Deserialize, Serialize};
 
 use super::report::bytes;
-pub use crate::mirror::outcome::Deletions;
+pub use crate::mirror::outcome::{Deletions, Difference, FoundBy, TreeOutcome, Verdict, What};
 
 /// Names that a person is shown; a program gets all that were told.
 const SHOWN: usize = 20;
-
-/// What the cycle of one tree achieved. Sizes are in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TreeOutcome {
-    /// Its path.
-    pub tree: String,
-    /// Names in the cut that are no directories.
-    pub files: u64,
-    /// Names in the cut, directories among them.
-    pub names: u64,
-    /// Content that was read on this box.
-    pub bytes_read: u64,
-    /// What was put on the link, headers included.
-    pub bytes_sent: u64,
-    /// Chunks whose content was sent, whole or in part.
-    pub chunks_sent: u64,
-    /// Names that were sent.
-    pub names_sent: u64,
-    /// Names that were deleted from the copy.
-    pub names_deleted: u64,
-    /// Names that would not hold still and keep their former version in the copy.
-    pub unsettled: u64,
-    /// Names that somebody had changed in the copy.
-    pub changed_in_copy: u64,
-    /// How the changes were found: `events` or `scan`.
-    pub found_by: String,
-    /// How long it took, in microseconds.
-    pub elapsed_us: u64,
-    /// What was or would be deleted, if that was listed.
-    pub deletions: Option<Deletions>,
-    /// What the comparison found; `sync` makes none.
-    pub verdict: Option<Verdict>,
-}
-
-/// What a comparison of both sides found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Files that were read on both sides.
-    pub files_compared: u64,
-    /// Their content, in bytes.
-    pub bytes_compared: u64,
-    /// Names that differed although nothing had changed on this box since the last cut.
-    pub different: u64,
-    /// All of these are equal now.
-    pub healed: bool,
-    /// Names that still differ, for they would not hold still.
-    pub unhealed: u64,
-    /// Names that this box had changed since the last cut: sent as in every cycle.
-    pub changed_since: u64,
-    /// The first names that differed.
-    pub differences: Vec<Difference>,
-}
-
-/// A name that differed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// Below the tree.
-    pub path: String,
-    /// `missing`, `extra`, `content`, `metadata`: how the copy was wrong; `changed-here`: this box's file is another one
-    /// though its time stamps say that nobody wrote to it.
-    pub what: String,
-}
 
 impl Deletions {
     /// For a person.
@@ -95,7 +33,7 @@ impl TreeOutcome {
         let Some(verdict) = &self.verdict else {
             return format!(
                 "{}: {} files; {} names sent, {} deleted; {} read, {} sent in {} chunks, {}",
-                self.tree,
+                self.tree.display(),
                 self.files,
                 self.names_sent,
                 self.names_deleted,
@@ -113,7 +51,7 @@ impl TreeOutcome {
         };
         let mut text = format!(
             "{}: {} files, {} compared: {found}; {}",
-            self.tree,
+            self.tree.display(),
             verdict.files_compared,
             bytes(verdict.bytes_compared),
             seconds(self.elapsed_us),
@@ -122,12 +60,12 @@ impl TreeOutcome {
             text.push_str(&format!("; {} names had changed here since the last cut", verdict.changed_since));
         }
         for difference in verdict.differences.iter().take(SHOWN) {
-            text.push_str(&format!("\n  {:<12}  {}", difference.what, difference.path));
+            text.push_str(&format!("\n  {:<12}  {}", difference.what.word(), difference.path));
         }
         if verdict.different > SHOWN as u64 {
             text.push_str(&format!("\n  and {} more", verdict.different - SHOWN as u64));
         }
-        if verdict.differences.iter().any(|difference| difference.what == "changed-here") {
+        if verdict.differences.iter().any(|difference| difference.what == What::ChangedHere) {
             text.push_str("\n  changed-here: nobody wrote to it on this box; look at this box's disk and memory");
         }
         text
@@ -212,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_person_reads_what_was_compared_what_differed_and_whether_it_is_healed() {
-        let difference = |n: usize| Difference { path: format!("d/{n}"), what: "content".into() };
+        let difference = |n: usize| Difference { path: format!("d/{n}"), what: What::Content };
         let mut verdict =
             Verdict { files_compared: 40, bytes_compared: 41_000_000, healed: true, ..Verdict::default() };
         let tree = |verdict: &Verdict| TreeOutcome {
@@ -231,6 +169,30 @@ mod tests {
         verdict.healed = false;
         verdict.unhealed = 2;
         assert!(tree(&verdict).text().contains("2 of them NOT HEALED"));
+    }
+
+    #[test]
+    fn programs_read_each_tree_by_these_names() {
+        let verdict = Verdict {
+            different: 1,
+            healed: true,
+            differences: vec![Difference { path: "a".into(), what: What::ChangedHere }],
+            ..Verdict::default()
+        };
+        let tree = TreeOutcome { tree: "/data".into(), verdict: Some(verdict), ..TreeOutcome::default() };
+        let mut summary = Summary::default();
+        summary.add(TreeOutcome { found_by: FoundBy::Events, ..tree });
+        let value = serde_json::to_value(&summary).unwrap();
+        let expected = serde_json::json!({
+            "tree": "/data", "files": 0, "names": 0, "bytes_read": 0, "bytes_sent": 0, "chunks_sent": 0, "names_sent": 0,
+            "names_deleted": 0, "unsettled": 0, "changed_in_copy": 0, "found_by": "events", "elapsed_us": 0,
+            "deletions": null,
+            "verdict": {
+                "files_compared": 0, "bytes_compared": 0, "different": 1, "healed": true, "unhealed": 0,
+                "changed_since": 0, "differences": [{"path": "a", "what": "changed-here"}],
+            },
+        });
+        assert_eq!(value["trees"], serde_json::json!([expected]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::channel::is_broken;
 use super::control::{Cause, Report, Role, State};
 use super::guard::Block;
-use super::outcome::{Deletions, TreeOutcome};
+use super::outcome::{Deletions, FoundBy, TreeOutcome};
 use super::pace::Pace;
 use super::run::{Mirror, RETRY, Request, unix_s};
 use super::sender::{self, Sent};
@@ -238,7 +238,7 @@ fn outcome(sent: Sent, known: TreeOutcome) -> TreeOutcome {
         names_deleted: sent.gone,
         unsettled: sent.unsettled,
         changed_in_copy: sent.strange,
-        by_events: sent.by_events,
+        found_by: if sent.by_events { FoundBy::Events } else { FoundBy::Scan },
         verdict: sent.verdict,
         ..known
     }

@@ -12,7 +12,7 @@ use nix::sys::stat::FileStat;
 /// Knows the last cut as it was before the standby said what it really has.
 pub(super) struct Judge {
     cut: Reader,
-    pub(super) verdict: Verdict,
+    verdict: Verdict,
 }
 
 /// The entries of one name.
@@ -26,6 +26,11 @@ pub(super) struct Versions<'a> {
 impl Judge {
     pub(super) fn new(cut: Reader) -> Self {
         Judge { cut, verdict: Verdict::default() }
+    }
+
+    /// What was found, after the last name.
+    pub(super) fn verdict(self) -> Verdict {
+        Verdict { healed: self.verdict.unhealed == 0, ..self.verdict }
     }
 
     /// A name has been read here and is the same on both sides from now on.

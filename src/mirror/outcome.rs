@@ -14,18 +14,18 @@ const FIRST: usize = 100;
 /// Bytes of names that are told: a line of the daemon's must hold them.
 const FIRST_BYTES: usize = 64 << 10;
 
-/// What one tree's cycle achieved.
+/// What the cycle of one tree achieved, as the operator's programs read it (`mirror sync --json`). Sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeOutcome {
     /// Its path.
     pub tree: PathBuf,
     /// Names in the cut that are no directories.
     pub files: u64,
-    /// Names in the cut.
+    /// Names in the cut, directories among them.
     pub names: u64,
-    /// Bytes of content that were read here.
+    /// Content that was read on this box.
     pub bytes_read: u64,
-    /// Bytes that were put on the link, headers included.
+    /// What was put on the link, headers included.
     pub bytes_sent: u64,
     /// Chunks whose content was sent, whole or in part.
     pub chunks_sent: u64,
@@ -37,12 +37,25 @@ pub struct TreeOutcome {
     pub unsettled: u64,
     /// Names that somebody other than the mirror had changed in the copy.
     pub changed_in_copy: u64,
-    /// The changes came from the kernel's events, not from a scan.
-    pub by_events: bool,
+    /// How the changes were found.
+    pub found_by: FoundBy,
     /// How long it took, in microseconds.
     pub elapsed_us: u64,
+    /// What was or would be deleted. The mirror tells it beforehand, so whoever listens puts it here.
+    pub deletions: Option<Deletions>,
     /// What the comparison found, if one was asked for.
     pub verdict: Option<Verdict>,
+}
+
+/// How changes are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FoundBy {
+    /// The kernel's events told them.
+    Events,
+    /// The tree was read.
+    #[default]
+    Scan,
 }
 
 /// What a comparison of both sides found.
@@ -50,16 +63,18 @@ pub struct TreeOutcome {
 pub struct Verdict {
     /// Files that were read on both sides.
     pub files_compared: u64,
-    /// Bytes of their content.
+    /// Their content, in bytes.
     pub bytes_compared: u64,
     /// Names that differed although nothing had changed on this box since the last cut.
     pub different: u64,
+    /// All of these are equal now.
+    pub healed: bool,
     /// Of these, names that still differ: they would not hold still.
     pub unhealed: u64,
     /// Names that this box has changed since the last cut: sent as in every cycle.
     pub changed_since: u64,
     /// The first names that differed.
-    pub first: Vec<Difference>,
+    pub differences: Vec<Difference>,
 }
 
 /// A name that differed.
@@ -105,10 +120,10 @@ impl Verdict {
     /// Notes a name that differed.
     pub fn add(&mut self, key: &[u8], what: What) {
         self.different += 1;
-        let told: usize = self.first.iter().map(|difference| difference.path.len()).sum();
+        let told: usize = self.differences.iter().map(|difference| difference.path.len()).sum();
         let path = name::shown(key);
-        if self.first.len() < FIRST && told + path.len() <= FIRST_BYTES {
-            self.first.push(Difference { path, what });
+        if self.differences.len() < FIRST && told + path.len() <= FIRST_BYTES {
+            self.differences.push(Difference { path, what });
         }
     }
 }

@@ -79,7 +79,7 @@ impl Sending<'_, '_> {
         self.writer.set_cut(cut)?;
         self.sent.files = self.writer.files()?;
         self.sent.bytes_read = self.progress.bytes;
-        self.sent.verdict = self.judge.map(|judge| judge.verdict);
+        self.sent.verdict = self.judge.map(Judge::verdict);
         self.writer.forget_unsent()?;
         self.writer.forget_held()?;
         Ok(self.sent)

@@ -1,8 +1,7 @@
 //! The figures that the mirror's process reports, as the node, the status and the operator have them.
 
-use crate::console::{outcome, status};
+use crate::console::status;
 use crate::mirror::control::{Role, State, TreeFigures};
-use crate::mirror::outcome as reported;
 use crate::time::Duration;
 use crate::wire::pair::{self, Data, Term};
 
@@ -74,39 +73,6 @@ pub(super) fn starting(tree: String, role: Option<Role>) -> status::Tree {
         current: false,
         reason: None,
         cause: None,
-    }
-}
-
-/// What a cycle achieved, for the operator.
-pub(super) fn outcome(of: reported::TreeOutcome) -> outcome::TreeOutcome {
-    outcome::TreeOutcome {
-        tree: of.tree.display().to_string(),
-        files: of.files,
-        names: of.names,
-        bytes_read: of.bytes_read,
-        bytes_sent: of.bytes_sent,
-        chunks_sent: of.chunks_sent,
-        names_sent: of.names_sent,
-        names_deleted: of.names_deleted,
-        unsettled: of.unsettled,
-        changed_in_copy: of.changed_in_copy,
-        found_by: if of.by_events { "events" } else { "scan" }.into(),
-        elapsed_us: of.elapsed_us,
-        deletions: None,
-        verdict: of.verdict.map(verdict),
-    }
-}
-
-fn verdict(of: reported::Verdict) -> outcome::Verdict {
-    let difference = |one: reported::Difference| outcome::Difference { path: one.path, what: one.what.word().into() };
-    outcome::Verdict {
-        files_compared: of.files_compared,
-        bytes_compared: of.bytes_compared,
-        different: of.different,
-        healed: of.unhealed == 0,
-        unhealed: of.unhealed,
-        changed_since: of.changed_since,
-        differences: of.first.into_iter().map(difference).collect(),
     }
 }
 

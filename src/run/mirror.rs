@@ -207,7 +207,7 @@ impl Mirror {
                 self.reply(request, |_| Reply::Deletions(deletions));
             }
             Report::Outcome { request, outcome } => {
-                self.reply(request, |_| Reply::Tree(Box::new(figures::outcome(outcome))));
+                self.reply(request, |_| Reply::Tree(Box::new(outcome)));
             }
             Report::Line { request, text } => self.reply(request, |_| Reply::Line { text }),
             Report::Done { request, text } => self.end(request, Ok(text)),

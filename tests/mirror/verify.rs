@@ -81,7 +81,7 @@ fn what_differs_is_named_counted_healed_and_not_found_again() {
     fs::write(pair.a().join("d/f7"), b"newer").unwrap();
     fs::remove_file(pair.a().join("d/f8")).unwrap();
     let verdict = pair.verify();
-    let found: Vec<(&str, What)> = verdict.first.iter().map(|one| (one.path.as_str(), one.what)).collect();
+    let found: Vec<(&str, What)> = verdict.differences.iter().map(|one| (one.path.as_str(), one.what)).collect();
     let wanted = [
         ("d/stray", What::Extra),
         ("d", What::Metadata),
@@ -91,7 +91,7 @@ fn what_differs_is_named_counted_healed_and_not_found_again() {
         ("large", What::Content),
     ];
     assert_eq!(found, wanted, "{verdict:?}");
-    assert_eq!((verdict.different, verdict.unhealed), (6, 0));
+    assert_eq!((verdict.different, verdict.unhealed, verdict.healed), (6, 0, true));
     assert_eq!(verdict.changed_since, 2, "{verdict:?}");
     assert_equal(&pair.a(), &b);
     assert_eq!(pair.verify().different, 0);
@@ -117,7 +117,7 @@ fn a_file_that_has_changed_here_without_a_trace_is_named_as_such() {
     assert_eq!(sent.put, 0, "an ordinary cycle trusts the time stamps");
     let verdict = pair.verify();
     assert_eq!(verdict.different, 1, "{verdict:?}");
-    assert_eq!(verdict.first[0].what, What::ChangedHere);
+    assert_eq!(verdict.differences[0].what, What::ChangedHere);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn more_differences_than_a_line_holds_are_counted_all() {
     }
     let verdict = pair.verify();
     assert_eq!(verdict.different, 400);
-    assert_eq!(verdict.first.len(), 100);
+    assert_eq!(verdict.differences.len(), 100);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use twobox::console::control::{Call, Event, MirrorRequest, PeerRequest, Progress, Reply, Request};
-use twobox::console::outcome::{Deletions, Difference, TreeOutcome, Verdict};
+use twobox::console::outcome::{Deletions, Difference, FoundBy, TreeOutcome, Verdict, What};
 use twobox::console::server;
 use twobox::console::status::Status;
 
@@ -109,7 +109,7 @@ async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Req
                     Verdict { files_compared: 10, bytes_compared: 41_000_000, healed: true, ..Verdict::default() };
                 if tree == "/rotten" {
                     verdict.different = 1;
-                    verdict.differences = vec![Difference { path: "a/\x1b[2Jb".into(), what: "content".into() }];
+                    verdict.differences = vec![Difference { path: "a/\x1b[2Jb".into(), what: What::Content }];
                 }
                 let _ = send(Reply::Tree(Box::new(TreeOutcome { verdict: Some(verdict), ..cycle(tree) })));
             }
@@ -156,7 +156,7 @@ fn cycle(tree: &str) -> TreeOutcome {
         chunks_sent: 17,
         names_sent: 3,
         names_deleted: 2,
-        found_by: "events".into(),
+        found_by: FoundBy::Events,
         elapsed_us: 4_000_000,
         ..TreeOutcome::default()
     }
