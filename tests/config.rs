@@ -126,12 +126,108 @@ start = []
     assert_eq!(problems, expected);
 }
 
+/// Nothing of what may follow from it: neither in the same section, nor where another one rests on that.
 #[test]
-fn broken_syntax_does_not_hide_the_rest() {
-    let problems = site_with("prefer = \"a\"", "prefer = \"c\"\nname name");
-    assert!(problems.iter().any(|p| p.starts_with("site.toml:6:")), "{problems:#?}");
-    assert!(problems.iter().any(|p| p.contains("pair.prefer: \"c\" is unknown")), "{problems:#?}");
-    assert!(!problems.iter().any(|p| p.contains("missing")), "{problems:#?}");
+fn a_syntax_error_is_one_error_with_its_key_its_text_and_what_to_write() {
+    let start = "start = [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]";
+    let cases = [
+        ("name = \"office\"", "name = \"office", "3: pair.name: `name = \"office` is not TOML: ", "write text within"),
+        (
+            "name = \"office\"",
+            "name = office",
+            "3: pair.name: `name = office` is not TOML: ",
+            "write text in double quotes",
+        ),
+        ("name = \"office\"", "name =", "3: pair.name: `name =` is not TOML: ", "write text in double quotes"),
+        ("name = \"office\"", "name \"office\"", "3: pair.name: `name \"office\"` is not TOML: ", "write KEY = VALUE"),
+        (
+            "name = \"office\"",
+            "name: \"office\"",
+            "3: pair.name: `name: \"office\"` is not TOML: ",
+            "write KEY = VALUE",
+        ),
+        (
+            "name = \"office\"",
+            "name = \"off\\ice\"",
+            "3: pair.name: `name = \"off\\ice\"` is not TOML: ",
+            "write a \\ in",
+        ),
+        (
+            "name = \"office\"",
+            "name = \"\"\"office",
+            "3: pair.name: `name = \"\"\"office` is not TOML: ",
+            "end it with the three",
+        ),
+        (
+            "\"/etc/twobox/pair.key\"",
+            "\"/etc/twobox",
+            "4: pair.key-file: `key-file = \"/etc/twobox` is",
+            "write text within",
+        ),
+        (
+            "boot-wait = \"60s\"",
+            "boot-wait = 60s",
+            "6: pair.boot-wait: `boot-wait = 60s` is not TOML: ",
+            "write text in",
+        ),
+        (
+            "prefer = \"a\"",
+            "prefer = \"a\"\nprefer = \"b\"",
+            "6: pair.prefer: `prefer = \"b\"` is not TOML: duplicate key",
+            "write it once",
+        ),
+        ("[pair]", "[pair", "2: pair: `[pair` is not TOML: ", "write [SECTION]"),
+        (
+            "profile = \"default\"",
+            "lease = 2s\nheartbeat = \"1s\"",
+            "9: timing.lease: `lease = 2s` is not TOML: ",
+            "write text",
+        ),
+        (
+            "[node.a]\nlan = \"192.0.2.2/24\"",
+            "[observe]\nlisten = \"192.0.2.2:9140\"\n[node.a]\nlan = 192.0.2.2/24",
+            "14: node.a.lan: `lan = 192.0.2.2/24` is not TOML: ",
+            "write text in double quotes",
+        ),
+        ("[node.b]", "[node.a]", "13: node.a: `[node.a]` is not TOML: duplicate key", "write it once"),
+        ("[[address]]", "[[address]", "16: address[1]: `[[address]` is not TOML: ", "write [[SECTION]]"),
+        (
+            start,
+            "start = [\"/usr/sbin/nginx\"",
+            "26: service[1].start: `start = [\"/usr/sbin/nginx\"` is not TOML: ",
+            "write a list",
+        ),
+        (start, "start = [\n  \"/x\"\n  \"-g\",\n]", "28: service[1].start: `\"-g\",` is not TOML: ", "write a list"),
+        ("every = \"1h\"", "every = 1h", "34: mirror[2].every: `every = 1h` is not TOML: ", "write text in"),
+    ];
+    for (from, to, what, remedy) in cases {
+        let problems = site_with(from, to);
+        assert_eq!(problems.len(), 1, "{to}: {problems:#?}");
+        let (told, allowed) = problems[0].split_once("; ").unwrap_or((&problems[0], ""));
+        assert!(told.starts_with(&format!("site.toml:{what}")), "{problems:#?}");
+        assert!(allowed.starts_with(remedy), "{problems:#?}");
+    }
+    for (from, to, what) in [
+        ("[interface.crossover]", "[interface.crossover", "6: interface.crossover: "),
+        ("[interface.lan]", "[interface.lan", "4: interface.lan: "),
+        ("device = \"/dev/watchdog0\"", "device = /dev/watchdog0", "14: watchdog.device: "),
+        ("name = \"qemu-q35\"", "name = qemu-q35", "2: name: "),
+    ] {
+        let problems = board_with(from, to);
+        assert_eq!(problems.len(), 1, "{to}: {problems:#?}");
+        assert!(problems[0].starts_with(&format!("board.toml:{what}`{to}` is not TOML: ")), "{problems:#?}");
+    }
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_what_is_wrong_in_other_sections() {
+    let problems = site_with("prefer = \"a\"", "prefer = a\n[log]\nlevel = \"lots\"\n[watchdog]\ntimeout = 2s");
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    for (problem, begin) in
+        problems.iter().zip(["5: pair.prefer: `prefer = a` is", "7: log.level: ", "9: watchdog.timeout: `"])
+    {
+        assert!(problem.starts_with(&format!("site.toml:{begin}")), "{problems:#?}");
+    }
 }
 
 #[test]
@@ -253,7 +349,7 @@ fn what_is_missing_or_twice_is_named_with_its_line_and_what_is_allowed() {
     let problems = parse(&format!("[timing]{without_pair}"), BOARD).1;
     assert_eq!(problems, ["site.toml:1: pair: is missing; allowed: a section [pair]"]);
     let twice = site_with("prefer = \"a\"", "prefer = \"a\"\nprefer = \"b\"");
-    assert_eq!(twice, ["site.toml:6: prefer: duplicate key; see https://toml.io/en/v1.0.0"]);
+    assert_eq!(twice, ["site.toml:6: pair.prefer: `prefer = \"b\"` is not TOML: duplicate key; write it once"]);
     let problems = site_with("settle = \"2s\"", "max-delete = true");
     assert!(problems[0].contains("mirror[1].max-delete: is of the wrong kind (boolean)"), "{problems:?}");
 }

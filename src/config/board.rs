@@ -141,10 +141,12 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
 fn interfaces(top: &Section) -> Vec<Interface> {
     let lan_is_missing = "has no section [interface.lan]";
     let Some(all) = top.child("interface", INTERFACES) else {
-        top.refuse("interface.lan", lan_is_missing, "allowed: at least that one");
+        if !top.is_unsure() {
+            top.refuse("interface.lan", lan_is_missing, "allowed: at least that one");
+        }
         return Vec::new();
     };
-    if !all.has("lan") {
+    if !all.has("lan") && !all.is_unsure() {
         all.refuse("lan", lan_is_missing, "allowed: at least that one");
     }
     let mut interfaces = Vec::new();

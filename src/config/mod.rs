@@ -12,6 +12,7 @@ pub mod problem;
 mod reader;
 pub mod site;
 mod site_file;
+mod syntax;
 pub mod timing;
 pub mod value;
 
@@ -84,6 +85,7 @@ pub fn parse(site: (&str, &str), board: (&str, &str)) -> (Parsed, Vec<Problem>) 
     let (board_source, board_tree) = reader::Source::parse(board.0, board.1);
     let board = board::read(&board_source, &board_tree);
     let (site_source, site_tree) = reader::Source::parse(site.0, site.1);
+    site_source.rests_on(&board_source);
     let site = site_file::read(&site_source, &site_tree, &board);
     let plan = plan(&site, &board);
     let mut problems = board_source.into_problems();

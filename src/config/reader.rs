@@ -1,7 +1,8 @@
 //! A walk through a parsed TOML file that collects every problem instead of stopping at the first.
 //!
 //! Serde's way, from text to struct, ends at the first error. Here the file becomes a tree with spans, each section is
-//! read key by key against its row in [`super::keys`], and what is wrong is written down with its line.
+//! read key by key against its row in [`super::keys`], and what is wrong is written down with its line. What may only follow
+//! from a syntax error is not told: after its repair it is gone, or is told then.
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -12,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::problem::{Problem, nearest};
+use super::syntax::Broken;
 use super::value;
 
 /// One file, its text and what was found wrong with it so far.
@@ -19,24 +21,40 @@ pub(super) struct Source<'i> {
     file: &'i str,
     text: &'i str,
     problems: RefCell<Vec<Problem>>,
-    /// The file has syntax errors: keys that seem to be missing are perhaps only lost.
-    broken: Cell<bool>,
+    /// Lines of the sections that have a syntax error; nothing else that is found there is told.
+    broken: Vec<RangeInclusive<usize>>,
+    /// This file has a syntax error, or the other one on which it rests: what seems not to fit is perhaps only unread.
+    unsure: Cell<bool>,
 }
 
 impl<'i> Source<'i> {
-    /// Parses the text; syntax errors become problems, the rest of the tree is still there.
+    /// Parses the text; syntax errors become problems, one for a section, and the rest of the tree is still there.
     pub(super) fn parse(file: &'i str, text: &'i str) -> (Self, Spanned<DeTable<'i>>) {
-        let source = Self { file, text, problems: RefCell::default(), broken: Cell::new(false) };
         let (tree, errors) = DeTable::parse_recoverable(text);
+        let mut source = Self {
+            file,
+            text,
+            problems: RefCell::default(),
+            broken: Vec::new(),
+            unsure: Cell::new(!errors.is_empty()),
+        };
         for error in errors {
-            source.broken.set(true);
-            let line = error.span().map_or(1, |span| source.line(span.start));
-            let (message, span) = (error.message().replace('\n', ", "), error.span().unwrap_or_default());
-            // The one message that does not say what it is about.
-            let twice = text.get(span).filter(|_| message == "duplicate key").map(str::trim);
-            source.add(line, twice.unwrap_or_default(), message, "see https://toml.io/en/v1.0.0");
+            let Broken { line, key, what, allowed, sections } = Broken::new(text, tree.get_ref(), &error);
+            if !source.is_broken(line) {
+                source.add(line, &key, what, allowed);
+            }
+            source.broken.push(sections);
         }
         (source, tree)
+    }
+
+    /// What is judged by the other file is not judged while that cannot be read whole.
+    pub(super) fn rests_on(&self, other: &Source<'_>) {
+        self.unsure.set(self.unsure.get() || other.unsure.get());
+    }
+
+    fn is_broken(&self, line: usize) -> bool {
+        self.broken.iter().any(|lines| lines.contains(&line))
     }
 
     /// All problems, in the order of the file.
@@ -49,6 +67,9 @@ impl<'i> Source<'i> {
 
     /// Writes a problem down.
     pub(super) fn add(&self, line: usize, key: &str, what: impl Into<String>, allowed: impl Into<String>) {
+        if self.is_broken(line) {
+            return;
+        }
         self.problems.borrow_mut().push(Problem {
             file: self.file.to_owned(),
             line,
@@ -120,9 +141,14 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// Writes down that a key is missing.
     pub(super) fn missing(&self, key: &str) {
-        if !self.has(key) && !self.source.broken.get() {
+        if !self.has(key) && self.source.broken.is_empty() {
             self.wrong(key, "is missing");
         }
+    }
+
+    /// What seems not to fit may only be unread.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.source.unsure.get()
     }
 
     fn allowed(&self, key: &str) -> String {
@@ -158,7 +184,7 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// The value of a key through `parse`, whose error says what is wrong.
     pub(super) fn value<T>(&self, key: &str, parse: impl FnOnce(&DeValue<'i>) -> Result<T, String>) -> Option<T> {
-        let value = self.table.get(key)?;
+        let value = self.table.get(key).filter(|_| !self.source.is_broken(self.line_of(key)))?;
         match parse(value.get_ref()) {
             Ok(value) => Some(value),
             Err(what) => {

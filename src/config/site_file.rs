@@ -139,7 +139,7 @@ fn nodes(top: &Section, board: &Board, owners: &mut Owners) -> [Vec<OwnAddress>;
 
 fn known_interface(section: &Section, key: &str, name: &str, board: &Board) {
     // A board file with errors of its own may know it.
-    if !board.interfaces.is_empty() && board.interface(name).is_none() {
+    if !section.is_unsure() && !board.interfaces.is_empty() && board.interface(name).is_none() {
         let known: Vec<_> = board.interfaces.iter().map(|interface| interface.role.as_str()).collect();
         let known = known.join(", ");
         section.refuse(key, format!("the board has no interface \"{name}\""), format!("the board's are: {known}"));
@@ -311,7 +311,7 @@ fn observe(section: Option<&Section>, nodes: &[Vec<OwnAddress>; 2]) -> Observe {
     let Some(section) = section else { return Observe::default() };
     let listen = section.numbers_or_texts("listen", 8, value::listen).unwrap_or_default();
     for ip in listen.iter().filter_map(|(ip, _)| *ip) {
-        if !nodes.iter().flatten().any(|own| own.prefix.ip == ip) {
+        if !section.is_unsure() && !nodes.iter().flatten().any(|own| own.prefix.ip == ip) {
             // A service address moves, and answers only where its box has the right to serve.
             let allowed = "allowed: a port alone, or an own address of [node.a] or [node.b] with a port";
             section.refuse("listen", format!("{ip} is no own address of a box"), allowed);
@@ -351,6 +351,9 @@ fn levels(section: Option<&Section>) -> Vec<(String, log::LevelFilter)> {
 
 /// Refuses what breaks an inequality, at the line of the key that breaks it.
 fn refuse_timing(top: &Section, site: &Site, board: &Board) {
+    if top.is_unsure() {
+        return; // a time that was not read has its default
+    }
     for refusal in super::plan(site, board).refusals() {
         let (section, key) = refusal.key;
         match top.child(section, if section == "pair" { keys::PAIR.keys } else { keys::TIMING.keys }) {
