@@ -1,200 +1,21 @@
 //! One node and a peer made of hand-written frames: cases that once went wrong, one test each.
 
+#[path = "node_cases/accounts.rs"]
+mod accounts;
+#[path = "node_cases/force.rs"]
+mod force;
 #[path = "node_cases/rules.rs"]
 mod rules;
+#[path = "node_cases/script.rs"]
+mod script;
 
-use twobox::node::planted::Planted;
-use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
+use script::{MS, Script, TICK, settings};
+use twobox::node::settings::{FIRST_REFLECTED, LAN, Settings, StaleData};
 use twobox::node::status::{Alarm, Blocker};
-use twobox::node::{Action, Answer, Input, Memory, Node, Order};
+use twobox::node::{Answer, Input, Memory, Node, Order};
 use twobox::time::{Duration, Instant};
 use twobox::wire::heartbeat::{Echo, Heartbeat, Vote};
-use twobox::wire::pair::{BootId, Data, Role, Score, Side};
-
-const MS: Duration = Duration::from_millis(1);
-const TICK: u32 = 5;
-
-fn settings() -> Settings {
-    Settings {
-        node: Side::B,
-        boot: BootId::new(2).expect("not zero"),
-        lease: MS * 500,
-        fence: Some(MS * 1000),
-        drift_ppm: 1_000,
-        margin: MS * 50,
-        intervals: [Some(MS * 100), None, Some(MS * 50)],
-        witnesses: 1,
-        round: MS * 25,
-        round_idle: MS * 250,
-        require_reflection: false,
-        settle: MS * 2000,
-        hold_down: MS * 3000,
-        boot_wait: MS * 10_000,
-        longest_wait: MS * 3_000,
-        prefer: None,
-        stale_data: StaleData::Serve,
-        mirrored: false,
-        panic_text: true,
-        feed: MS * 400,
-        stop_timeout: MS * 5000,
-        terms_ahead: 8,
-        digest: 1,
-        planted: Planted::NONE,
-    }
-}
-
-/// What the peer says, when it speaks.
-struct Peer {
-    speaks: bool,
-    frame: Heartbeat,
-    /// `sent_at` of the newest frame that reached it.
-    heard: Option<Instant>,
-    spoke: Instant,
-}
-
-struct Script {
-    now: Instant,
-    node: Node,
-    peer: Peer,
-    witness: bool,
-    /// The peer's kernel answers conflict probes.
-    answers: bool,
-    /// Whether writes succeed; `None`: they hang.
-    disk: Option<bool>,
-    down: Vec<u32>,
-    answer: Option<Answer>,
-    left: bool,
-}
-
-impl Script {
-    fn new() -> Script {
-        let now = Instant::BOOT + Duration::from_secs(100);
-        let frame = Heartbeat {
-            node: Side::A,
-            boot: BootId::new(11).expect("not zero"),
-            path: LAN,
-            path_sequence: 0,
-            content_sequence: 0,
-            sent_at: Instant::BOOT,
-            role: Role::Active,
-            quorum: false,
-            intent: false,
-            eligible: false,
-            farewell: false,
-            lease: MS * 500,
-            fence: Some(MS * 1000),
-            interval: MS * 50,
-            served: 1,
-            top: 1,
-            vote: None,
-            echo: None,
-            reached: 1,
-            heard: 1,
-            score: Score { services: 1, witnesses: 1, carriers: 2 },
-            data: Data::default(),
-            digest: 1,
-        };
-        let mut script = Script {
-            now,
-            node: Node::new(settings(), now, Memory::Fresh, false),
-            peer: Peer { speaks: true, frame, heard: None, spoke: Instant::BOOT },
-            witness: true,
-            answers: false,
-            disk: Some(true),
-            down: vec![],
-            answer: None,
-            left: false,
-        };
-        script.input(Input::Down { order: 0 });
-        script
-    }
-
-    /// A node that follows an Active peer.
-    fn standby() -> Script {
-        let mut s = Script::new();
-        s.run(1000);
-        assert_eq!(s.role(), Role::Standby);
-        s
-    }
-
-    fn role(&self) -> Role {
-        self.node.status(self.now).role
-    }
-
-    fn input(&mut self, input: Input<'_>) {
-        self.node.handle(self.now, input);
-        let mut pongs = vec![];
-        let mut written = vec![];
-        let mut conflict = false;
-        while let Some(action) = self.node.next_action() {
-            match action {
-                Action::Send(h) => self.peer.heard = Some(h.sent_at),
-                Action::Ping { witness, round } if self.witness => pongs.push((witness, round)),
-                Action::Persist { ticket, .. } => written.extend(self.disk.map(|durable| (ticket, durable))),
-                Action::Yield { order } | Action::Fence { order } => self.down.push(order),
-                Action::Answer(_, answer) => self.answer = Some(answer),
-                Action::Leave => self.left = true,
-                Action::Probe => conflict = self.answers,
-                _ => {}
-            }
-        }
-        for (witness, round) in pongs {
-            self.input(Input::Pong { witness, round });
-        }
-        if conflict {
-            self.input(Input::Conflict);
-        }
-        for (ticket, durable) in written {
-            self.input(Input::Persisted { ticket, durable });
-        }
-    }
-
-    fn order(&mut self, order: Order) -> Option<Answer> {
-        self.answer = None;
-        self.input(Input::Order(order));
-        self.answer
-    }
-
-    /// The peer's next frame on `path`, made now, not yet delivered.
-    fn frame(&mut self, path: u8) -> Heartbeat {
-        let f = &mut self.peer.frame;
-        f.path = path;
-        f.path_sequence += 1;
-        f.content_sequence += 1;
-        f.sent_at = f.sent_at + MS * 10;
-        f.echo = self.peer.heard.map(|sent_at| Echo { boot: settings().boot, sent_at });
-        *f
-    }
-
-    fn deliver(&mut self, f: &Heartbeat) {
-        self.input(Input::Heartbeat { path: f.path, heartbeat: f });
-    }
-
-    /// The peer dies and comes back: a new life that has heard nobody.
-    fn reboot_peer(&mut self, boot: u64) {
-        self.peer.frame.boot = BootId::new(boot).expect("not zero");
-        self.peer.frame.role = Role::Joining;
-        self.peer.frame.farewell = false;
-        self.peer.heard = None;
-    }
-
-    fn run(&mut self, ms: u32) {
-        for _ in 0..ms / TICK {
-            self.now = self.now + MS * TICK;
-            for order in std::mem::take(&mut self.down) {
-                self.input(Input::Down { order });
-            }
-            if self.peer.speaks && self.now.since(self.peer.spoke) >= MS * 50 {
-                self.peer.spoke = self.now;
-                for path in [NULL_MODEM, LAN, FIRST_REFLECTED] {
-                    let f = self.frame(path);
-                    self.deliver(&f);
-                }
-            }
-            self.input(Input::Turn);
-        }
-    }
-}
+use twobox::wire::pair::{BootId, Data, Role, Side};
 
 #[test]
 fn a_standby_claims_after_a_silent_peer() {
@@ -286,65 +107,6 @@ fn a_late_farewell_of_the_former_life_does_not_outlive_the_word_of_the_next() {
     s.run(2000);
     let right = s.node.status(s.now).right;
     assert!(right.is_none_or(|r| r.until != Instant::NEVER), "{right:?}");
-}
-
-#[test]
-fn a_force_ordered_while_claiming_is_not_kept_for_later() {
-    let mut s = Script::standby();
-    s.peer.speaks = false;
-    s.run(1000);
-    assert_eq!(s.role(), Role::Claiming);
-    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
-    s.run(2000);
-    assert_eq!(s.role(), Role::Active);
-    // The peer comes back and is fit; we hand over, and stay down.
-    s.peer.frame.role = Role::Standby;
-    s.peer.frame.eligible = true;
-    s.peer.speaks = true;
-    s.run(4000);
-    if s.role() == Role::Active {
-        let term = s.node.known_term();
-        assert_eq!(s.order(Order::Switchover { term }), Some(Answer::Accepted));
-    }
-    for _ in 0..100 {
-        s.run(TICK);
-        assert!(!matches!(s.role(), Role::Claiming), "{}", s.node.status(s.now).why);
-    }
-}
-
-#[test]
-fn a_force_ends_with_a_word_of_the_peer() {
-    let mut s = Script::standby();
-    s.peer.speaks = false;
-    s.run(600);
-    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
-    s.now = s.now + MS;
-    let f = s.frame(LAN);
-    s.deliver(&f);
-    s.now = s.now + MS;
-    s.input(Input::Turn);
-    assert_eq!(s.role(), Role::Standby);
-}
-
-/// By what the operator confirmed, nobody else is there: the first word of the peer ends it. Only a word that shows that the
-/// peer has heard us grants anything in its place.
-#[test]
-fn a_forced_right_ends_with_a_word_of_the_peer_and_a_fresh_grant_takes_its_place() {
-    for hears_us in [false, true] {
-        let mut s = Script::standby();
-        s.peer.speaks = false;
-        s.witness = false;
-        s.run(600);
-        assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
-        s.run(3000);
-        assert_eq!(s.role(), Role::Active);
-        s.peer.frame.role = Role::Standby;
-        let mut f = s.frame(LAN);
-        f.echo = f.echo.filter(|_| hears_us);
-        s.deliver(&f);
-        s.input(Input::Turn);
-        assert_eq!(s.role(), if hears_us { Role::Active } else { Role::Yielding });
-    }
 }
 
 #[test]
@@ -528,24 +290,6 @@ fn terms_are_on_disk_before_they_are_needed() {
 }
 
 #[test]
-fn leaving_during_a_forced_claim_leaves() {
-    let mut s = Script::standby();
-    s.disk = None;
-    // The peer uses up the terms that are reserved ahead.
-    s.peer.frame.top = 100;
-    s.run(200);
-    s.peer.speaks = false;
-    s.run(600);
-    assert_eq!(s.order(Order::Force), Some(Answer::Accepted));
-    s.run(20);
-    assert_eq!(s.role(), Role::Claiming);
-    assert_eq!(s.order(Order::Leave), Some(Answer::Accepted));
-    s.run(4000);
-    assert!(s.left && s.role() == Role::Held);
-    assert_eq!(s.order(Order::Force), Some(Answer::NotReady));
-}
-
-#[test]
 fn the_highest_possible_term_does_not_panic() {
     let mut s = Script::standby();
     s.peer.frame.top = u64::MAX;
@@ -598,45 +342,4 @@ fn nothing_is_missed_before_it_had_a_fair_chance() {
     };
     assert!(!alarmed(&mut node, now));
     assert!(alarmed(&mut node, now + Duration::from_secs(1)));
-}
-
-/// The clients' outage begins when the services are told to stop, not with the vote that follows.
-#[test]
-fn the_account_of_a_planned_hand_over_begins_with_the_first_word_of_the_surrender() {
-    let mut s = Script::standby();
-    s.peer.frame.role = Role::Yielding;
-    s.run(300);
-    s.peer.frame.role = Role::Standby;
-    s.peer.frame.intent = true;
-    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
-    s.run(50);
-    assert_eq!(s.role(), Role::Active);
-    let account = s.node.status(s.now).handover.expect("the service came from the peer");
-    assert!(account.planned && account.detect == Duration::ZERO);
-    assert!((MS * 250..=MS * 350).contains(&account.surrender), "{account:?}");
-}
-
-/// A peer that fenced itself votes like one that surrendered; but nobody planned that.
-#[test]
-fn a_vote_without_a_surrender_is_a_failover() {
-    let mut s = Script::standby();
-    s.peer.frame.role = Role::Standby;
-    s.run(200);
-    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
-    s.run(50);
-    assert_eq!(s.role(), Role::Active);
-    let account = s.node.status(s.now).handover.expect("the service came from the peer");
-    assert!(!account.planned && account.surrender == Duration::ZERO);
-    assert!((MS * 200..=MS * 350).contains(&account.detect), "from the last frame of the one who served: {account:?}");
-}
-
-#[test]
-fn a_first_start_is_no_hand_over() {
-    let mut s = Script::new();
-    (s.peer.frame.role, s.peer.frame.served, s.peer.frame.top) = (Role::Standby, 0, 0);
-    s.run(200);
-    s.peer.frame.vote = Some(Vote { term: 2, candidate: settings().boot });
-    s.run(50);
-    assert_eq!(s.role(), Role::Active);
-    assert_eq!(s.node.status(s.now).handover, None);
 }
