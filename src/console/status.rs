@@ -3,9 +3,15 @@
 //! Outside programs read it, so fields are added and never renamed. Every `*_ms` is an age or a duration in
 //! milliseconds, `null` means "never" or "without end"; every word is lower case.
 
+mod fence;
+mod handover;
+mod tree;
+
 use serde::{Deserialize, Serialize};
 
-pub use crate::mirror::control::Cause;
+pub use fence::{BoundBy, Fence, Gate, ResetCause, Watchdog};
+pub use handover::{Counted, Handover, HandoverKind, Handovers, Step};
+pub use tree::{Cause, Direction, Tree, TreeState};
 
 /// What `twobox status --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,7 +66,7 @@ pub struct Status {
     pub takeover: Takeover,
     /// The last hand-over that this box took part in.
     pub last_handover: Option<Handover>,
-    /// Hand-overs to this box since its daemon started.
+    /// Hand-overs to this box since its daemon started, and outages after which it took the service again itself.
     #[serde(default)]
     pub handovers: Handovers,
     /// What is wrong and has not gone away.
@@ -191,120 +197,6 @@ impl RightKind {
     }
 }
 
-/// The belts that keep a box without a right from serving.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fence {
-    /// The hardware watchdog; `null` when the board has none.
-    pub watchdog: Option<Watchdog>,
-    /// The kernel's gate in front of the service addresses.
-    pub egress_gate: Gate,
-    /// F: from the end of the right to the certainty that nothing more is sent; `null`: no bound is known.
-    pub bound_ms: Option<u64>,
-    /// Which belt gives that bound.
-    pub bound_by: BoundBy,
-    /// False means UNFENCED: neither gate nor watchdog stands behind the pair's promise.
-    pub fenced: bool,
-    /// How often the gate was put back after somebody had changed it.
-    #[serde(default)]
-    pub gate_repairs: u32,
-    /// The belt against raw senders that pass by the gate stands.
-    #[serde(default)]
-    pub raw_belt: bool,
-}
-
-/// The hardware watchdog.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watchdog {
-    /// Its device file.
-    pub device: String,
-    /// Its time-out as read back from the driver.
-    pub timeout_ms: u64,
-    /// Why the box was last reset.
-    pub last_reset: ResetCause,
-}
-
-/// Why a box started anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ResetCause {
-    /// The watchdog fired.
-    Watchdog,
-    /// The kernel panicked.
-    Panic,
-    /// The power came back, or a button was pressed: anything else would have left a trace.
-    Power,
-    /// The daemon had left in order before.
-    Ordered,
-    /// Nothing tells.
-    #[default]
-    Unknown,
-}
-
-impl ResetCause {
-    /// The word that the status shows.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            ResetCause::Watchdog => "watchdog",
-            ResetCause::Panic => "panic",
-            ResetCause::Power => "power",
-            ResetCause::Ordered => "ordered",
-            ResetCause::Unknown => "unknown",
-        }
-    }
-}
-
-/// The egress gate's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gate {
-    /// Drops whatever leaves from a service address.
-    Closed,
-    /// Lets it pass until the right ends.
-    Open,
-    /// Not installed, or it could not be verified.
-    Absent,
-}
-
-impl Gate {
-    /// The word that the status shows.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Gate::Closed => "closed",
-            Gate::Open => "open",
-            Gate::Absent => "absent",
-        }
-    }
-}
-
-/// The belt that gives the fence bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BoundBy {
-    /// The egress gate.
-    Gate,
-    /// The hardware watchdog.
-    Watchdog,
-    /// The kernel lifetime of the service addresses.
-    AddressLease,
-    /// Nothing: the peer then never claims in silence.
-    None,
-}
-
-impl BoundBy {
-    /// The word that the status shows.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            BoundBy::Gate => "gate",
-            BoundBy::Watchdog => "watchdog",
-            BoundBy::AddressLease => "address-lease",
-            BoundBy::None => "none",
-        }
-    }
-}
-
 /// The other box.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -424,83 +316,6 @@ pub struct Service {
     pub restarts: u32,
 }
 
-/// Which way a tree is copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// From here to the peer.
-    Send,
-    /// From the peer to here.
-    Receive,
-}
-
-/// What the mirror does with a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TreeState {
-    /// Waits for its next cycle.
-    Idle,
-    /// A cycle is running.
-    Running,
-    /// Its cycles do not get through; `cause` and `reason` say why.
-    Blocked,
-    /// The mirror's process has not said anything of it yet.
-    Starting,
-}
-
-impl Cause {
-    /// What a person reads before the reason.
-    #[must_use]
-    pub fn heading(self) -> &'static str {
-        match self {
-            Cause::Guard => "BLOCKED",
-            Cause::Missing => "MISSING",
-            Cause::Failed => "FAILED",
-        }
-    }
-}
-
-impl TreeState {
-    /// The word that the status shows.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            TreeState::Idle => "idle",
-            TreeState::Running => "running",
-            TreeState::Blocked => "blocked",
-            TreeState::Starting => "starting",
-        }
-    }
-}
-
-/// One mirrored tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tree {
-    /// Its path.
-    pub tree: String,
-    /// Which way it is copied now.
-    pub direction: Direction,
-    /// Age of the last cut that the standby has whole.
-    pub last_cut_ms_ago: Option<u64>,
-    /// How much a failover now would lose: age of the oldest change that the standby lacks.
-    pub lag_ms: Option<u64>,
-    /// What is going on.
-    pub state: TreeState,
-    /// Names in the last cut that are no directories; every name of a hard-linked file counts.
-    pub files: u64,
-    /// Bytes that the last cycle sent.
-    pub bytes_sent: u64,
-    /// Sets of changes that were set aside and wait for the operator.
-    pub diverged: u64,
-    /// The standby's cut is young enough to serve.
-    pub current: bool,
-    /// Why it is blocked.
-    pub reason: Option<String>,
-    /// The kind of that.
-    #[serde(default)]
-    pub cause: Option<Cause>,
-}
-
 /// Would a takeover by the standby work now?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Takeover {
@@ -508,93 +323,6 @@ pub struct Takeover {
     pub ready: bool,
     /// If not: why, in words.
     pub blocked_by: Vec<String>,
-}
-
-/// Planned or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HandoverKind {
-    /// Planned: the active box surrendered in order.
-    Switchover,
-    /// Unplanned: the active box was lost.
-    Failover,
-}
-
-impl HandoverKind {
-    /// The word that the status shows.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            HandoverKind::Switchover => "switchover",
-            HandoverKind::Failover => "failover",
-        }
-    }
-}
-
-/// One hand-over and what it cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handover {
-    /// Planned or not.
-    pub kind: HandoverKind,
-    /// Why it happened, in words.
-    pub reason: String,
-    /// From the last sign of the peer to the decision to claim.
-    pub detect_ms: u64,
-    /// Waited until the peer was surely fenced.
-    pub fence_wait_ms: u64,
-    /// From the last sign of the former holder to the first announcement of the new one.
-    pub total_ms: u64,
-    /// How long ago it was; `null` when it was before this start of the daemon.
-    #[serde(default)]
-    pub ago_ms: Option<u64>,
-    /// The term that it began.
-    #[serde(default)]
-    pub term: u64,
-    /// The box that serves since then: `a` or `b`.
-    #[serde(default)]
-    pub to: String,
-    /// Where the time went, in order.
-    #[serde(default)]
-    pub steps: Vec<Step>,
-}
-
-/// Hand-overs by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handovers {
-    /// Planned ones.
-    pub switchovers: Counted,
-    /// Unplanned ones.
-    pub failovers: Counted,
-}
-
-impl Handovers {
-    /// Counts one more.
-    pub fn add(&mut self, handover: &Handover) {
-        let counted = match handover.kind {
-            HandoverKind::Switchover => &mut self.switchovers,
-            HandoverKind::Failover => &mut self.failovers,
-        };
-        counted.count += 1;
-        counted.outage_ms = counted.outage_ms.saturating_add(handover.total_ms);
-    }
-}
-
-/// Hand-overs of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// How many.
-    pub count: u64,
-    /// What they took together.
-    pub outage_ms: u64,
-}
-
-/// One step of a hand-over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// What was done: `surrender` (planned ones), `detect`, `wait`, `claim`, `address`, `announce`, `first-frame`.
-    pub name: String,
-    /// How long it took, in microseconds.
-    pub us: u64,
 }
 
 /// Something that is wrong and has not gone away.
