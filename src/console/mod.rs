@@ -13,6 +13,7 @@ pub mod client;
 pub mod command;
 mod complete;
 pub mod control;
+mod desk;
 pub mod editor;
 pub mod execute;
 pub mod exit;

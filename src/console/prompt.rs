@@ -3,27 +3,27 @@
 //! It runs as a process of its own and speaks to the daemon by the control socket only. A terminal that hangs, floods,
 //! breaks or goes away costs this process time and nothing else.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::alarm;
 use super::bounds::confine_to;
 use super::client::{Conversation, Failure};
 use super::command::{self, Command};
-use super::complete::{ELSEWHERE, commands, complete};
+use super::complete::{ELSEWHERE, OF_FILES, commands, complete};
 use super::control::{Reply, Request};
+use super::desk::Desk;
 use super::editor::{Editor, Event};
 use super::execute::execute;
 use super::exit::Exit;
-use super::face::{Face, Wake};
+use super::face::Face;
 use super::password::Stored;
-use super::report::{Style, wrap};
+use super::report::wrap;
 use super::status::Status;
 use super::terminal::Terminal;
-use super::watch;
 use crate::clock;
 use crate::time::Instant;
 
@@ -43,15 +43,10 @@ pub struct Settings {
     pub is_child: bool,
 }
 
-/// Commands that open files, which the daemon's own console cannot.
-const OF_FILES: [&str; 2] = ["check", "key"];
-
 /// How often the prompt looks after things when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the status is heard for prompt and alarms.
 const STATUS_MS: u64 = 1_000;
-/// Bytes typed while a command runs.
-const TYPE_AHEAD: usize = 1_024;
 /// After so many wrong lines without a pause nobody reads what is answered: it is noise, or another machine's login
 /// prompt that would answer to the answers for ever.
 const WRONG_LIMIT: u32 = 5;
@@ -126,139 +121,6 @@ fn pause() {
     std::thread::sleep(TICK);
 }
 
-/// The terminal with what was typed ahead: where commands show their results.
-struct Desk<'t> {
-    terminal: &'t Terminal,
-    typed: VecDeque<u8>,
-    /// The terminal took no output: nothing is sent until it shows life.
-    mute: bool,
-    gone: bool,
-    last_key: Instant,
-    width: usize,
-}
-
-impl Desk<'_> {
-    fn write(&mut self, bytes: &[u8]) {
-        if self.mute || self.gone {
-            return;
-        }
-        match self.terminal.write(bytes) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.mute = true,
-            Err(_) => self.gone = true,
-        }
-    }
-
-    /// Lines for a terminal in raw mode.
-    fn lines(&mut self, text: &str) {
-        for line in text.lines() {
-            self.write(b"\r\x1b[K");
-            self.write(line.as_bytes());
-            self.write(b"\r\n");
-        }
-    }
-
-    /// Reads what was typed; what does not fit is dropped.
-    fn read(&mut self) {
-        let mut buffer = [0; 256];
-        match self.terminal.read(&mut buffer) {
-            Ok(count) => {
-                if count > 0 {
-                    (self.mute, self.last_key) = (false, clock::now());
-                }
-                let room = TYPE_AHEAD - self.typed.len().min(TYPE_AHEAD);
-                self.typed.extend(buffer[..count.min(room)].iter());
-            }
-            Err(_) => self.gone = true,
-        }
-    }
-}
-
-impl Face for Desk<'_> {
-    fn style(&self) -> Style {
-        // No colours: a VT100 knows none, and every mood is said in words.
-        Style { width: self.width, colour: false }
-    }
-
-    fn is_live(&self) -> bool {
-        true
-    }
-
-    fn say(&mut self, text: &str) {
-        self.lines(text);
-    }
-
-    fn complain(&mut self, text: &str) {
-        let text = text.strip_prefix("twobox: ").unwrap_or(text);
-        for line in text.lines() {
-            self.lines(&wrap(line, self.width - 1).join("\n"));
-        }
-    }
-
-    fn progress(&mut self, text: &str) {
-        let text: String = text.chars().take(self.width - 1).collect();
-        self.write(format!("\r{text}\x1b[K").as_bytes());
-    }
-
-    fn ask(&mut self, question: &str, echo: bool) -> Option<String> {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        let mut editor = if echo { Editor::default() } else { Editor::hidden() };
-        let bytes = editor.draw(question, self.width);
-        self.write(&bytes);
-        loop {
-            while let Some(byte) = self.typed.pop_front() {
-                let event = editor.feed(byte);
-                let bytes = editor.echo(question, self.width);
-                self.write(&bytes);
-                match event {
-                    Some(Event::Line(line)) => {
-                        self.write(b"\r\n");
-                        return Some(line);
-                    }
-                    Some(Event::Interrupt | Event::End) => {
-                        self.write(b"\r\n");
-                        return None;
-                    }
-                    Some(Event::Complete(_)) | None => {}
-                }
-            }
-            if self.gone || clock::now().since(self.last_key) > PATIENCE {
-                return None;
-            }
-            match self.terminal.wait(None, TICK) {
-                Ok((true, _)) => self.read(),
-                Ok(_) => {}
-                Err(_) => self.gone = true,
-            }
-        }
-    }
-
-    fn wait(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> Wake {
-        const CTRL_C: u8 = 3;
-        let end = clock::now() + limit;
-        loop {
-            // It may have come together with the command.
-            if self.gone || self.typed.contains(&CTRL_C) {
-                self.typed.clear();
-                return Wake::Interrupted;
-            }
-            match self.terminal.wait(Some(fd), end.until(clock::now())) {
-                Ok((true, _)) => self.read(),
-                Ok((false, true)) => return Wake::Ready,
-                Ok((false, false)) if clock::now() >= end => return Wake::TimedOut,
-                Ok((false, false)) => {}
-                Err(_) => return Wake::Interrupted,
-            }
-        }
-    }
-
-    fn watch(&mut self, socket: &Path, interval: Duration) -> Exit {
-        // A slow line is not asked for more than it carries.
-        let slow = self.terminal.baud() < 19_200;
-        watch::run(self.terminal, socket, if slow { interval.max(Duration::from_secs(1)) } else { interval })
-    }
-}
-
 /// One operator at one terminal.
 struct Session<'t> {
     desk: Desk<'t>,
@@ -278,7 +140,7 @@ impl<'t> Session<'t> {
     fn new(terminal: &'t Terminal, settings: &'t Settings) -> Self {
         // A port is not asked for its size here: a login prompt at the other end would answer.
         let width = terminal.known_size().map_or(80, |(width, _)| width.clamp(40, 300));
-        let desk = Desk { terminal, typed: VecDeque::new(), mute: false, gone: false, last_key: clock::now(), width };
+        let desk = Desk::new(terminal, width);
         Self {
             desk,
             settings,
@@ -418,7 +280,7 @@ impl<'t> Session<'t> {
             }
             Some(Event::End) => return self.log_out(),
             Some(Event::Complete(before)) => {
-                let completion = complete(&before, self.status.as_deref());
+                let completion = complete(&before, self.status.as_deref(), self.settings.is_child);
                 if completion.candidates.is_empty() {
                     self.editor.insert_text(&completion.insert);
                 } else {
@@ -515,9 +377,14 @@ impl<'t> Session<'t> {
     /// All commands on one screen of 80x24.
     fn help(&mut self) {
         let mut text = String::from("commands; `help WORD` tells more\n");
-        for (name, description) in commands() {
+        for (name, description) in commands(self.settings.is_child) {
             let line: String = format!("  {name:<11} {description}").chars().take(self.desk.width - 1).collect();
             text.push_str(&line);
+            text.push('\n');
+        }
+        if self.settings.is_child {
+            text.push_str("not here, for this console can open no files: ");
+            text.push_str(&OF_FILES.join(", "));
             text.push('\n');
         }
         text.push_str("keys: tab completes, up and down go through the history, ctrl-C cancels\n");

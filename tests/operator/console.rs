@@ -554,6 +554,12 @@ fn the_console_of_a_box_is_confined_and_serves_all_the_same() {
     desk.expect("a active> ");
     let shown = desk.ask("status");
     assert!(shown.contains("serves"), "{shown}");
+    // What it cannot do is not offered, and that is said.
+    let help = desk.ask("help");
+    assert!(help.contains("  hold "), "{help}");
+    assert!(["check", "key"].iter().all(|word| !help.contains(&format!("\n  {word} "))), "{help}");
+    assert!(help.contains("not here, for this console can open no files: check, key"), "{help}");
+    assert!(help.lines().count() <= 23 && help.lines().all(|line| line.chars().count() < 80), "{help}");
     for refused in ["key new /tmp/twobox-console-child-key", "check --site x --board y"] {
         let shown = desk.ask(refused);
         assert!(shown.contains("can open no files"), "{shown}");
