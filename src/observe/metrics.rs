@@ -223,11 +223,15 @@ fn trees(out: &mut Exposition, trees: &[Tree]) {
 fn handovers(out: &mut Exposition, status: &Status) {
     let counts = status.handovers;
     let both = [("switchover", counts.switchovers), ("failover", counts.failovers)];
-    out.family("twobox_handovers", Kind::Counter, "Hand-overs to this box since its daemon started.");
+    out.family(
+        "twobox_handovers",
+        Kind::Counter,
+        "Outages since the daemon started that this box ended: hand-overs to it, and its own returns.",
+    );
     for (kind, counted) in both {
         out.sample(&[("kind", kind)], count(counted.count));
     }
-    out.family("twobox_outage_seconds", Kind::Counter, "Outage of those hand-overs together.");
+    out.family("twobox_outage_seconds", Kind::Counter, "Length of those outages together.");
     for (kind, counted) in both {
         out.sample(&[("kind", kind)], seconds(counted.outage_ms));
     }

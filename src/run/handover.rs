@@ -4,7 +4,8 @@
 use std::rc::Rc;
 
 use super::helper::Helper;
-use super::history;
+use super::snapshot::Snapshot;
+use super::{history, report};
 use crate::clock;
 use crate::console::status::{Handover, HandoverKind};
 use crate::observe::control::Event;
@@ -27,6 +28,14 @@ impl Helper {
         let at = clock::now();
         self.handed_over(at, account.clone());
         self.executor.spawn(self.clone().tell_account(account, at)).detach();
+    }
+
+    /// This box serves again what it had given up itself: an outage without a hand-over between the boxes is counted and told as
+    /// one to itself.
+    pub(super) fn took_again(self: &Rc<Self>, s: &Snapshot) {
+        let Some((why, at)) = self.gave_up.take() else { return };
+        let told = format!("{}; it took the service again itself", in_words(why));
+        self.took_over(report::taken_again(self.options.node, s, kind_of(why), told, at));
     }
 
     async fn tell_account(self: Rc<Self>, account: Handover, at: Instant) {
@@ -61,30 +70,28 @@ impl Helper {
         self.handed_over(at, Handover { reason, ..account });
     }
 
-    /// This box began to give the service up at `at`: notes to whom it went, if the peer is heard to serve before long.
-    pub(super) async fn gave_the_service_up(self: Rc<Self>, why: &'static str, at: Instant) {
+    /// This box began to give the service up at `at`.
+    pub(super) fn gave_the_service_up(self: &Rc<Self>, why: &'static str, at: Instant) {
         self.gave_up.set(Some((why, at)));
+        self.executor.spawn(self.clone().watch_succession(why, at)).detach();
+    }
+
+    /// Notes to whom the service went, if the peer is heard to serve before long.
+    async fn watch_succession(self: Rc<Self>, why: &'static str, at: Instant) {
         let mut heard_to_serve = None;
         while clock::now().since(at) < SUCCESSION {
             // Often at first: the outage is told in milliseconds.
             smol::Timer::after(Duration::from_millis(2).max(clock::now().since(at) / 16)).await;
             if self.gave_up.get() != Some((why, at)) {
-                return; // told by the peer, or given up anew
+                return; // told by the peer, taken again, or given up anew
             }
             let Some(s) = self.snapshot().await else { continue };
-            if s.node.role == Role::Active {
-                self.gave_up.set(None);
-                let took = s.node.since.since(at);
-                self.remember_alarm(&format!("gave the service up ({why}) and took it again after {took:.0?}"));
-                return;
-            }
             let heard = s.node.peer_heard_at.filter(|heard| *heard >= at && s.node.peer_role == Some(Role::Active));
             heard_to_serve = heard_to_serve.or(heard);
             if let Some(heard) = heard_to_serve.filter(|heard| clock::now().since(*heard) >= ACCOUNT) {
                 self.gave_up.set(None);
-                let planned = why == SURRENDER;
                 let own_account = Handover {
-                    kind: if planned { HandoverKind::Switchover } else { HandoverKind::Failover },
+                    kind: kind_of(why),
                     reason: in_words(why),
                     detect_ms: 0,
                     fence_wait_ms: 0,
@@ -112,6 +119,10 @@ impl Helper {
     fn remember_alarm(&self, text: &str) {
         self.remember(history::of_alarm(self.present, clock::now(), history::wall_clock(), text));
     }
+}
+
+fn kind_of(why: &str) -> HandoverKind {
+    if why == SURRENDER { HandoverKind::Switchover } else { HandoverKind::Failover }
 }
 
 fn in_words(why: &str) -> String {

@@ -132,7 +132,7 @@ pub(super) struct Helper {
     pub console_confinement: Rc<RefCell<Option<String>>>,
     /// What is wrong beside the node's own alarms.
     pub standing: RefCell<Vec<Standing>>,
-    /// Hand-overs to this box in this life of the daemon.
+    /// Hand-overs to this box in this life of the daemon, and outages after which it took the service again itself.
     pub handovers: RefCell<Handovers>,
     /// The last hand-over to or from this box, and when; `None`: before this life of the daemon.
     pub last_handover: RefCell<Option<(Option<Instant>, Handover)>>,
@@ -468,14 +468,18 @@ impl Helper {
         }
         match to {
             Role::Active => {
-                if let Some(account) = report::to_this_box(&self, &snapshot) {
-                    self.took_over(account);
+                match report::to_this_box(&self, &snapshot) {
+                    Some(account) => {
+                        self.gave_up.set(None); // whoever had it meanwhile was not heard
+                        self.took_over(account);
+                    }
+                    None => self.took_again(&snapshot),
                 }
             }
             Role::Yielding => self.yielding.set(Some((why, clock::now()))),
             _ => {
                 if let Some((why, at)) = self.yielding.take() {
-                    self.executor.spawn(self.clone().gave_the_service_up(why, at)).detach();
+                    self.gave_the_service_up(why, at);
                 }
             }
         }

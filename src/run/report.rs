@@ -13,7 +13,7 @@ use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM};
 use crate::node::status::{self as node, Blocker};
 use crate::service::State;
 use crate::time::{Duration, Instant};
-use crate::wire::pair;
+use crate::wire::pair::{self, Side};
 
 /// The pair's status now.
 pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
@@ -241,19 +241,14 @@ fn last_handover(helper: &Helper, s: &Snapshot) -> Option<Handover> {
     }
 }
 
-/// The last hand-over to this box, in this life.
+/// The last hand-over from the peer to this box, in this life.
 pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
     let h = s.node.handover?;
     let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
     let surrender = h.planned.then(|| step("surrender", h.surrender));
     let mut steps: Vec<Step> = surrender.into_iter().collect();
     steps.extend([step("detect", h.detect), step("wait", h.wait), step("claim", h.persist)]);
-    let carried_out = s.steps.filter(|steps| steps.ordered >= h.at);
-    if let Some(done) = carried_out {
-        steps.extend([step("address", done.address), step("announce", done.announce)]);
-        steps.extend(done.first_frame.map(|first| step("first-frame", first)));
-    }
-    let carried_out = carried_out.map_or(Duration::ZERO, |done| done.address + done.announce);
+    let carried_out = carried_out(s, h.at, &mut steps);
     Some(Handover {
         kind: if h.planned { HandoverKind::Switchover } else { HandoverKind::Failover },
         reason: h.why.into(),
@@ -265,6 +260,33 @@ pub(super) fn to_this_box(helper: &Helper, s: &Snapshot) -> Option<Handover> {
         to: helper.options.node.name().into(),
         steps,
     })
+}
+
+/// This box gave the service up at `at` and took it again, and nobody had it meanwhile: for the clients an outage as any other.
+pub(super) fn taken_again(node: Side, s: &Snapshot, kind: HandoverKind, reason: String, at: Instant) -> Handover {
+    let mut steps = Vec::new();
+    let without = s.node.since.since(at);
+    let carried_out = carried_out(s, s.node.since, &mut steps);
+    Handover {
+        kind,
+        reason,
+        detect_ms: 0,
+        fence_wait_ms: 0,
+        total_ms: ms(without + carried_out),
+        ago_ms: Some(ms(s.at.since(s.node.since))),
+        term: s.node.served,
+        to: node.name().into(),
+        steps,
+    }
+}
+
+/// The steps after the node's order of `at`, and what they took up to the first announcement.
+fn carried_out(s: &Snapshot, at: Instant, steps: &mut Vec<Step>) -> Duration {
+    let step = |name: &str, took: Duration| Step { name: name.into(), us: us(took) };
+    let Some(done) = s.steps.filter(|steps| steps.ordered >= at) else { return Duration::ZERO };
+    steps.extend([step("address", done.address), step("announce", done.announce)]);
+    steps.extend(done.first_frame.map(|first| step("first-frame", first)));
+    done.address + done.announce
 }
 
 fn alarms(helper: &Helper, s: &Snapshot) -> Vec<Alarm> {

@@ -1,7 +1,7 @@
 //! Hand-overs as both boxes tell them: one account, whoever took the service over and whoever gave it up.
 
 use twobox::console::control::{Reply, Request};
-use twobox::console::status::{Handover, HandoverKind};
+use twobox::console::status::{Handover, HandoverKind, Handovers, RightKind, Role};
 use twobox::time::Duration;
 
 use crate::rig::{Rig, other, wait};
@@ -73,6 +73,32 @@ fn giver_and_taker_tell_the_same_outage_of_every_hand_over() {
     assert_eq!(outage(&told), outage(&short));
     let reason = rig.status(first).unwrap().last_handover.unwrap().reason;
     assert_eq!(reason, "the right is over", "why it gave the service up is known to itself");
+}
+
+/// Nobody else had it meanwhile: for the clients it was away all the same.
+#[test]
+fn a_box_that_takes_the_service_again_itself_tells_and_counts_that_outage() {
+    let mut rig = Rig::new("itself", DEFAULT);
+    let alone = rig.start_both();
+    rig.kill(other(alone));
+    wait("it serves by the quorum", || rig.status(alone).is_some_and(|s| s.right.kind == RightKind::Quorum));
+    assert_eq!(rig.status(alone).unwrap().handovers, Handovers::default());
+    rig.ip("witness", "link set lan down");
+    wait("it has given up", || rig.role(alone).is_some_and(|role| role != Role::Active));
+    std::thread::sleep(LEASE);
+    rig.ip("witness", "link set lan up");
+    wait("it serves again", || rig.role(alone) == Some(Role::Active));
+    wait("it is counted", || rig.status(alone).is_some_and(|s| s.handovers != Handovers::default()));
+    let status = rig.status(alone).unwrap();
+    let told = status.last_handover.unwrap();
+    assert_eq!((told.kind, told.to.as_str(), told.term), (HandoverKind::Failover, alone, status.term), "{told:?}");
+    assert_eq!(told.reason, "the right is over; it took the service again itself");
+    assert!(Duration::from_millis(told.total_ms) >= LEASE, "{told:?}");
+    let counted = status.handovers.failovers;
+    assert_eq!((counted.count, counted.outage_ms), (1, told.total_ms));
+    wait("it is in the history", || newest_in_history(&rig, alone).is_some());
+    assert_eq!(outage(&newest_in_history(&rig, alone).unwrap()), outage(&told));
+    assert_eq!(rig.capture.owners(), [alone]);
 }
 
 /// For five leases nobody votes for it, but it is no worse a spare for that.
