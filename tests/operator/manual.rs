@@ -91,6 +91,8 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     let blockers = blockers.map(|text| format!("- {text}\n"));
     assert_part("refusals", &refusals());
     assert_part("waits", &waits());
+    assert_part("measured", &measured());
+    assert_part("measured boxes", &measured_boxes());
     assert_part("blockers", &format!("\n{}\n", blockers.collect::<String>()));
 }
 
@@ -199,6 +201,41 @@ fn waits() -> String {
             wait(Belt::AddressLease)
         );
     }
+    text + "\n"
+}
+
+/// Cells of the rows of a table that `tests/bench` has recorded.
+fn recorded(command: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path("docs/performance.md")).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- {command} -->")).expect("the command's mark");
+    let rows = rest.split("<!-- end -->").next().unwrap().lines().filter(|line| line.starts_with('|'));
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    rows.map(cells).collect()
+}
+
+/// Outages by profile, as the benchmark of hand-overs has recorded them.
+fn measured() -> String {
+    let rows = recorded("tests/bench failover");
+    let mut text = String::from("\n| profile | planned hand-over | power of the active box |\n");
+    text.push_str("| ------- | ----------------- | ----------------------- |\n");
+    for profile in ["default", "fast", "fastest"] {
+        let name = format!("twobox {profile}");
+        let row = rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}"));
+        let _ = writeln!(text, "| {profile} | {} ms | {} ms |", row[1], row[2]);
+    }
+    text + "\n"
+}
+
+/// Outages of two boxes that boot from their images.
+fn measured_boxes() -> String {
+    let rows = recorded("tests/bench appliance");
+    let mut text = String::from("\n| what fails | median | most |\n| ---------- | ------ | ---- |\n");
+    let outages = rows.iter().filter_map(|row| Some((row[0].strip_suffix(": outage, s")?, row)));
+    let before = text.len();
+    for (what, row) in outages {
+        let _ = writeln!(text, "| {what} | {} s | {} s |", row[1], row[3]);
+    }
+    assert!(text.len() > before, "no outage is recorded");
     text + "\n"
 }
 
