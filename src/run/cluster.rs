@@ -1,11 +1,8 @@
 //! One turn after the other: sleep, drain every input, read the clock, decide, act.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -16,6 +13,7 @@ use super::mailbox::Mailbox;
 use super::quiet::until_quiet;
 use super::side::{Letter, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
+use super::sources::{Ready, Source, Sources};
 use super::steps::Watch;
 use super::{Order, ToHelper, ToLoop};
 use crate::clock;
@@ -39,8 +37,6 @@ const CONFLICT_SHOWN: Duration = Duration::from_secs(60);
 const FOLLOW_UPS: usize = 4;
 /// Foreign claims of a service address that one turn listens to: a flood of them does not hold the loop.
 const CLAIMS: usize = 256;
-/// Events of one epoll_wait. Which source they name does not matter: every turn drains all of them.
-const EVENTS: usize = 8;
 
 /// A yield or a fence that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +72,7 @@ pub(super) struct Parts {
 /// The loop's state besides the node's.
 pub(super) struct Cluster {
     pub(super) parts: Parts,
-    epoll: Epoll,
+    sources: Sources,
     timer: TimerFd,
     armed_for: Instant,
     /// Addresses to be confirmed down for this order.
@@ -100,23 +96,22 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Opens the loop's own descriptors and registers all of them.
     pub(super) fn new(mut parts: Parts) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut sources = Sources::new()?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        let event = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        epoll.add(&timer, event())?;
-        epoll.add(parts.to_loop.as_fd(), event())?;
-        epoll.add(parts.to_peer.as_fd(), event())?;
+        sources.add(&timer, Source::Timer)?;
+        sources.add(&*parts.to_loop, Source::ToLoop)?;
+        sources.add(&*parts.to_peer, Source::ToPeer)?;
         for descriptor in parts.takeover.descriptors() {
-            epoll.add(descriptor, event())?;
+            sources.add(descriptor, Source::Claims)?;
         }
-        for descriptor in parts.links.descriptors() {
-            epoll.add(descriptor, event())?;
+        for (source, descriptor) in parts.links.descriptors() {
+            sources.add(descriptor, source)?;
         }
         let bound = parts.belts.bound();
         let now = clock::now();
         Ok(Self {
             parts,
-            epoll,
+            sources,
             timer,
             armed_for: Instant::NEVER,
             // What a former life left is down already; that is confirmed like any surrender.
@@ -146,10 +141,6 @@ impl Cluster {
 
     fn turn(&mut self) -> io::Result<()> {
         self.turns += 1;
-        if self.timer.wait().is_ok() {
-            self.worst_lateness = self.worst_lateness.max(clock::now().since(self.armed_for));
-            self.armed_for = Instant::NEVER; // it fires once
-        }
         let now = until_quiet(self.too_long(), clock::now, || self.drain());
         self.look_around(now);
         self.decide(now);
@@ -196,10 +187,17 @@ impl Cluster {
     }
 
     /// Every input that has come so far, each with the time after its receipt: what is promised from a receipt on lasts too
-    /// short if its time is too early.
+    /// short if its time is too early. Whoever has nothing when the pass begins is not asked.
     fn drain(&mut self) {
-        self.drain_links();
-        self.parts.to_peer.hush();
+        let ready = self.sources.look();
+        if ready.has(Source::Timer) && self.timer.wait().is_ok() {
+            self.worst_lateness = self.worst_lateness.max(clock::now().since(self.armed_for));
+            self.armed_for = Instant::NEVER; // it fires once
+        }
+        self.drain_links(ready);
+        if ready.has(Source::ToPeer) {
+            self.parts.to_peer.hush();
+        }
         while let Some(Letter { kind, bytes }) = self.parts.to_peer.receive() {
             let now = clock::now();
             if self.parts.side.channel.offer(now, kind, &bytes).is_err() {
@@ -208,7 +206,8 @@ impl Cluster {
         }
         // Only on the LAN is the peer's hardware address known.
         let peer = self.parts.links.peer_mac().filter(|_| self.parts.addresses_on_lan);
-        for _ in 0..CLAIMS {
+        let claims = if ready.has(Source::Claims) { CLAIMS } else { 0 };
+        for _ in 0..claims {
             let Some(heard) = self.parts.takeover.receive(clock::now(), peer) else { break };
             let now = clock::now();
             match heard.finding {
@@ -222,7 +221,9 @@ impl Cluster {
             }
             self.act(now);
         }
-        self.parts.to_loop.hush();
+        if ready.has(Source::ToLoop) {
+            self.parts.to_loop.hush();
+        }
         while let Some(letter) = self.parts.to_loop.receive() {
             let now = clock::now();
             self.read(now, letter);
@@ -230,12 +231,12 @@ impl Cluster {
         }
     }
 
-    fn drain_links(&mut self) {
+    fn drain_links(&mut self, ready: Ready) {
         let Parts { links, node, seal, side, takeover, from_peer, .. } = &mut self.parts;
         links.set_peer(node.peer_boot());
         // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
         // has expired acts at once, and that is a fence.
-        links.drain(seal, |now, received| match received {
+        links.drain(ready, seal, |now, received| match received {
             Received::Heartbeat { path, heartbeat } => node.handle(now, Input::Heartbeat { path, heartbeat }),
             Received::Pong { witness, round } => node.handle(now, Input::Pong { witness, round }),
             Received::Fragment(bytes) => side.receive(now, bytes, takeover, from_peer),
@@ -286,7 +287,7 @@ impl Cluster {
         self.look_at = now + LOOK;
         let carriers = self.parts.links.look_after(now);
         if let Some(port) = self.parts.links.plugged_in()
-            && let Err(error) = self.epoll.add(port, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+            && let Err(error) = self.sources.add(port, Source::NullModem)
         {
             log::warn!("the null modem is read in the loop's own turns only: {error}");
         }
@@ -375,11 +376,7 @@ impl Cluster {
             let at = TimeSpec::from_duration(Duration::from_nanos(deadline.as_nanos().max(1)));
             self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
         }
-        let mut events = [EpollEvent::empty(); EVENTS];
-        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        self.sources.wait()
     }
 
     fn snapshot(&mut self, now: Instant) -> Snapshot {

@@ -20,7 +20,7 @@ use crate::wire::serial::{self as framing, Decoder, Piece};
 use crate::wire::{Mac, side};
 
 use super::neighbor::Neighbor;
-
+use super::sources::{Ready, Source};
 use super::tally::Tally;
 
 /// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
@@ -121,11 +121,16 @@ impl Links {
     }
 
     /// Descriptors to wait on; the same set until a port is plugged in again.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>)> {
         use std::os::fd::AsFd;
-        let serial = self.null_modem.iter().filter_map(|line| line.port.fd());
-        let ethernet = [&self.crossover, &self.lan].into_iter().flatten().map(Ethernet::as_fd);
-        serial.chain(ethernet).chain(self.witnesses.iter().map(Reflected::as_fd))
+        let line = self.null_modem.as_ref().and_then(|line| line.port.fd());
+        let descriptors = [
+            (Source::NullModem, line),
+            (Source::Crossover, self.crossover.as_ref().map(Ethernet::as_fd)),
+            (Source::Lan, self.lan.as_ref().map(Ethernet::as_fd)),
+            (Source::Witnesses, self.witnesses.as_ref().map(Reflected::as_fd)),
+        ];
+        descriptors.into_iter().filter_map(|(source, descriptor)| Some((source, descriptor?)))
     }
 
     /// Sends a heartbeat on its path. What does not fit is dropped and counted by the port.
@@ -189,9 +194,9 @@ impl Links {
         self.neighbor.set_peer(boot);
     }
 
-    /// Takes everything that has come, each with a time that is not earlier than its receipt. What is no heartbeat is
-    /// counted by its reason.
-    pub(super) fn drain(&mut self, seal: &Seal, mut take: impl FnMut(Instant, Received<'_>)) {
+    /// Takes everything that has come by what is ready, each with a time that is not earlier than its receipt. What is no
+    /// heartbeat is counted by its reason.
+    pub(super) fn drain(&mut self, ready: Ready, seal: &Seal, mut take: impl FnMut(Instant, Received<'_>)) {
         let rejected = &mut self.rejected;
         let said = Cell::new(None);
         let mut judge = |path: u8, payload: &[u8], take: &mut Take<'_>| match seal.decode(payload) {
@@ -210,12 +215,13 @@ impl Links {
                 Some(reason)
             }
         };
-        if let Some(line) = &mut self.null_modem {
+        if let Some(line) = self.null_modem.as_mut().filter(|_| ready.has(Source::NullModem)) {
             line.drain(&mut judge, &mut take);
         }
         let mut buffer = [0; MAX_SIZE];
-        for (path, port) in [(CROSSOVER, &mut self.crossover), (LAN, &mut self.lan)] {
-            let Some(port) = port else { continue };
+        let ports = [(CROSSOVER, Source::Crossover, &mut self.crossover), (LAN, Source::Lan, &mut self.lan)];
+        for (path, source, port) in ports {
+            let Some(port) = port.as_mut().filter(|_| ready.has(source)) else { continue };
             for _ in 0..DRAIN_MAX {
                 match port.recv(&mut buffer) {
                     Ok(Some(length)) => {
@@ -233,7 +239,7 @@ impl Links {
                 }
             }
         }
-        let Some(port) = &mut self.witnesses else { return };
+        let Some(port) = self.witnesses.as_mut().filter(|_| ready.has(Source::Witnesses)) else { return };
         for _ in 0..DRAIN_MAX {
             match port.recv(clock::now()) {
                 Ok(Some(Arrival::Pong { witness, round })) => {
@@ -433,7 +439,7 @@ mod tests {
         let sent = clock::now();
         let mut times = Vec::new();
         while times.is_empty() {
-            links.drain(&seal, |at, _| times.push(at));
+            links.drain(Ready::ALL, &seal, |at, _| times.push(at));
             assert!(clock::now().since(sent) < Duration::from_secs(10), "the fragment does not come");
         }
         assert!(times.iter().all(|at| *at >= sent), "{times:?} is earlier than {sent:?}");

@@ -42,6 +42,7 @@ mod route;
 pub mod settings;
 mod side;
 mod snapshot;
+mod sources;
 mod steps;
 mod tally;
 mod update;
