@@ -23,21 +23,43 @@ use redb::{TableDefinition, WriteTransaction};
 use super::codec::{Reader as Bytes, put_number};
 use super::control::Generation;
 use super::entry::{Chunk, Hash};
+use super::index_former::convert;
 use super::index_writer::Writer;
 use super::row::{BLOCK, Cut, Place, Row, decode};
 
 /// What redb may keep in memory for one index, in bytes.
 pub const CACHE: usize = 3 << 20;
 
-pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
-pub(super) const LISTS: TableDefinition<'static, (&[u8], u32), &[u8]> = TableDefinition::new("lists");
-pub(super) const PLACES: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("places");
-pub(super) const INODES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("inodes");
-pub(super) const GROUPS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("groups");
-pub(super) const UNSENT: TableDefinition<'static, &[u8], ()> = TableDefinition::new("unsent");
-pub(super) const GONE: TableDefinition<'static, &[u8], ()> = TableDefinition::new("gone");
-pub(super) const HELD: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("held");
-pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+/// Every table maps bytes to bytes: redb's code is compiled once for each pair of types. Numbers in keys are big-endian, so
+/// that their order is that of the numbers.
+pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+pub(super) const ENTRIES: Definition = TableDefinition::new("entries");
+pub(super) const LISTS: Definition = TableDefinition::new("lists");
+pub(super) const PLACES: Definition = TableDefinition::new("places");
+pub(super) const INODES: Definition = TableDefinition::new("inodes");
+pub(super) const GROUPS: Definition = TableDefinition::new("groups");
+pub(super) const UNSENT: Definition = TableDefinition::new("unsent");
+pub(super) const GONE: Definition = TableDefinition::new("gone");
+pub(super) const HELD: Definition = TableDefinition::new("held");
+pub(super) const META: Definition = TableDefinition::new("meta");
+
+/// The words of `meta`.
+pub(super) mod word {
+    /// What the cut is.
+    pub const CUT: &[u8] = b"cut";
+    /// How many names are no directories.
+    pub const FILES: &[u8] = b"files";
+    /// `places` and `inodes` are kept.
+    pub const HINTED: &[u8] = b"hinted";
+    /// The generation served last.
+    pub const SERVED: &[u8] = b"served";
+}
+
+/// Key of a block in `lists`. No two are the same: equally long ones have equally long names.
+pub(super) fn block_key(name: &[u8], number: u32) -> Vec<u8> {
+    [name, &number.to_be_bytes()].concat()
+}
 
 /// redb's errors as our driver's.
 pub(super) fn failed(e: impl Into<redb::Error>) -> io::Error {
@@ -59,7 +81,7 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index, makes an empty one if there is none.
+    /// Opens the index, makes an empty one if there is none. One of the former format is converted.
     ///
     /// # Errors
     ///
@@ -68,6 +90,7 @@ impl Index {
         let database = Database::builder().set_cache_size(CACHE).create(path).map_err(failed)?;
         let index = Index { database };
         let tx = index.begin(true)?;
+        convert(&tx)?;
         drop(Writer::new(&tx)?); // makes the tables, so that a reader finds them
         drop(tx.open_table(PLACES).map_err(failed)?);
         drop(tx.open_table(INODES).map_err(failed)?);
@@ -114,7 +137,7 @@ impl Index {
         let mut value = Vec::new();
         put_number(&mut value, generation.term);
         put_number(&mut value, generation.boot);
-        tx.open_table(META).map_err(failed)?.insert("served", value.as_slice()).map_err(failed)?;
+        tx.open_table(META).map_err(failed)?.insert(word::SERVED, value.as_slice()).map_err(failed)?;
         Self::commit(tx)
     }
 
@@ -128,14 +151,16 @@ impl Index {
     }
 }
 
+type View = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// The tables, open for reading.
 pub struct Reader {
-    entries: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    lists: ReadOnlyTable<(&'static [u8], u32), &'static [u8]>,
-    places: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
-    inodes: ReadOnlyTable<u64, &'static [u8]>,
-    unsent: ReadOnlyTable<&'static [u8], ()>,
-    meta: ReadOnlyTable<&'static str, &'static [u8]>,
+    entries: View,
+    lists: View,
+    places: View,
+    inodes: View,
+    unsent: View,
+    meta: View,
 }
 
 /// What can be looked up, in a view and in what is being written.
@@ -198,18 +223,18 @@ macro_rules! lookup {
             }
 
             fn block(&self, key: &[u8], number: u32) -> io::Result<Vec<Chunk>> {
-                match self.lists.get((key, number)).map_err(failed)? {
+                match self.lists.get(block_key(key, number).as_slice()).map_err(failed)? {
                     Some(block) => Ok(Chunk::decode_all(Bytes(block.value()))?),
                     None => Ok(Vec::new()),
                 }
             }
 
             fn cut(&self) -> io::Result<Cut> {
-                self.meta.get("cut").map_err(failed)?.map_or(Ok(Cut::default()), |row| Cut::decode(row.value()))
+                self.meta.get(word::CUT).map_err(failed)?.map_or(Ok(Cut::default()), |row| Cut::decode(row.value()))
             }
 
             fn served(&self) -> io::Result<Generation> {
-                let Some(row) = self.meta.get("served").map_err(failed)? else { return Ok(Generation::default()) };
+                let Some(row) = self.meta.get(word::SERVED).map_err(failed)? else { return Ok(Generation::default()) };
                 let mut from = Bytes(row.value());
                 Ok(Generation { term: from.number()?, boot: from.number()? })
             }
@@ -230,8 +255,8 @@ macro_rules! lookup {
 }
 
 /// How many names are no directories, as it was noted with the last cut. An index of an earlier version says nothing.
-pub(super) fn noted_files(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> io::Result<Option<u64>> {
-    let noted = meta.get("files").map_err(failed)?;
+pub(super) fn noted_files(meta: &impl ReadableTable<&'static [u8], &'static [u8]>) -> io::Result<Option<u64>> {
+    let noted = meta.get(word::FILES).map_err(failed)?;
     Ok(noted.and_then(|row| row.value().try_into().ok()).map(u64::from_le_bytes))
 }
 
@@ -295,7 +320,7 @@ impl Reader {
     ///
     /// As [`Lookup::row`].
     pub fn place(&self, hash: &Hash) -> io::Result<Option<Place>> {
-        self.places.get(hash).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()
+        self.places.get(hash.as_slice()).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()
     }
 
     /// Which name an inode had. A hint, and only on the sender.
@@ -304,7 +329,7 @@ impl Reader {
     ///
     /// As [`Lookup::row`].
     pub fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.inodes.get(inode).map_err(failed)?.map(|row| row.value().to_vec()))
+        Ok(self.inodes.get(inode.to_be_bytes().as_slice()).map_err(failed)?.map(|row| row.value().to_vec()))
     }
 
     /// How many names are no directories.

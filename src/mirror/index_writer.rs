@@ -9,25 +9,30 @@ use super::codec::{Reader as Bytes, put_bytes, put_number};
 use super::entry::{Chunk, Entry, Hash, Kind, Local};
 use super::hints::Hints;
 use super::index::{
-    ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, count_files, each_block, failed,
-    noted_files,
+    ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, block_key, count_files, each_block,
+    failed, noted_files, word,
 };
 use super::row::{BLOCK, Cut, Place, Row, decode, encode};
 
 /// Shortest chunk that is worth finding under another name: what is shorter is sent again.
 pub(super) const WORTH: u64 = 512;
 
+/// Value where the key says all.
+const NOTHING: &[u8] = &[];
+
+type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
 /// The tables, open for writing. A writer of the sender's keeps hints (`places`, `inodes`); one that keeps none drops
 /// them with its first change, and the next one that does makes them anew.
 pub struct Writer<'t> {
     tx: &'t WriteTransaction,
-    pub(super) entries: Table<'t, &'static [u8], &'static [u8]>,
-    pub(super) lists: Table<'t, (&'static [u8], u32), &'static [u8]>,
-    pub(super) groups: Table<'t, u64, &'static [u8]>,
-    pub(super) unsent: Table<'t, &'static [u8], ()>,
-    pub(super) gone: Table<'t, &'static [u8], ()>,
-    pub(super) held: Table<'t, &'static [u8; 32], &'static [u8]>,
-    pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) entries: Rows<'t>,
+    pub(super) lists: Rows<'t>,
+    pub(super) groups: Rows<'t>,
+    pub(super) unsent: Rows<'t>,
+    pub(super) gone: Rows<'t>,
+    pub(super) held: Rows<'t>,
+    pub(super) meta: Rows<'t>,
     /// The hints in the index are those of its rows.
     hinted: bool,
     hinting: Option<Hinting<'t>>,
@@ -35,10 +40,15 @@ pub struct Writer<'t> {
     more_files: i64,
 }
 
+/// Removes every row.
+fn clear(rows: &mut Rows<'_>) -> io::Result<()> {
+    rows.retain(|_, _| false).map_err(failed)
+}
+
 struct Hinting<'t> {
     directory: PathBuf,
-    places: Table<'t, &'static [u8; 32], &'static [u8]>,
-    inodes: Table<'t, u64, &'static [u8]>,
+    places: Rows<'t>,
+    inodes: Rows<'t>,
     gathered: Hints,
 }
 
@@ -78,18 +88,20 @@ impl<'t> Hinting<'t> {
     fn remove_places(&mut self, key: &[u8], chunks: &[Chunk]) -> io::Result<()> {
         for chunk in chunks {
             let Some(hash) = chunk.hash.filter(|_| chunk.len >= WORTH) else { continue };
-            let place = self.places.get(&hash).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()?;
+            let place =
+                self.places.get(hash.as_slice()).map_err(failed)?.map(|row| Place::decode(row.value())).transpose()?;
             if place.is_some_and(|place| place.key == key) {
-                self.places.remove(&hash).map_err(failed)?;
+                self.places.remove(hash.as_slice()).map_err(failed)?;
             }
         }
         Ok(())
     }
 
     fn remove_inode(&mut self, key: &[u8], inode: u64) -> io::Result<()> {
-        let is_its = self.inodes.get(inode).map_err(failed)?.is_some_and(|row| row.value() == key);
+        let inode = inode.to_be_bytes();
+        let is_its = self.inodes.get(inode.as_slice()).map_err(failed)?.is_some_and(|row| row.value() == key);
         if is_its {
-            self.inodes.remove(inode).map_err(failed)?;
+            self.inodes.remove(inode.as_slice()).map_err(failed)?;
         }
         Ok(())
     }
@@ -100,13 +112,13 @@ impl<'t> Hinting<'t> {
         let (places, inodes, undone) = gathered.into_parts();
         places.finish(|hash, value| {
             if undone.is_empty() || !undone.contains(&Place::decode(value)?.key) {
-                self.places.insert(hash, value).map_err(failed)?;
+                self.places.insert(hash.as_slice(), value).map_err(failed)?;
             }
             Ok(())
         })?;
         inodes.finish(|inode, key| {
             if !undone.contains(key) {
-                self.inodes.insert(u64::from_be_bytes(*inode), key).map_err(failed)?;
+                self.inodes.insert(inode.as_slice(), key).map_err(failed)?;
             }
             Ok(())
         })
@@ -121,7 +133,7 @@ impl<'t> Writer<'t> {
     /// What the file system says.
     pub fn new(tx: &'t WriteTransaction) -> io::Result<Self> {
         let meta = tx.open_table(META).map_err(failed)?;
-        let hinted = meta.get("hinted").map_err(failed)?.is_some();
+        let hinted = meta.get(word::HINTED).map_err(failed)?.is_some();
         Ok(Writer {
             tx,
             entries: tx.open_table(ENTRIES).map_err(failed)?,
@@ -161,7 +173,7 @@ impl<'t> Writer<'t> {
         self.tx.delete_table(INODES).map_err(failed)?;
         drop(self.tx.open_table(PLACES).map_err(failed)?); // a reader finds them
         drop(self.tx.open_table(INODES).map_err(failed)?);
-        self.meta.remove("hinted").map_err(failed)?;
+        self.meta.remove(word::HINTED).map_err(failed)?;
         self.hinted = false;
         Ok(())
     }
@@ -193,7 +205,7 @@ impl<'t> Writer<'t> {
         }
         hinting.write()?;
         self.hinting = Some(hinting);
-        self.meta.insert("hinted", [].as_slice()).map_err(failed)?;
+        self.meta.insert(word::HINTED, NOTHING).map_err(failed)?;
         self.hinted = true;
         Ok(())
     }
@@ -221,7 +233,7 @@ impl<'t> Writer<'t> {
         self.leave_hints()?;
         let mut value = Vec::with_capacity(chunks.len() * 36);
         chunks.iter().for_each(|chunk| chunk.encode(&mut value));
-        self.lists.insert((key, number), value.as_slice()).map_err(failed)?;
+        self.lists.insert(block_key(key, number).as_slice(), value.as_slice()).map_err(failed)?;
         match &mut self.hinting {
             Some(hinting) => hinting.add_places(key, u64::from(number) * BLOCK as u64, offset, chunks),
             None => Ok(()),
@@ -284,7 +296,7 @@ impl<'t> Writer<'t> {
                 if let Some(hinting) = &mut self.hinting {
                     hinting.remove_places(key, &block)?;
                 }
-                self.lists.remove((key, number)).map_err(failed)?;
+                self.lists.remove(block_key(key, number).as_slice()).map_err(failed)?;
             }
         }
         Ok(Some(row))
@@ -296,7 +308,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn first_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.groups.get(inode).map_err(failed)?.map(|row| row.value().to_vec()))
+        Ok(self.groups.get(inode.to_be_bytes().as_slice()).map_err(failed)?.map(|row| row.value().to_vec()))
     }
 
     /// Notes the first name of a hard-link group.
@@ -305,7 +317,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_first(&mut self, inode: u64, key: &[u8]) -> io::Result<()> {
-        self.groups.insert(inode, key).map_err(failed)?;
+        self.groups.insert(inode.to_be_bytes().as_slice(), key).map_err(failed)?;
         Ok(())
     }
 
@@ -315,7 +327,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_groups(&mut self) -> io::Result<()> {
-        self.groups.retain(|_, _| false).map_err(failed)
+        clear(&mut self.groups)
     }
 
     /// Marks a name as changed here and unknown to the peer.
@@ -324,7 +336,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_unsent(&mut self, key: &[u8]) -> io::Result<()> {
-        self.unsent.insert(key, ()).map_err(failed)?;
+        self.unsent.insert(key, NOTHING).map_err(failed)?;
         Ok(())
     }
 
@@ -334,7 +346,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_gone(&mut self, key: &[u8]) -> io::Result<()> {
-        self.gone.insert(key, ()).map_err(failed)?;
+        self.gone.insert(key, NOTHING).map_err(failed)?;
         Ok(())
     }
 
@@ -355,7 +367,7 @@ impl<'t> Writer<'t> {
     pub fn set_held(&mut self, hash: &Hash, name: &[u8; 16], offset: u64) -> io::Result<()> {
         let mut value = name.to_vec();
         put_number(&mut value, offset);
-        self.held.insert(hash, value.as_slice()).map_err(failed)?;
+        self.held.insert(hash.as_slice(), value.as_slice()).map_err(failed)?;
         Ok(())
     }
 
@@ -365,7 +377,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn held(&self, hash: &Hash) -> io::Result<Option<([u8; 16], u64)>> {
-        let Some(row) = self.held.get(hash).map_err(failed)? else { return Ok(None) };
+        let Some(row) = self.held.get(hash.as_slice()).map_err(failed)? else { return Ok(None) };
         let mut from = Bytes(row.value());
         Ok(Some((from.array()?, from.number()?)))
     }
@@ -376,7 +388,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_held(&mut self) -> io::Result<()> {
-        self.held.retain(|_, _| false).map_err(failed)
+        clear(&mut self.held)
     }
 
     /// Both boxes are of one mind again: nothing is unsent.
@@ -385,7 +397,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_unsent(&mut self) -> io::Result<()> {
-        self.unsent.retain(|_, ()| false).map_err(failed)
+        clear(&mut self.unsent)
     }
 
     /// How many names are no directories.
@@ -407,9 +419,9 @@ impl<'t> Writer<'t> {
     /// What the file system says.
     pub fn set_cut(&mut self, cut: &Cut) -> io::Result<()> {
         let files = self.files()?;
-        self.meta.insert("files", files.to_le_bytes().as_slice()).map_err(failed)?;
+        self.meta.insert(word::FILES, files.to_le_bytes().as_slice()).map_err(failed)?;
         self.more_files = 0;
-        self.meta.insert("cut", cut.encode().as_slice()).map_err(failed)?;
+        self.meta.insert(word::CUT, cut.encode().as_slice()).map_err(failed)?;
         Ok(())
     }
 }

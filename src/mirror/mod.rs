@@ -18,6 +18,7 @@ pub mod gather;
 pub mod guard;
 pub mod hints;
 pub mod index;
+mod index_former;
 pub mod index_writer;
 mod judge;
 pub mod leftover;
