@@ -4,8 +4,8 @@
 #![allow(clippy::disallowed_methods)] // a test starts programs, sleeps and reads the clock
 
 mod desk;
+#[allow(dead_code)] // the tests of the operator use all of it
 #[path = "../operator/states.rs"]
-#[allow(dead_code)]
 mod states;
 
 use std::io::{Read, Write};

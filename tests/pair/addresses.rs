@@ -9,8 +9,8 @@ use twobox::time::Duration;
 use twobox::wire::arp;
 
 use crate::DEFAULT;
+use crate::rig::wire::{Claim, SERVICE6, send_raw};
 use crate::rig::{Rig, SERVICE, other, wait};
-use crate::wire::{Claim, SERVICE6, send_raw};
 
 fn bytes(mac: &str) -> [u8; 6] {
     let mut bytes = [0; 6];
@@ -123,7 +123,7 @@ fn an_ipv6_service_address_moves_by_an_override_and_own_addresses_stay() {
     rig.client.await_answer_from(standby);
     wait("the client's entry names the new holder", || rig.cached(&service) == Some(rig.mac(standby, "lan")));
     wait("the client reaches it there", || answers(&rig));
-    let told = |f: &crate::wire::Frame| {
+    let told = |f: &crate::rig::wire::Frame| {
         f.at > moved && f.from == standby && matches!(f.claim, Claim::Advertisement { flags } if flags & 0x60 == 0x20)
     };
     assert!(rig.capture.frames().iter().any(told), "unsolicited, with override");

@@ -9,8 +9,8 @@ use twobox::wire::arp;
 
 use crate::fencing::steal_gate;
 use crate::map::overwrite;
+use crate::rig::wire::send_raw;
 use crate::rig::{Rig, SERVICE, other, wait};
-use crate::wire::send_raw;
 use crate::{DEFAULT, LEASE};
 
 fn programs(rig: &Rig, node: &str, direction: Direction) -> Vec<u32> {
@@ -113,7 +113,7 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     // Our own announcements carry a mark, or the takeover would not be heard of.
     rig.order(active, &twobox::console::control::Request::Switchover).unwrap();
     rig.client.await_answer_from(standby);
-    let announced = |f: &crate::wire::Frame| f.from == standby && f.claim == crate::wire::Claim::Announcement;
+    let announced = |f: &crate::rig::wire::Frame| f.from == standby && f.claim == crate::rig::wire::Claim::Announcement;
     assert!(rig.capture.frames().iter().any(announced));
     rig.await_touch();
     rig.order(standby, &twobox::console::control::Request::Switchover).unwrap();

@@ -15,8 +15,8 @@ use twobox::clock;
 use twobox::link::ethernet::ETHER_TYPE;
 use twobox::time::Duration;
 
+use crate::rig::wire;
 use crate::rig::{self, Rig, other};
-use crate::wire;
 
 /// What is copied: bytes in one file.
 const BULK: usize = 256 << 20;

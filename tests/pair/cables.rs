@@ -5,7 +5,7 @@ use twobox::console::control::Request;
 use twobox::console::status::{BoundBy, Role, Status};
 use twobox::time::Duration;
 
-use crate::null_modem::{Line, Wiring};
+use crate::rig::null_modem::{Line, Wiring};
 use crate::rig::{Rig, must, other, plug_in, wait};
 use crate::{CUT, DEFAULT, LEASE, WHOLE, WRONG_BAUD, has_service_address};
 

@@ -14,7 +14,7 @@ use twobox::wire::heartbeat::{MAGIC, SIZE, VERSION};
 use twobox::wire::icmp::{FRAME_MAX, Request};
 use twobox::wire::side;
 
-use crate::wire::enter;
+use crate::rig::wire::enter;
 
 /// Frames of one burst, every millisecond.
 const BURST: usize = 100;

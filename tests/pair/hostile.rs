@@ -16,8 +16,8 @@ use twobox::wire::icmp;
 use twobox::wire::pair::{BootId, Side};
 use twobox::wire::{Mac, arp};
 
+use crate::rig::wire::{Port, enter};
 use crate::rig::{Rig, SERVICE, other, site, wait};
-use crate::wire::{Port, enter};
 use crate::{DEFAULT, LEASE};
 
 /// The attacker's namespace and the host part of its address.

@@ -9,7 +9,6 @@ mod allocation;
 mod belts;
 mod bulk;
 mod cables;
-mod client;
 mod fencing;
 mod flood;
 mod hostile;
@@ -17,14 +16,12 @@ mod life;
 #[path = "../gate/map.rs"]
 mod map;
 mod neighbor;
-mod null_modem;
 mod operator;
 mod resources;
 mod rig;
 mod services;
 mod session;
 mod trees;
-mod wire;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
@@ -32,8 +29,8 @@ use std::sync::atomic::Ordering;
 
 use flood::Flood;
 use nix::sys::signal::Signal;
-use null_modem::Line;
-use rig::{PORT, Rig, SERVICE, other, wait};
+use rig::null_modem::Line;
+use rig::{PORT, Rig, SERVICE, other, wait, wire};
 use twobox::clock;
 use twobox::console::control::{PeerRequest, Reply, Request};
 use twobox::console::status::{HandoverKind, RightKind, Role};

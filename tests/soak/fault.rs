@@ -10,8 +10,8 @@ use twobox::fence::gate::layout::Direction;
 use twobox::time::Duration;
 
 use crate::Dice;
+use crate::rig::wire;
 use crate::rig::{Rig, must, other};
-use crate::wire;
 
 /// A fault or an order, and the box that it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

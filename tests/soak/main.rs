@@ -10,18 +10,14 @@
 #![allow(clippy::disallowed_methods)] // a test starts programs, sleeps and reads the clock
 
 mod audit;
-#[path = "../pair/client.rs"]
-mod client;
 #[path = "../mirror/compare.rs"]
 mod compare;
 mod fault;
-#[path = "../pair/null_modem.rs"]
-mod null_modem;
-#[path = "../pair/rig.rs"]
+mod lasting;
+#[allow(dead_code)] // the tests of the pair use all of it
+#[path = "../pair/rig/mod.rs"]
 mod rig;
 mod totals;
-#[path = "../pair/wire.rs"]
-mod wire;
 mod workload;
 
 use std::path::PathBuf;

@@ -7,9 +7,9 @@ use twobox::clock;
 use twobox::console::status::Handover;
 use twobox::time::Duration;
 
+use crate::rig::wire::{Capture, Frame};
 use crate::rig::{Rig, other};
 use crate::stall::Stalls;
-use crate::wire::Frame;
 
 /// Busy processes in the time without faults.
 const BUSY: usize = 4;
@@ -124,4 +124,16 @@ fn burn() -> Child {
 pub fn end(mut child: Child) {
     let _ = child.kill();
     let _ = child.wait();
+}
+
+impl Capture {
+    /// All frames from the one with this number on.
+    pub fn frames_from(&self, first: usize) -> Vec<Frame> {
+        self.frames.lock().unwrap()[first..].to_vec()
+    }
+
+    /// Number of frames so far.
+    pub fn count(&self) -> usize {
+        self.frames.lock().unwrap().len()
+    }
 }

@@ -12,6 +12,7 @@ use twobox::time::Duration;
 
 use crate::judge::{System, end};
 use crate::power::{self, Dies};
+use crate::rig::client::{Answer, Client};
 use crate::rig::{Rig, SERVICE, index, wait};
 
 /// A new instance is a backup after so long, with every interval measured here.
@@ -150,4 +151,11 @@ fn install() {
         .stdout(Stdio::null())
         .status();
     assert!(installed.is_ok_and(|status| status.success()) && there(), "keepalived cannot be installed");
+}
+
+impl Client {
+    /// The newest answer.
+    pub fn newest(&self) -> Option<Answer> {
+        self.answers.lock().unwrap().last().copied()
+    }
 }

@@ -8,21 +8,16 @@
 
 #[path = "../../pair/allocation.rs"]
 mod allocation;
-#[path = "../../pair/client.rs"]
-mod client;
 mod judge;
 mod keepalived;
-#[path = "../../pair/null_modem.rs"]
-mod null_modem;
 mod pair;
 mod power;
-#[path = "../../pair/rig.rs"]
+#[allow(dead_code)] // the tests of the pair use all of it
+#[path = "../../pair/rig/mod.rs"]
 mod rig;
 mod stall;
 mod steady;
 mod table;
-#[path = "../../pair/wire.rs"]
-mod wire;
 
 use judge::{Figures, Plan};
 use keepalived::Keepalived;

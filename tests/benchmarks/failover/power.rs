@@ -9,7 +9,7 @@ use twobox::netlink::Socket;
 use twobox::takeover::interface;
 
 use crate::rig::Rig;
-use crate::wire::enter;
+use crate::rig::wire::enter;
 
 /// What dies.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use twobox::clock;
 use twobox::time::Duration;
 
-use crate::wire::prefer_this_thread;
+use crate::rig::wire::prefer_this_thread;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -9,9 +9,10 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::Pid;
 use twobox::time::Duration;
 
+use crate::allocation;
 use crate::pair::Pair;
+use crate::rig::wire;
 use crate::rig::{self, Rig, other, wait};
-use crate::{allocation, wire};
 
 /// How long a pair at rest is watched.
 const WATCHED: Duration = Duration::from_secs(10);

@@ -8,7 +8,9 @@
 //!      a ------ b       crossover (veth) and null modem (ptys behind a relay)
 //! ```
 
-#![allow(dead_code)] // others than these tests use a part of it
+pub mod client;
+pub mod null_modem;
+pub mod wire;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,9 +29,9 @@ use twobox::console::status::{Role, Status};
 use twobox::time::{Duration, Instant};
 use twobox::wire::pair::Side;
 
-use crate::client::Client;
-use crate::null_modem::NullModem;
-use crate::wire::{Capture, enter};
+use client::Client;
+use null_modem::NullModem;
+use wire::{Capture, enter};
 
 /// Generous: two noisy cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,7 +90,7 @@ pub struct Rig {
     pub client: Client,
     /// What the daemons are started by: a program that takes something away from them.
     pub started_by: &'static [&'static str],
-    daemons: [Option<Child>; 2],
+    pub daemons: [Option<Child>; 2],
     _one: MutexGuard<'static, ()>,
 }
 
@@ -248,18 +250,6 @@ impl Rig {
             status.is_some()
         });
         status.unwrap()
-    }
-
-    /// How the daemon ended by itself, told once.
-    pub fn ended(&mut self, node: &str) -> Option<ExitStatus> {
-        let status = self.daemons[index(node)].as_mut()?.try_wait().unwrap()?;
-        self.daemons[index(node)] = None;
-        Some(status)
-    }
-
-    /// The daemon was started and has not ended.
-    pub fn runs(&mut self, node: &str) -> bool {
-        self.daemons[index(node)].as_mut().is_some_and(|daemon| daemon.try_wait().unwrap().is_none())
     }
 
     /// kill -9.

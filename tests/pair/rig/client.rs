@@ -1,5 +1,4 @@
 //! A client that asks the service every few milliseconds and notes who answers when.
-#![allow(dead_code)] // others than these tests use a part of it
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
@@ -12,8 +11,8 @@ use nix::sys::time::TimeSpec;
 use twobox::clock;
 use twobox::time::{Duration, Instant};
 
-use crate::rig::wait;
-use crate::wire::{enter, prefer_this_thread};
+use super::wait;
+use super::wire::{enter, prefer_this_thread};
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -35,7 +34,7 @@ fn wait_readable(socket: &UdpSocket, until: Instant) -> bool {
 
 /// Who asks.
 pub struct Client {
-    answers: Arc<Mutex<Vec<Answer>>>,
+    pub answers: Arc<Mutex<Vec<Answer>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -73,18 +72,6 @@ impl Client {
     /// Everything heard so far.
     pub fn answers(&self) -> Vec<Answer> {
         self.look(<[Answer]>::to_vec)
-    }
-
-    /// The newest answer.
-    pub fn newest(&self) -> Option<Answer> {
-        self.look(|answers| answers.last().copied())
-    }
-
-    /// All answers so far, which are then forgotten but for the last one.
-    pub fn take(&self) -> Vec<Answer> {
-        let mut answers = self.answers.lock().unwrap();
-        let kept = answers.last().copied().into_iter().collect();
-        std::mem::replace(&mut answers, kept)
     }
 
     /// Waits for an answer of this box that comes after now.

@@ -1,5 +1,4 @@
 //! Everything that leaves as holder of the service address, seen on the bridge's ports: the judge of "never both".
-#![allow(dead_code)] // others than these tests use a part of it
 #![allow(unsafe_code)] // packet(7) sockets
 
 use std::fs::File;
@@ -43,7 +42,7 @@ pub struct Frame {
 
 /// A thread that records.
 pub struct Capture {
-    frames: Arc<Mutex<Vec<Frame>>>,
+    pub frames: Arc<Mutex<Vec<Frame>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -96,23 +95,6 @@ impl Capture {
     /// All frames so far.
     pub fn frames(&self) -> Vec<Frame> {
         self.frames.lock().unwrap().clone()
-    }
-
-    /// All frames so far, which are then forgotten but for the last one.
-    pub fn take(&self) -> Vec<Frame> {
-        let mut frames = self.frames.lock().unwrap();
-        let kept = frames.last().copied().into_iter().collect();
-        std::mem::replace(&mut frames, kept)
-    }
-
-    /// All frames from the one with this number on.
-    pub fn frames_from(&self, first: usize) -> Vec<Frame> {
-        self.frames.lock().unwrap()[first..].to_vec()
-    }
-
-    /// Number of frames so far.
-    pub fn count(&self) -> usize {
-        self.frames.lock().unwrap().len()
     }
 
     /// Who was the holder, one after the other.

@@ -1,7 +1,5 @@
 //! The null modem: two pseudo terminals, and a relay between them that sends bytes at the pace of a real line.
 
-#![allow(dead_code)] // others than these tests use a part of it
-
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -17,7 +15,7 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, ttyname, write};
 use twobox::time::Duration;
 
-use crate::rig::index;
+use super::index;
 
 /// Bytes a second of a 115200 line.
 const PACE: u32 = 11_520;
