@@ -118,7 +118,7 @@ pub enum UpdateState {
 pub struct ClusterLoop {
     /// Turns since the start.
     pub turns: u64,
-    /// Longest time by which it woke up too late since the last status.
+    /// Longest time by which it came too late to what was due, since the last status: woken late, or held up while it heard.
     pub worst_lateness_us: u64,
 }
 

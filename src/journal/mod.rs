@@ -9,12 +9,12 @@ mod ring;
 mod sink;
 
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use concurrent_queue::ConcurrentQueue;
+use heapless::mpmc::Queue;
 use log::{Level, Log, Metadata, Record};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -31,6 +31,10 @@ pub const TEXT: usize = 320;
 /// Lines that may wait between two drains.
 const WAITING: usize = 128;
 
+/// How often a panic tries to get its words out, and how long it lets others run in between.
+const LAST_TRIES: usize = 50;
+const LAST_PAUSE: core::time::Duration = core::time::Duration::from_millis(1);
+
 /// A text that stops growing when it is full.
 pub(crate) type Text = heapless::String<TEXT>;
 
@@ -43,7 +47,10 @@ struct Waiting {
 
 struct Journal {
     levels: Levels,
-    queue: ConcurrentQueue<Waiting>,
+    /// Neither end ever waits for the other one: the loop's thread keeps those that it interrupts from going on.
+    queue: Queue<Waiting, WAITING>,
+    /// Lines in the queue, and those being put there.
+    waiting: AtomicUsize,
     dropped: AtomicU64,
     /// Lines that were lost, ever.
     lost: AtomicU64,
@@ -65,24 +72,14 @@ static JOURNAL: OnceLock<Journal> = OnceLock::new();
 ///
 /// When the kernel gives no eventfd, or the program already has a log.
 pub fn start(levels: Levels, sink: Sink) -> io::Result<()> {
-    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
     let most = levels.most();
-    let journal = Journal {
-        levels,
-        queue: ConcurrentQueue::bounded(WAITING),
-        dropped: AtomicU64::new(0),
-        lost: AtomicU64::new(0),
-        wake,
-        awake: AtomicBool::new(false),
-        reader: Mutex::new(Reader { ring: ring::Ring::default(), sink }),
-    };
-    JOURNAL.set(journal).map_err(|_| io::Error::other("the log was started twice"))?;
+    JOURNAL.set(Journal::new(levels, sink)?).map_err(|_| io::Error::other("the log was started twice"))?;
     let journal = JOURNAL.get().ok_or_else(|| io::Error::other("the log did not start"))?;
     log::set_logger(journal).map_err(|_| io::Error::other("the program already has a log"))?;
     log::set_max_level(most);
     std::panic::set_hook(Box::new(|info| {
         log::error!("{info}");
-        drain();
+        journal.drain_last();
     }));
     Ok(())
 }
@@ -96,20 +93,8 @@ pub fn wake() -> Option<BorrowedFd<'static>> {
 /// Moves what waits into the ring and to the sink. For the helper thread, and for the main thread before and after the
 /// helper's life; never for the loop. Returns at once if another thread is at it.
 pub fn drain() {
-    let Some(journal) = JOURNAL.get() else { return };
-    let Ok(mut reader) = journal.reader.try_lock() else { return };
-    let reader = &mut *reader;
-    journal.awake.store(false, Ordering::SeqCst);
-    let _ = journal.wake.read(); // EAGAIN: nobody woke us, we came by ourselves
-    while let Ok(line) = journal.queue.pop() {
-        reader.write(line.at, line.level, line.module, &line.text);
-    }
-    let dropped = journal.dropped.swap(0, Ordering::Relaxed) + reader.sink.take_dropped();
-    if dropped > 0 {
-        journal.lost.fetch_add(dropped, Ordering::Relaxed);
-        let mut text = Text::new();
-        let _ = write!(text, "{dropped} log lines were dropped here");
-        reader.write(clock::now(), Level::Warn, module_path!(), &text);
+    if let Some(journal) = JOURNAL.get() {
+        journal.drain();
     }
 }
 
@@ -134,6 +119,57 @@ pub fn next_number() -> u64 {
     JOURNAL.get().map_or(0, |journal| journal.reader.lock().unwrap_or_else(PoisonError::into_inner).ring.next_number())
 }
 
+impl Journal {
+    fn new(levels: Levels, sink: Sink) -> io::Result<Self> {
+        #[expect(
+            deprecated,
+            reason = "a call that fails instead of waiting, for which it is deprecated, is what is wanted"
+        )]
+        let queue = Queue::new();
+        Ok(Self {
+            levels,
+            queue,
+            waiting: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+            awake: AtomicBool::new(false),
+            reader: Mutex::new(Reader { ring: ring::Ring::default(), sink }),
+        })
+    }
+
+    fn drain(&self) {
+        let Ok(mut reader) = self.reader.try_lock() else { return };
+        let reader = &mut *reader;
+        self.awake.store(false, Ordering::SeqCst);
+        let _ = self.wake.read(); // EAGAIN: nobody woke us, we came by ourselves
+        while let Some(line) = self.queue.dequeue() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            reader.write(line.at, line.level, line.module, &line.text);
+        }
+        let dropped = self.dropped.swap(0, Ordering::Relaxed) + reader.sink.take_dropped();
+        if dropped > 0 {
+            self.lost.fetch_add(dropped, Ordering::Relaxed);
+            let mut text = Text::new();
+            let _ = write!(text, "{dropped} log lines were dropped here");
+            reader.write(clock::now(), Level::Warn, module_path!(), &text);
+        }
+    }
+
+    /// The last words of a program that has panicked: whoever is draining, or was interrupted while it logged, gets some time
+    /// to come to its end.
+    fn drain_last(&self) {
+        for _ in 0..LAST_TRIES {
+            self.drain();
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            #[allow(clippy::disallowed_methods)] // nothing will be decided any more
+            std::thread::sleep(LAST_PAUSE);
+        }
+    }
+}
+
 impl Reader {
     fn write(&mut self, at: Instant, level: Level, module: &'static str, text: &Text) {
         let line = self.ring.push(at, level, module, text);
@@ -152,7 +188,9 @@ impl Log for Journal {
         }
         let module = record.module_path_static().unwrap_or("twobox");
         let line = Waiting { at: clock::now(), level: record.level(), module, text: text_of(record.args()) };
-        if self.queue.push(line).is_err() {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.queue.enqueue(line).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         if !self.awake.swap(true, Ordering::SeqCst) {
@@ -197,5 +235,24 @@ mod tests {
         let long = "é".repeat(TEXT);
         let text = text_of(&format_args!("{long}{long}"));
         assert!(text.len() <= TEXT && text.ends_with("..."), "{text}");
+    }
+    #[test]
+    fn a_panic_while_somebody_drains_is_written_all_the_same() {
+        let journal = Journal::new(Levels::default(), Sink::nowhere()).unwrap();
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let draining = journal.reader.lock().unwrap();
+                locked.send(()).unwrap();
+                #[allow(clippy::disallowed_methods)] // somebody who is slow
+                std::thread::sleep(LAST_PAUSE);
+                drop(draining);
+            });
+            is_locked.recv().unwrap();
+            journal.log(&Record::builder().level(Level::Error).args(format_args!("the last words")).build());
+            journal.drain_last();
+        });
+        let ring = &journal.reader.lock().unwrap().ring;
+        assert!(ring.from(0).any(|line| line.text == "the last words"), "they were left in the queue");
     }
 }

@@ -8,10 +8,11 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::belts::Belts;
 use super::disk::ToDisk;
+use super::lateness::Lateness;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
 use super::quiet::until_quiet;
-use super::side::{Letter, Side};
+use super::side::{Letter, Letters, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
 use super::sources::{Ready, Source, Sources};
 use super::steps::Watch;
@@ -64,9 +65,9 @@ pub(super) struct Parts {
     pub snapshot: Arc<Shared>,
     pub side: Side,
     /// The helper's words for the peer.
-    pub to_peer: Arc<Mailbox<Letter>>,
+    pub to_peer: Arc<Letters>,
     /// The peer's words for the helper.
-    pub from_peer: Arc<Mailbox<Letter>>,
+    pub from_peer: Arc<Letters>,
 }
 
 /// The loop's state besides the node's.
@@ -74,7 +75,6 @@ pub(super) struct Cluster {
     pub(super) parts: Parts,
     sources: Sources,
     timer: TimerFd,
-    armed_for: Instant,
     /// Addresses to be confirmed down for this order.
     pub(super) surrender: Option<Surrender>,
     /// The node was told that the addresses are down, and nothing was ordered up since.
@@ -87,7 +87,7 @@ pub(super) struct Cluster {
     speak_at: Option<Instant>,
     pub(super) left: bool,
     turns: u64,
-    worst_lateness: Duration,
+    lateness: Lateness,
     said_ready: bool,
     /// Where the time of the last takeover went.
     pub(super) watch: Watch,
@@ -113,7 +113,6 @@ impl Cluster {
             parts,
             sources,
             timer,
-            armed_for: Instant::NEVER,
             // What a former life left is down already; that is confirmed like any surrender.
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
@@ -124,7 +123,7 @@ impl Cluster {
             speak_at: None,
             left: false,
             turns: 0,
-            worst_lateness: Duration::ZERO,
+            lateness: Lateness::new(),
             said_ready: false,
             watch: Watch::default(),
         })
@@ -142,6 +141,7 @@ impl Cluster {
     fn turn(&mut self) -> io::Result<()> {
         self.turns += 1;
         let now = until_quiet(self.too_long(), clock::now, || self.drain());
+        self.lateness.decides(now);
         self.look_around(now);
         self.decide(now);
         self.parts.takeover.announce(now);
@@ -190,9 +190,8 @@ impl Cluster {
     /// short if its time is too early. Whoever has nothing when the pass begins is not asked.
     fn drain(&mut self) {
         let ready = self.sources.look();
-        if ready.has(Source::Timer) && self.timer.wait().is_ok() {
-            self.worst_lateness = self.worst_lateness.max(clock::now().since(self.armed_for));
-            self.armed_for = Instant::NEVER; // it fires once
+        if ready.has(Source::Timer) {
+            let _ = self.timer.wait(); // EAGAIN: it was set again meanwhile
         }
         self.drain_links(ready);
         if ready.has(Source::ToPeer) {
@@ -370,8 +369,8 @@ impl Cluster {
         if self.surrender.is_some_and(|s| s.services_ended) {
             deadline = deadline.min(clock::now() + Duration::from_millis(1));
         }
-        if deadline != self.armed_for {
-            self.armed_for = deadline;
+        if deadline != self.lateness.due() {
+            self.lateness.set(deadline);
             // A time of zero would disarm the timer.
             let at = TimeSpec::from_duration(Duration::from_nanos(deadline.as_nanos().max(1)));
             self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
@@ -408,7 +407,7 @@ impl Cluster {
             witness_limits: links.witness_limits(),
             watchdog: belts.watchdog().map(|dog| Dog { timeout: dog.timeout(), late_at: belts.fed_late_at() }),
             turns: self.turns,
-            worst_lateness: core::mem::take(&mut self.worst_lateness),
+            worst_lateness: self.lateness.take(),
             steps: self.watch.steps(),
         }
     }

@@ -21,7 +21,7 @@ use super::mailbox::Mailbox;
 use super::mirror::Mirror;
 use super::observe::Observe;
 use super::peer::{self, Peer};
-use super::side::Letter;
+use super::side::Letters;
 use super::snapshot::{Shared, Snapshot};
 use super::update::{self, Update};
 use super::{Options, Order, ToHelper, ToLoop, settings};
@@ -59,8 +59,8 @@ pub(super) struct Start {
     pub letters: Arc<Mailbox<ToHelper>>,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub snapshot: Arc<Shared>,
-    pub to_peer: Arc<Mailbox<Letter>>,
-    pub from_peer: Arc<Mailbox<Letter>>,
+    pub to_peer: Arc<Letters>,
+    pub from_peer: Arc<Letters>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
     /// This life, for the history.
     pub present: history::Present,

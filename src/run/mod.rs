@@ -26,6 +26,7 @@ mod handover;
 mod helper;
 mod history;
 mod interface;
+mod lateness;
 mod life;
 mod links;
 mod mailbox;
@@ -74,8 +75,6 @@ use neighbor::Neighbor;
 
 /// Stack of the disk's thread: what it needs several times over, and little to lock in memory.
 const STACK: usize = 256 * 1024;
-/// Letters that may wait for the loop, and for the helper.
-const MAILBOX: usize = 256;
 
 /// How the daemon is started.
 #[derive(Clone, Debug)]
@@ -248,8 +247,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let to_loop_first = to_loop.clone();
     let to_helper = mailbox()?;
     let to_disk = mailbox()?;
-    let letters = || Mailbox::new(side::LETTERS).map(Arc::new).map_err(|e| format!("no eventfd: {e}"));
-    let (to_peer, from_peer) = (letters()?, letters()?);
+    let (to_peer, from_peer) = (mailbox()?, mailbox()?);
     let boot =
         BootId::new(getrandom::u64().map_err(|e| format!("no random boot id: {e}"))? | 1).expect("an odd number");
 
@@ -374,8 +372,8 @@ fn not_opened(state: &Path, error: &std::io::Error) -> String {
     }
 }
 
-fn mailbox<T>() -> Result<Arc<Mailbox<T>>, String> {
-    Mailbox::new(MAILBOX).map(Arc::new).map_err(|e| format!("no eventfd: {e}"))
+fn mailbox<T, const N: usize>() -> Result<Arc<Mailbox<T, N>>, String> {
+    Mailbox::new().map(Arc::new).map_err(|e| format!("no eventfd: {e}"))
 }
 
 fn start_log(options: &Options, config: &Config) -> Result<(), String> {

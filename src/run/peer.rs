@@ -17,9 +17,8 @@ use smol::Async;
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 
 use super::helper::{Bell, Helper, within};
-use super::mailbox::Mailbox;
 use super::operator::{self, Outcome, Refusal};
-use super::side::Letter;
+use super::side::{Letter, Letters};
 use crate::console::control::{Call, Reply, Request, to_line, validate};
 use crate::console::status::Handover;
 use crate::node::status::Alarm;
@@ -49,7 +48,7 @@ fn patience(helper: &Helper, request: &Request) -> Duration {
 
 /// The helper's end of the side channel.
 pub(super) struct Peer {
-    to_loop: Arc<Mailbox<Letter>>,
+    to_loop: Arc<Letters>,
     /// Our request under way: its number, and where the parts of its answer go.
     asked: RefCell<Option<(u32, Sender<Vec<u8>>)>>,
     next_number: RefCell<u32>,
@@ -60,7 +59,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(to_loop: Arc<Mailbox<Letter>>) -> Self {
+    pub(super) fn new(to_loop: Arc<Letters>) -> Self {
         Self {
             to_loop,
             asked: RefCell::default(),
@@ -96,7 +95,7 @@ impl Peer {
 pub(super) async fn listen(
     helper: Rc<Helper>,
     executor: Rc<smol::LocalExecutor<'static>>,
-    letters: Arc<Mailbox<Letter>>,
+    letters: Arc<Letters>,
 ) -> io::Result<()> {
     let bell = Async::new(Bell(letters.clone()))?;
     loop {

@@ -24,8 +24,8 @@ pub(super) struct Letter {
     pub bytes: heapless::Vec<u8, MESSAGE_MAX>,
 }
 
-/// Letters that may wait on either way.
-pub(super) const LETTERS: usize = 8;
+/// One way between the loop and the helper: a message is long, and few are under way.
+pub(super) type Letters = Mailbox<Letter, 8>;
 
 /// The channel and when it may speak again.
 pub(super) struct Side {
@@ -42,7 +42,7 @@ impl Side {
     }
 
     /// Takes one fragment. What it completes is either ours (known clients) or the helper's.
-    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8], takeover: &mut Takeover, helper: &Mailbox<Letter>) {
+    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8], takeover: &mut Takeover, helper: &Letters) {
         let message = match self.channel.receive(now, bytes) {
             Ok(Some(message)) => message,
             Ok(None) => return,

@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub watchdog: Option<Dog>,
     /// Turns so far.
     pub turns: u64,
-    /// Longest time that the loop woke up after its deadline, since the last snapshot.
+    /// Longest time that the loop decided after its deadline, since the last snapshot.
     pub worst_lateness: Duration,
     /// Where the time of the last takeover went.
     pub steps: Option<super::steps::Steps>,
