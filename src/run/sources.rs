@@ -44,6 +44,10 @@ impl Ready {
         self.0 & 1 << source as u16 != 0
     }
 
+    fn and(self, other: Ready) -> Ready {
+        Ready(self.0 | other.0)
+    }
+
     fn with(self, bit: u64) -> Ready {
         Ready(self.0 | 1u16.checked_shl(bit as u32).unwrap_or(0))
     }
@@ -52,18 +56,26 @@ impl Ready {
 /// All descriptors of the loop.
 pub(super) struct Sources {
     epoll: Epoll,
+    /// Has had something since the last look, and does not say so twice.
+    edges: Ready,
     /// Asked themselves in every look: their descriptors could not be added.
     unwatched: Ready,
 }
 
 impl Sources {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, unwatched: Ready::NONE })
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Self { epoll, edges: Ready::NONE, unwatched: Ready::NONE })
     }
 
     /// Waits on this descriptor too. One that is closed leaves by itself. After an error the source is asked in every look.
+    ///
+    /// The null modem tells only that more has come (EPOLLET, epoll(7)): the kernel would have to look whether it still has
+    /// something, and to look at a terminal that was read empty is to wait for an ordinary thread of the kernel
+    /// (tty_buffer_flush_work in n_tty_poll, drivers/tty/n_tty.c).
     pub(super) fn add(&mut self, descriptor: impl AsFd, source: Source) -> io::Result<()> {
-        let added = self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, source as u64));
+        let edges = if source == Source::NullModem { EpollFlags::EPOLLET } else { EpollFlags::empty() };
+        let added = self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN | edges, source as u64));
         if added.is_err() {
             self.unwatched = self.unwatched.with(source as u64);
         }
@@ -71,19 +83,27 @@ impl Sources {
     }
 
     /// Sleeps until something has come.
-    pub(super) fn wait(&self) -> io::Result<()> {
-        match self.epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        let mut event = [EpollEvent::empty()];
+        match self.epoll.wait(&mut event, EpollTimeout::NONE) {
+            Ok(0) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => {
+                if event[0].data() == Source::NullModem as u64 {
+                    self.edges = self.edges.with(event[0].data());
+                }
+                Ok(())
+            }
             Err(errno) => Err(errno.into()),
         }
     }
 
     /// Everything that has something now. What [`Sources::wait`] was woken by is no answer to that: who is stopped between
     /// the two hears too little.
-    pub(super) fn look(&self) -> Ready {
+    pub(super) fn look(&mut self) -> Ready {
         let mut events = [EpollEvent::empty(); EVENTS];
+        let known = self.unwatched.and(core::mem::replace(&mut self.edges, Ready::NONE));
         match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
-            Ok(count) if count < EVENTS => events[..count].iter().fold(self.unwatched, |ready, e| ready.with(e.data())),
+            Ok(count) if count < EVENTS => events[..count].iter().fold(known, |ready, e| ready.with(e.data())),
             // Somebody may have found no room; or a signal came, and nothing is known.
             _ => Ready::ALL,
         }
@@ -116,6 +136,21 @@ mod tests {
         assert!(sources.look().has(Source::Lan) && sources.look().has(Source::ToLoop), "one does not hide the other");
         lan.read().unwrap();
         assert!(!sources.look().has(Source::Lan));
+    }
+
+    #[test]
+    fn the_null_modem_tells_once_that_more_has_come_and_no_sleep_takes_that_away() {
+        let line = bell();
+        let mut sources = Sources::new().unwrap();
+        sources.add(&line, Source::NullModem).unwrap();
+        for _ in 0..2 {
+            line.write(1).unwrap();
+            sources.wait().unwrap();
+            assert!(sources.look().has(Source::NullModem));
+            assert_eq!(sources.look(), Ready::NONE, "nothing more has come, whatever is left");
+        }
+        line.write(1).unwrap();
+        assert!(sources.look().has(Source::NullModem), "also without a sleep");
     }
 
     #[test]
