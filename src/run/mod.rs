@@ -67,7 +67,7 @@ use crate::state::{Directory, Found};
 use crate::takeover::Takeover;
 use crate::wire::heartbeat::Seal;
 use crate::wire::pair::{BootId, Data, Side, Term};
-use crate::wire::side::{Channel, Kind};
+use crate::wire::side::Kind;
 use belts::{Belts, Way};
 use cluster::Cluster;
 use mailbox::Mailbox;
@@ -282,7 +282,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     let (gate, raw_belt) = belts.share();
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
     let seal = Seal::new(options.node, boot, &config.site.pair.name, config.key.bytes());
-    let channel = Channel::new(options.node, boot, seal.pair, config.key.bytes());
+    let side = side::Side::new(options.node, boot, seal.pair, config.key.bytes());
     // On a host its administrator has put them on; on the appliance we do it, once nobody else has them.
     let own_is_ours = options.appliance.is_none();
     let known_neighbor = Neighbor::new(known_neighbor, now);
@@ -337,7 +337,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
         snapshot,
-        side: side::Side::new(channel),
+        side,
         to_peer,
         from_peer,
     })

@@ -7,6 +7,7 @@ use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS};
 use crate::takeover::Takeover;
 use crate::time::{Duration, Instant};
 use crate::wire::known_clients;
+use crate::wire::pair::{self, BootId};
 use crate::wire::side::{Channel, FRAGMENT_MAX, Kind, MESSAGE_MAX};
 
 /// Pause between two fragments on the network: a flood of words must never be one of frames.
@@ -37,8 +38,15 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { channel: Box::new(channel), next_at: Instant::BOOT, turn: 0, under_way: [false; 3] }
+    /// The channel is large, and goes from here to the heap: whoever calls has no room for it on a stack that stays locked.
+    #[inline(never)]
+    pub(super) fn new(node: pair::Side, boot: BootId, pair: u64, secret: &[u8; 32]) -> Self {
+        Self {
+            channel: Box::new(Channel::new(node, boot, pair, secret)),
+            next_at: Instant::BOOT,
+            turn: 0,
+            under_way: [false; 3],
+        }
     }
 
     /// Takes one fragment. What it completes is either ours (known clients) or the helper's.
