@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver, RingResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, StatelessTransportState};
 
 use super::control::Generation;
@@ -27,6 +30,28 @@ use crate::time::Duration;
 
 /// The Noise protocol; ring has no BLAKE2, so SHA-256 is its hash.
 const PROTOCOL: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
+
+/// What the protocol is made of: ring's, but for the Diffie-Hellman, which it gives to nobody for more than one use. Nothing
+/// else is offered: `Builder::new` would bring every cipher and hash of two libraries into the program.
+struct Primitives;
+
+impl CryptoResolver for Primitives {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        RingResolver.resolve_rng()
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        if *choice == HashChoice::SHA256 { RingResolver.resolve_hash(&HashChoice::SHA256) } else { None }
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        if *choice == CipherChoice::AESGCM { RingResolver.resolve_cipher(&CipherChoice::AESGCM) } else { None }
+    }
+}
 
 /// Bound to the handshake: another version of the stream does not connect.
 const PROLOGUE: &[u8] = b"twobox mirror 1";
@@ -133,7 +158,7 @@ impl Channel {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE))?;
         stream.set_write_timeout(Some(HANDSHAKE))?;
-        let builder = Builder::new(PROTOCOL.parse().map_err(refused)?)
+        let builder = Builder::with_resolver(PROTOCOL.parse().map_err(refused)?, Box::new(Primitives))
             .psk(0, key)
             .and_then(|b| b.prologue(PROLOGUE))
             .map_err(refused)?;
