@@ -1,9 +1,10 @@
 //! The control socket's language: one request line, then reply lines until the last one.
 //!
 //! Every line is one JSON value and ends with a newline, so that `socat` and a few lines of script can speak it. A
-//! connection carries one request. Replies come as they happen (the steps of a switchover, a mirror's progress, log
-//! lines) and the last one is [`Reply::Done`] or [`Reply::Refused`]. Sizes are bounded on both sides: an endless line
-//! is an error, never memory.
+//! connection carries one request, `{"request":"status"}`; the key of a reply is its kind, `{"done":{"text":""}}`: read
+//! like that, a status is not kept in memory twice, and the code for it is not in the program twice. Replies come as they
+//! happen (the steps of a switchover, a mirror's progress, log lines) and the last one is [`Reply::Done`] or
+//! [`Reply::Refused`]. Sizes are bounded on both sides: an endless line is an error, never memory.
 //!
 //! The socket has mode 0600: whoever may open it may command the pair (unix(7), "Pathname socket ownership and
 //! permissions").
@@ -167,7 +168,7 @@ pub enum PeerRequest {
 
 /// One line of the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// The state of the pair.
     Status {

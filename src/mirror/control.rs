@@ -1,7 +1,7 @@
 //! What the daemon and the mirror's process say to each other.
 //!
 //! The daemon starts `twobox mirror-child` with one end of a `socketpair(2)` (stream) as standard input; both sides
-//! write one JSON object a line on it. The child begins with [`Report::Ready`]; the daemon answers with
+//! write one JSON value a line on it. The child begins with [`Report::Ready`]; the daemon answers with
 //! [`Order::Configure`], then [`Order::Role`] whenever the role or the generation changes. End of file on the socket
 //! ends the child; a child that has ended is started again by the daemon and told the same again: everything that must
 //! survive is on disk.
@@ -172,7 +172,7 @@ impl std::fmt::Debug for Settings {
 
 /// From the daemon to the child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// First of all, once.
     Configure {
@@ -304,7 +304,7 @@ pub struct TreeFigures {
 
 /// From the child to the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "report", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Report {
     /// The child runs and waits for [`Order::Configure`].
     Ready,

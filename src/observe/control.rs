@@ -24,7 +24,7 @@ pub struct Settings {
 
 /// From the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "told", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Told {
     /// The first line.
     Start {
@@ -49,7 +49,7 @@ pub enum Told {
 
 /// What is told to a syslog server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The daemon has started.
     Started {
@@ -90,7 +90,7 @@ pub enum Event {
 
 /// From the child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "said", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Said {
     /// How this process is confined, in words; said once, before it answers anybody.
     Confined {

@@ -1,4 +1,4 @@
-//! The face of the process that does the work: one order on standard input, reports on standard output, one JSON object a
+//! The face of the process that does the work: one order on standard input, reports on standard output, one JSON value a
 //! line each. It ends after the last report, and with the daemon.
 
 use std::fs::File;
@@ -24,7 +24,7 @@ const OFFER: Duration = Duration::from_secs(60);
 
 /// What is to be done.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Look whether this box may boot an image, without touching anything; done with what it is called.
     Check {
@@ -92,7 +92,7 @@ pub enum Source {
 
 /// How it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "report", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Report {
     /// Bytes written or sent so far, of how many.
     Progress {
