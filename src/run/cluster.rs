@@ -413,7 +413,7 @@ impl Cluster {
     }
 
     /// The end of the program, after the node has left: the addresses are confirmed down, so the belts may come off.
-    pub(super) fn close(self) {
+    pub(super) fn close(self: Box<Self>) {
         let confirmed = self.confirmed_down;
         if let Err(error) = self.parts.takeover.close() {
             log::warn!("interfaces cannot be put back as they were: {error}");

@@ -52,6 +52,7 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
 
 use crate::clock;
 use crate::config::{self, Config};
@@ -231,6 +232,36 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     if let Err(error) = realtime::lock_memory(options.appliance.is_some()) {
         log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
     }
+    let Opened { mut cluster, helper, disk, to_helper, to_disk, life } = open(options, config)?;
+    prepare_thread();
+    cluster.run().map_err(|e| format!("the loop: {e}"))?;
+
+    log::info!("left the pair; what still runs of the services ends now");
+    let _ = to_disk.send(disk::ToDisk::Left(life.left()));
+    let _ = to_disk.send(disk::ToDisk::End);
+    let _ = to_helper.send(ToHelper::End);
+    let _ = disk.join();
+    let _ = helper.join();
+    cluster.close();
+    log::info!("left in order: nothing of the pair runs on this box");
+    let _ = std::fs::remove_file(&options.socket); // gone already: somebody tidied up
+    Ok(())
+}
+
+/// What runs once everything is open.
+struct Opened {
+    cluster: Box<Cluster>,
+    helper: JoinHandle<()>,
+    disk: JoinHandle<()>,
+    to_helper: Arc<Mailbox<ToHelper>>,
+    to_disk: Arc<Mailbox<disk::ToDisk>>,
+    life: life::Life,
+}
+
+/// Opens everything and starts the threads. Its frame is large, and lies where [`prepare_thread`] makes room for the loop's:
+/// as part of [`serve`] it would stay locked beside that.
+#[inline(never)]
+fn open(options: &Options, config: Config) -> Result<Opened, String> {
     let directory = Directory::open(&options.state).map_err(|e| not_opened(&options.state, &e))?;
     let memory = remember(&directory)?;
     let known_neighbor = neighbor::read(&directory);
@@ -324,7 +355,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     // A surrender without services to stop and trees to cut does not ask the helper.
     let surrender_waits = config.site.services.iter().any(|service| !service.warm) || !config.site.trees.is_empty();
     let addresses_on_lan = config.site.addresses.iter().all(|address| address.interface == "lan");
-    let mut cluster = Cluster::new(cluster::Parts {
+    let cluster = Cluster::new(cluster::Parts {
         node,
         seal,
         links,
@@ -349,20 +380,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
             .send(ToLoop::Order(Order::Hold))
             .map_err(|_| "the mailbox is full before the start".to_owned())?;
     }
-    drop(config);
-    prepare_thread();
-    cluster.run().map_err(|e| format!("the loop: {e}"))?;
-
-    log::info!("left the pair; what still runs of the services ends now");
-    let _ = to_disk.send(disk::ToDisk::Left(life.left()));
-    let _ = to_disk.send(disk::ToDisk::End);
-    let _ = to_helper.send(ToHelper::End);
-    let _ = disk.join();
-    let _ = helper.join();
-    cluster.close();
-    log::info!("left in order: nothing of the pair runs on this box");
-    let _ = std::fs::remove_file(&options.socket); // gone already: somebody tidied up
-    Ok(())
+    Ok(Opened { cluster: Box::new(cluster), helper, disk, to_helper, to_disk, life })
 }
 
 fn not_opened(state: &Path, error: &std::io::Error) -> String {
@@ -376,6 +394,7 @@ fn mailbox<T, const N: usize>() -> Result<Arc<Mailbox<T, N>>, String> {
     Mailbox::new().map(Arc::new).map_err(|e| format!("no eventfd: {e}"))
 }
 
+#[inline(never)] // as [`open`]
 fn start_log(options: &Options, config: &Config) -> Result<(), String> {
     let sink =
         if options.appliance.is_some() { Sink::kmsg().unwrap_or_else(|_| Sink::stderr()) } else { Sink::stderr() };
