@@ -48,7 +48,7 @@ struct Waiting {
 struct Journal {
     levels: Levels,
     /// Neither end ever waits for the other one: the loop's thread keeps those that it interrupts from going on.
-    queue: Queue<Waiting, WAITING>,
+    queue: Box<Queue<Waiting, WAITING>>,
     /// Lines in the queue, and those being put there.
     waiting: AtomicUsize,
     dropped: AtomicU64,
@@ -125,7 +125,7 @@ impl Journal {
             deprecated,
             reason = "a call that fails instead of waiting, for which it is deprecated, is what is wanted"
         )]
-        let queue = Queue::new();
+        let queue = Box::new(Queue::new());
         Ok(Self {
             levels,
             queue,
@@ -134,7 +134,7 @@ impl Journal {
             lost: AtomicU64::new(0),
             wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
             awake: AtomicBool::new(false),
-            reader: Mutex::new(Reader { ring: ring::Ring::default(), sink }),
+            reader: Mutex::new(Reader { ring: ring::Ring::new(), sink }),
         })
     }
 

@@ -1,6 +1,7 @@
-//! The last lines, numbered, in fixed storage.
+//! The last lines, numbered, in storage that is made once.
 
-use heapless::HistoryBuf;
+use std::collections::VecDeque;
+
 use log::Level;
 
 use super::Text;
@@ -40,17 +41,24 @@ impl core::fmt::Display for Line {
     }
 }
 
-#[derive(Default)]
+/// On the heap: some 90 kB, which a frame of the thread that makes it would keep resident for ever.
 pub(super) struct Ring {
-    lines: HistoryBuf<Line, LINES>,
+    lines: VecDeque<Line>,
     next: u64,
 }
 
 impl Ring {
+    pub(super) fn new() -> Self {
+        Self { lines: VecDeque::with_capacity(LINES), next: 0 }
+    }
+
     pub(super) fn push(&mut self, at: Instant, level: Level, module: &'static str, text: &Text) -> &Line {
-        self.lines.write(Line { number: self.next, at, level, module, text: text.clone() });
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(Line { number: self.next, at, level, module, text: text.clone() });
         self.next += 1;
-        self.lines.recent().expect("a line was just written")
+        self.lines.back().expect("a line was just written")
     }
 
     pub(super) fn next_number(&self) -> u64 {
@@ -59,7 +67,7 @@ impl Ring {
 
     /// Lines from `first` on, oldest first.
     pub(super) fn from(&self, first: u64) -> impl Iterator<Item = &Line> {
-        self.lines.oldest_ordered().filter(move |line| line.number >= first)
+        self.lines.iter().filter(move |line| line.number >= first)
     }
 }
 
@@ -69,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_ring_keeps_the_last_lines_and_their_numbers() {
-        let mut ring = Ring::default();
+        let mut ring = Ring::new();
         for _ in 0..LINES + 10 {
             ring.push(Instant::BOOT, Level::Info, "twobox::node", &Text::new());
         }
@@ -81,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_well() {
-        let mut ring = Ring::default();
+        let mut ring = Ring::new();
         let at = Instant::from_nanos(12_345_678_901);
         let text = Text::try_from("no answer").unwrap();
         let line = ring.push(at, Level::Warn, "twobox::link::serial", &text);
