@@ -5,6 +5,7 @@ exec </dev/ttyS3 >/dev/ttyS3 2>&1
 export PATH=/data/bin
 alias bb=/data/bin/busybox
 bb stty raw -echo
+echo # ends the line that a power cut may have left half
 echo agent ready
 while read -r line; do
     eval "$line"

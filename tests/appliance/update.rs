@@ -50,10 +50,11 @@ fn restarted(rig: &Rig, mark: usize, index: usize) -> Result<(), String> {
 pub fn one(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;
     let standby = 1 - active;
+    rig.ask(standby, "echo short >/data/short.efi", WRITTEN).ok_or("no answer")?;
     let refusals = [
         (active, "/data/again.efi", "this box serves"),
         (standby, "/data/none.efi", "/data/none.efi"),
-        (standby, "/data/www/index.html", "too short for an image"),
+        (standby, "/data/short.efi", "too short for an image"),
         (standby, "/data/bin/busybox", "its seal is missing"),
         (standby, "--pair /data/again.efi", "this box does not serve"),
     ];
