@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -81,6 +82,11 @@ impl Disk {
         disk
     }
 
+    fn is_mounted(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        mounts.lines().any(|line| line.split(' ').nth(4).map(Path::new) == Some(&self.mounted))
+    }
+
     pub fn mount(&self) {
         run("mount", &["-o", "loop", self.image.to_str().unwrap(), self.mounted.to_str().unwrap()]);
     }
@@ -88,8 +94,16 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Waits for the loop device to be free again; what a test has not unmounted by now it has left open.
-        let _ = Command::new("umount").arg(&self.mounted).output();
+        // Waits for the loop device to be free again. A program that another test starts at this moment has our files open
+        // between its fork and its exec: that passes.
+        let unmounted =
+            || Command::new("umount").arg(&self.mounted).output().is_ok_and(|output| output.status.success());
+        for _ in 0..50 {
+            if !self.is_mounted() || unmounted() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         let _ = std::fs::remove_file(&self.image);
     }
 }
