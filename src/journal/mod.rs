@@ -141,11 +141,13 @@ impl Journal {
     fn drain(&self) {
         let Ok(mut reader) = self.reader.try_lock() else { return };
         let reader = &mut *reader;
-        self.awake.store(false, Ordering::SeqCst);
+        // In this order: who logs in between finds `awake`, rings no more, and its line is taken below. The other way round its
+        // ring would be taken, and nobody would ring again for ever.
         let _ = self.wake.read(); // EAGAIN: nobody woke us, we came by ourselves
+        self.awake.swap(false, Ordering::SeqCst);
         while let Some(line) = self.queue.dequeue() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
             reader.write(line.at, line.level, line.module, &line.text);
+            self.waiting.fetch_sub(1, Ordering::Relaxed); // not before: whoever has panicked waits for it
         }
         let dropped = self.dropped.swap(0, Ordering::Relaxed) + reader.sink.take_dropped();
         if dropped > 0 {
