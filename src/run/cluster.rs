@@ -190,8 +190,8 @@ impl Cluster {
     /// short if its time is too early. Whoever has nothing when the pass begins is not asked.
     fn drain(&mut self) {
         let ready = self.sources.look();
-        if ready.has(Source::Timer) {
-            let _ = self.timer.wait(); // EAGAIN: it was set again meanwhile
+        if ready.has(Source::Timer) && self.timer.wait().is_ok() {
+            self.lateness.fired();
         }
         self.drain_links(ready);
         if ready.has(Source::ToPeer) {

@@ -5,13 +5,14 @@ use crate::time::{Duration, Instant};
 /// The time that the timer is set for, and the worst lateness since somebody asked.
 pub(super) struct Lateness {
     due: Instant,
+    fired: bool,
     worst: Duration,
 }
 
 impl Lateness {
     /// Nothing is due.
     pub(super) fn new() -> Self {
-        Self { due: Instant::NEVER, worst: Duration::ZERO }
+        Self { due: Instant::NEVER, fired: false, worst: Duration::ZERO }
     }
 
     /// What the timer is set for.
@@ -24,10 +25,15 @@ impl Lateness {
         self.due = due;
     }
 
+    /// The timer has fired, and has to be set again in any case.
+    pub(super) fn fired(&mut self) {
+        self.fired = true;
+    }
+
     /// It is `now` that the loop decides. A wake-up that comes late counts, and so does hearing that takes long: a loop that
     /// stands still within its turn is as late as one that is not woken. What is decided has to be set again.
     pub(super) fn decides(&mut self, now: Instant) {
-        if self.due <= now {
+        if core::mem::take(&mut self.fired) || self.due <= now {
             self.worst = self.worst.max(now.since(self.due));
             self.due = Instant::NEVER;
         }
@@ -58,5 +64,9 @@ mod tests {
         lateness.decides(at(1011));
         assert_eq!(lateness.take(), Duration::from_millis(992));
         assert_eq!(lateness.take(), Duration::ZERO);
+        lateness.set(at(2000));
+        lateness.fired();
+        lateness.decides(at(1999));
+        assert_eq!((lateness.due(), lateness.take()), (Instant::NEVER, Duration::ZERO), "whatever the clock says");
     }
 }

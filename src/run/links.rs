@@ -28,6 +28,9 @@ use super::tally::Tally;
 const DRAIN_MAX: usize = 4096;
 /// Bytes read from the line in one call: all that the kernel keeps for a reader (N_TTY_BUF_SIZE, drivers/tty/n_tty.c).
 const CHUNK: usize = 4096;
+/// Calls in one turn when more than that has come, which is a third of a second at 115,200 baud: the driver's own buffers hold
+/// ten times as much as this.
+const CHUNKS: usize = 16;
 /// How often a port that was unplugged is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -333,31 +336,40 @@ impl NullModem {
 
     /// One call takes everything there is. Another one that finds nothing would wait for the kernel's worker that carries
     /// bytes from the driver to the reader (tty_buffer_flush_work in n_tty_read), an ordinary thread, which gets no
-    /// processor as long as real-time threads have them all.
+    /// processor as long as real-time threads have them all. Only when more than one call's worth has come, as after a stop,
+    /// is it waited for: what is old is not to be taken for new in the next turn.
     fn drain(&mut self, judge: &mut Judge<'_>, take: &mut Take<'_>) {
         let Self { port, decoder, observer, matcher, .. } = self;
         let mut chunk = [0; CHUNK];
-        let length = match port.recv(&mut chunk) {
-            Ok(length) => length.unwrap_or(0),
-            Err(error) => {
-                log::warn!("null modem: {error}");
-                0
-            }
-        };
-        let now = clock::now();
-        decoder.feed(&chunk[..length], |piece| match piece {
-            Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
-                None => observer.peer(now),
-                Some(Reject::OwnFrame) => observer.own(now),
-                Some(_) => {}
-            },
-            Piece::Noise(bytes) => {
-                observer.noise(now, bytes);
-                if let Some(death) = matcher.feed(now, bytes) {
-                    take(now, Received::PanicText { began: death.began });
+        let mut behind = false;
+        for _ in 0..CHUNKS {
+            let length = match port.recv(&mut chunk) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(error) => {
+                    log::warn!("null modem: {error}");
+                    break;
                 }
+            };
+            decoder.feed(&chunk[..length], |piece| match piece {
+                Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
+                    None => observer.peer(clock::now()),
+                    Some(Reject::OwnFrame) => observer.own(clock::now()),
+                    Some(_) => {}
+                },
+                Piece::Noise(bytes) => {
+                    let now = clock::now(); // not before that of the frames in front of it
+                    observer.noise(now, bytes);
+                    if let Some(death) = matcher.feed(now, bytes) {
+                        take(now, Received::PanicText { began: death.began });
+                    }
+                }
+            });
+            behind |= length == CHUNK;
+            if !behind {
+                break;
             }
-        });
+        }
     }
 
     fn look_after(&mut self, now: Instant) {

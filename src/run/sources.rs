@@ -44,6 +44,10 @@ impl Ready {
         self.0 & 1 << source as u16 != 0
     }
 
+    fn without(self, source: Source) -> Ready {
+        Ready(self.0 & !(1 << source as u16))
+    }
+
     fn and(self, other: Ready) -> Ready {
         Ready(self.0 | other.0)
     }
@@ -76,9 +80,10 @@ impl Sources {
     pub(super) fn add(&mut self, descriptor: impl AsFd, source: Source) -> io::Result<()> {
         let edges = if source == Source::NullModem { EpollFlags::EPOLLET } else { EpollFlags::empty() };
         let added = self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN | edges, source as u64));
-        if added.is_err() {
-            self.unwatched = self.unwatched.with(source as u64);
-        }
+        self.unwatched = match added {
+            Ok(()) => self.unwatched.without(source),
+            Err(_) => self.unwatched.with(source as u64),
+        };
         Ok(added?)
     }
 
@@ -159,6 +164,9 @@ mod tests {
         // epoll takes no regular file (EPERM, epoll_ctl(2)).
         sources.add(std::fs::File::open("/proc/self/exe").unwrap(), Source::NullModem).unwrap_err();
         assert!(sources.look().has(Source::NullModem) && !sources.look().has(Source::Lan));
+        let another = bell();
+        sources.add(&another, Source::NullModem).unwrap();
+        assert!(!sources.look().has(Source::NullModem), "the one that took its place tells by itself");
     }
 
     #[test]
