@@ -476,7 +476,9 @@ impl Helper {
                     None => self.took_again(&snapshot),
                 }
             }
-            Role::Yielding => self.yielding.set(Some((why, clock::now()))),
+            // A fence of one who did not serve is nobody's outage, and a surrender that becomes a fence has begun already.
+            Role::Yielding if from == Role::Active => self.yielding.set(Some((why, clock::now()))),
+            Role::Yielding => {}
             _ => {
                 if let Some((why, at)) = self.yielding.take() {
                     self.gave_the_service_up(why, at);
