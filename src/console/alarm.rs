@@ -124,8 +124,8 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     entry(
         "gate-lost",
-        "the egress gate could not be verified: the fence bound falls back to the next belt",
-        "look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",
+        "the egress gate could not be verified, or the speed of its interface is not known: the fence bound falls back to the next belt",
+        "plug the LAN's cable in if it is out; else look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",
     ),
     entry(
         "gate-touched",

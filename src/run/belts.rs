@@ -118,6 +118,14 @@ impl Belts {
         }
     }
 
+    /// The speed of a way, in megabits a second. It is looked at all the time: a link that is still negotiating when the daemon
+    /// starts has none yet, and a slower one keeps a packet behind the gate for longer.
+    pub fn set_speed(&mut self, way: usize, megabits: Option<u32>) {
+        if let Some(line) = self.lines.get_mut(way) {
+            line.megabits = megabits;
+        }
+    }
+
     /// Nothing waits behind the gate.
     ///
     /// # Errors

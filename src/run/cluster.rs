@@ -271,6 +271,10 @@ impl Cluster {
                 self.parts.belts.gate_holds(holds);
                 self.look_at_bound(now);
             }
+            ToLoop::Speed { way, megabits } => {
+                self.parts.belts.set_speed(way, megabits);
+                self.look_at_bound(now);
+            }
             ToLoop::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.parts.snapshot.publish(snapshot);

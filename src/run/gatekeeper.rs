@@ -17,6 +17,7 @@ use super::mailbox::Mailbox;
 use crate::clock;
 use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
+use crate::fence::queue;
 use crate::netlink::Socket;
 use crate::takeover::interface;
 use crate::time::{Duration, Instant};
@@ -81,11 +82,17 @@ impl Gatekeeper {
     pub(super) async fn watch(mut self) {
         let mut trust = Trust::default();
         let mut loop_knows = true;
+        // As the loop has read them itself at its start, or else it is told once more.
+        let mut speeds = vec![None; self.ways.len()];
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
         loop {
             Timer::after(LOOK).await;
             let moved = self.find_interfaces();
             self.look_at_raw_belt(moved);
+            if moved {
+                speeds.fill(None); // the loop has looked at the new one
+            }
+            self.look_at_speeds(&mut speeds);
             let Some(gate) = self.gate.clone() else { continue };
             if moved && let Err(error) = gate.repair(&self.indexes()) {
                 log::error!("the egress gate cannot be put on the new interface: {error}");
@@ -146,6 +153,17 @@ impl Gatekeeper {
             }
         }
         moved
+    }
+
+    /// Tells the loop of every speed that is not as it was told. `speeds`: what the loop knows of each way, `None` if that is
+    /// not known here.
+    fn look_at_speeds(&self, speeds: &mut [Option<Option<u32>>]) {
+        for (way, known) in speeds.iter_mut().enumerate() {
+            let (megabits, _) = queue::line(&self.ways[way].name);
+            if *known != Some(megabits) && self.to_loop.send(ToLoop::Speed { way, megabits }).is_ok() {
+                *known = Some(megabits);
+            }
+        }
     }
 
     fn look_at_raw_belt(&mut self, moved: bool) {

@@ -145,6 +145,13 @@ pub enum ToLoop {
         /// It is in order.
         holds: bool,
     },
+    /// What an interface that service addresses leave by makes now; a link that comes up later than the daemon tells only then.
+    Speed {
+        /// Which of them.
+        way: usize,
+        /// Megabits a second; `None`: not known, as without a carrier.
+        megabits: Option<u32>,
+    },
     /// An own address is on its interface.
     OwnAddress(std::net::IpAddr),
     /// Somebody wants to know how things stand.

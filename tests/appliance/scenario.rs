@@ -168,6 +168,7 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
         return Err(format!("an image larger than {IMAGE_MAX} bytes: {image}"));
     }
     figures.push(weight(rig)?);
+    gate_counts(rig)?;
     neighbours(rig)?;
     no_fault(rig, mark)?;
     Ok(figures.join(", "))
@@ -179,6 +180,24 @@ fn no_fault(rig: &Rig, mark: usize) -> Result<(), String> {
         |event: &crate::rig::timeline::Event| NAMES.contains(&event.who.as_str()) && event.text.contains("FAILED");
     let found = rig.timeline.wait(mark, Duration::ZERO, fault);
     found.map_or(Ok(()), |event| Err(format!("{}: {}", event.who, event.text)))
+}
+
+/// On both boxes the gate bounds the peer's wait, or will soon: a link may take seconds to tell its speed.
+fn gate_counts(rig: &Rig) -> Result<(), String> {
+    for index in [0, 1] {
+        let until = rig.timeline.now() + TAKEOVER;
+        loop {
+            let fence = rig.status(index, STALL * 2).map(|status| status["fence"].clone());
+            if fence.as_ref().is_some_and(|fence| fence["bound_by"] == "gate") {
+                break;
+            }
+            if rig.timeline.now() > until {
+                return Err(format!("{} does not rely on its gate: {fence:?}", NAMES[index]));
+            }
+            rig.pass(Duration::from_millis(500));
+        }
+    }
+    Ok(())
 }
 
 /// The boxes have their own addresses on the LAN, or will soon: each answers the other one's ping there.
