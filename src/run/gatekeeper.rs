@@ -82,7 +82,7 @@ impl Gatekeeper {
     pub(super) async fn watch(mut self) {
         let mut trust = Trust::default();
         let mut loop_knows = true;
-        // As the loop has read them itself at its start, or else it is told once more.
+        // What the loop has been told; what it read at its own start is told once more.
         let mut speeds = vec![None; self.ways.len()];
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
         loop {

@@ -48,7 +48,7 @@ impl Ready {
         Ready(self.0 & !(1 << source as u16))
     }
 
-    fn and(self, other: Ready) -> Ready {
+    fn or(self, other: Ready) -> Ready {
         Ready(self.0 | other.0)
     }
 
@@ -106,7 +106,7 @@ impl Sources {
     /// the two hears too little.
     pub(super) fn look(&mut self) -> Ready {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let known = self.unwatched.and(core::mem::replace(&mut self.edges, Ready::NONE));
+        let known = self.unwatched.or(core::mem::replace(&mut self.edges, Ready::NONE));
         match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
             Ok(count) if count < EVENTS => events[..count].iter().fold(known, |ready, e| ready.with(e.data())),
             // Somebody may have found no room; or a signal came, and nothing is known.

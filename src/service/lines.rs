@@ -10,7 +10,7 @@ const BUFFER: usize = 1024;
 /// The lines that come out of a pipe.
 ///
 /// A line has at most so many bytes as it was given: a longer one comes in pieces, each as a line, and nothing of it is
-/// lost. White space at the end of a line does not count, and an empty line is none. Half a line at the end of the
+/// lost but white space at a cut. White space at the end of a line does not count, an empty line is none. Half a line at the end of the
 /// stream is a line. Whatever is not UTF-8 is replaced.
 pub struct Lines<R> {
     from: BufReader<R>,
