@@ -219,13 +219,138 @@ fn a_syntax_error_is_one_error_with_its_key_its_text_and_what_to_write() {
     }
 }
 
+/// The parser goes on after some errors where it likes: neither that nor the error itself hides what else is wrong.
+#[test]
+fn every_error_is_told_at_once_beside_syntax_errors_in_the_same_section() {
+    let site = r#"[pair]
+name "office"
+nane = "office"
+key-file = "pair.key"
+prefer = a
+boot-wait = "60"
+[timing
+lease = "fast"
+heartbeat = 50ms
+[node.a]
+lan = 192.0.2.2/24
+wan = "192.0.2.2"
+[node.b]
+[[address]]
+ip = "192.0.2.10/24"
+mac = "virtual
+interface
+colour = "red"
+[[service]]
+name = "Web"
+start = [
+  "/usr/sbin/nginx"
+  "-g",
+]
+check = ["/usr/bin/wget"
+check-interval = "2"
+[[service]
+name = "mail"
+[[mirror]]
+tree = "data"
+on-change = yes
+settle = "2s"
+[[mirror]]
+exclude = ["*.tmp", *.bak]
+tree = "/data"
+tree = "/data"
+[watchdog]
+timeout = "1500ms"
+[watchdog]
+timeout = "2s"
+"#;
+    let (_, problems) = parse(site, BOARD);
+    let expected = [
+        ("2: pair.name: `name \"office\"` is not TOML", "write KEY = VALUE"),
+        ("3: pair.nane: is unknown", "did you mean name?"),
+        ("4: pair.key-file: \"pair.key\" is not absolute", "allowed: an absolute path"),
+        ("5: pair.prefer: `prefer = a` is not TOML", "write text in double quotes"),
+        ("6: pair.boot-wait: \"60\" is no duration", "allowed: a duration"),
+        ("7: timing: `[timing` is not TOML", "write [SECTION]"),
+        ("8: timing.lease: \"fast\" is no duration", "allowed: a duration"),
+        ("9: timing.heartbeat: `heartbeat = 50ms` is not TOML", "write text in double quotes"),
+        ("11: node.a.lan: `lan = 192.0.2.2/24` is not TOML", "write text in double quotes"),
+        ("12: node.a.wan: \"192.0.2.2\" has no prefix length", "allowed: an address"),
+        ("16: address[1].mac: `mac = \"virtual` is not TOML", "write text within one pair"),
+        ("17: address[1].interface: `interface` is not TOML", "write KEY = VALUE"),
+        ("18: address[1].colour: is unknown", "known here: ip, interface, mac"),
+        ("20: service[1].name: \"Web\" is no name", "allowed: 1 to 32"),
+        ("23: service[1].start: `\"-g\",` is not TOML", "write a list"),
+        ("25: service[1].check: `check = [\"/usr/bin/wget\"` is not TOML", "write a list"),
+        ("26: service[1].check-interval: \"2\" is no duration", "allowed: a duration"),
+        ("27: service[2]: `[[service]` is not TOML", "write [[SECTION]]"),
+        ("30: mirror[1].tree: \"data\" is not absolute", "allowed: an absolute path"),
+        ("31: mirror[1].on-change: `on-change = yes` is not TOML", "write"),
+        ("34: mirror[2].exclude: `exclude = [\"*.tmp\", *.bak]` is not TOML", ""),
+        ("36: mirror[2].tree: `tree = \"/data\"` is not TOML: duplicate key", "write it once"),
+        ("38: watchdog.timeout: the kernel counts it in whole seconds", "allowed: a duration of whole seconds"),
+        ("39: watchdog: `[watchdog]` is not TOML: duplicate key", "write it once"),
+    ];
+    for (problem, (told, allowed)) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(&format!("site.toml:{told}")), "{told}: {problems:#?}");
+        assert!(problem.split_once("; ").is_some_and(|(_, remedy)| remedy.starts_with(allowed)), "{problem}");
+    }
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    // A text of several lines that never ends is one error, and what follows is read.
+    let problems = site_with("prefer = \"a\"", "prefer = \"\"\"a\nstale-data = \"hoard\"");
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(
+        problems[0].starts_with("site.toml:5: pair.prefer: ") && problems[1].contains("6: pair.stale-data: \"hoard\"")
+    );
+    // How an interface is found stands on the line that cannot be read.
+    let problems = board_with("path = \"pci-0000:00:02.0\"", "path = pci-0000:00:02.0\nnmae = \"eth0\"");
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].starts_with("board.toml:5: interface.lan.path: `"), "{problems:#?}");
+    assert!(
+        problems[1].starts_with("board.toml:6: interface.lan.nmae: is unknown; did you mean name?"),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_told_in_bounds_and_in_no_time() {
+    let begun = twobox::clock::now();
+    let problems = parse(&"x\n".repeat(500_000), BOARD).1;
+    assert!((1..100).contains(&problems.len()), "{}", problems.len());
+    assert!(twobox::clock::now().since(begun) < std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_hides_nothing_of_the_other_one() {
+    let dir = std::env::temp_dir().join(format!("twobox-config-half-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (site, board) = (dir.join("site.toml"), dir.join("board.toml"));
+    std::fs::write(&site, SITE.replace("lease", "leas").replace("[pair]\n", "[pair]\nnane = \"x\"\n")).unwrap();
+    std::fs::write(&board, BOARD.replace("baud = 115200", "baud = 1")).unwrap();
+    let told = |site: &std::path::Path, board: &std::path::Path| -> Vec<String> {
+        config::load(site, board).unwrap_err().iter().map(ToString::to_string).collect()
+    };
+    let nowhere = dir.join("nowhere");
+    let problems = told(&site, &nowhere);
+    assert!(problems[0].contains("nowhere: cannot be read"), "{problems:#?}");
+    assert!(problems[1].contains("pair.nane: is unknown"), "{problems:#?}");
+    assert!(problems[2].contains("pair.key-file: /etc/twobox/pair.key"), "{problems:#?}");
+    assert_eq!(problems.len(), 3, "what the board would have said is not guessed: {problems:#?}");
+    let problems = told(&nowhere, &board);
+    assert!(problems[0].contains("1 is no speed of a serial port"), "{problems:#?}");
+    assert!(problems[1].contains("nowhere: cannot be read") && problems.len() == 2, "{problems:#?}");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 #[test]
 fn a_syntax_error_does_not_hide_what_is_wrong_in_other_sections() {
     let problems = site_with("prefer = \"a\"", "prefer = a\n[log]\nlevel = \"lots\"\n[watchdog]\ntimeout = 2s");
-    assert_eq!(problems.len(), 3, "{problems:#?}");
-    for (problem, begin) in
-        problems.iter().zip(["5: pair.prefer: `prefer = a` is", "7: log.level: ", "9: watchdog.timeout: `"])
-    {
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    for (problem, begin) in problems.iter().zip([
+        "5: pair.prefer: `prefer = a` is",
+        "7: log.level: ",
+        "9: watchdog.timeout: `",
+        "10: watchdog.boot-wait: is unknown",
+    ]) {
         assert!(problem.starts_with(&format!("site.toml:{begin}")), "{problems:#?}");
     }
 }

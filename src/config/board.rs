@@ -155,7 +155,7 @@ fn interfaces(top: &Section) -> Vec<Interface> {
             all.refuse(&role, what, "allowed: 1 to 32 of a-z, 0-9 and -");
         }
         let Some(section) = all.child(&role, keys::INTERFACE.keys) else { continue };
-        if !["path", "mac", "name", "position"].iter().any(|key| section.has(key)) {
+        if !["path", "mac", "name", "position"].iter().any(|key| section.has(key) || section.is_unread(key)) {
             all.refuse(
                 &role,
                 "says not how to find the interface",

@@ -25,6 +25,7 @@ use board::Board;
 use key_file::PairKey;
 use problem::Problem;
 use site::Site;
+use syntax::Readable;
 use timing::{Firing, Plan};
 
 /// A file of this size is no configuration.
@@ -52,13 +53,13 @@ pub struct Config {
 /// Everything that is wrong with them, at once, in the order of the files.
 pub fn load(site: &Path, board: &Path) -> Result<Config, Vec<Problem>> {
     let (site_name, board_name) = (site.display().to_string(), board.display().to_string());
-    let texts = (read_text(board, &board_name), read_text(site, &site_name));
-    let (board_text, site_text) = match texts {
-        (Ok(board), Ok(site)) => (board, site),
-        (board, site) => return Err([board.err(), site.err()].into_iter().flatten().collect()),
-    };
-    let (parsed, mut problems) = parse((&site_name, &site_text), (&board_name, &board_text));
-    let key = key_of(&parsed.site, &site_name, &site_text, &mut problems);
+    let (site_text, board_text) = (read_text(site, &site_name), read_text(board, &board_name));
+    let readable = |text: &Result<String, Problem>| text.as_deref().map_or_else(|_| Readable::unread(), Readable::new);
+    let (parsed, of_site, of_board) =
+        parse_readable((&site_name, &readable(&site_text)), (&board_name, &readable(&board_text)));
+    let mut problems: Vec<Problem> = board_text.err().into_iter().chain(of_board).collect();
+    problems.extend(site_text.as_ref().err().cloned().into_iter().chain(of_site));
+    let key = key_of(&parsed.site, &site_name, site_text.as_deref().unwrap_or_default(), &mut problems);
     match key {
         Some(key) if problems.is_empty() => {
             let digest = digest::of_site(&parsed.site);
@@ -82,21 +83,28 @@ pub struct Parsed {
 /// Parses both texts, each given with the name of its file. Pure.
 #[must_use]
 pub fn parse(site: (&str, &str), board: (&str, &str)) -> (Parsed, Vec<Problem>) {
+    let (site_text, board_text) = (Readable::new(site.1), Readable::new(board.1));
+    let (parsed, of_site, mut problems) = parse_readable((site.0, &site_text), (board.0, &board_text));
+    problems.extend(of_site);
+    (parsed, problems)
+}
+
+/// What can be read of both, and what is wrong with the site file and with the board file.
+fn parse_readable(site: (&str, &Readable), board: (&str, &Readable)) -> (Parsed, Vec<Problem>, Vec<Problem>) {
     let (board_source, board_tree) = reader::Source::parse(board.0, board.1);
     let board = board::read(&board_source, &board_tree);
     let (site_source, site_tree) = reader::Source::parse(site.0, site.1);
     site_source.rests_on(&board_source);
     let site = site_file::read(&site_source, &site_tree, &board);
     let plan = plan(&site, &board);
-    let mut problems = board_source.into_problems();
-    problems.extend(site_source.into_problems());
-    (Parsed { site, board, plan }, problems)
+    (Parsed { site, board, plan }, site_source.into_problems(), board_source.into_problems())
 }
 
 /// Parses a board's text alone, given with the name of its file. Pure. To be used only if there are no problems.
 #[must_use]
 pub fn parse_board(name: &str, text: &str) -> (Board, Vec<Problem>) {
-    let (source, tree) = reader::Source::parse(name, text);
+    let text = Readable::new(text);
+    let (source, tree) = reader::Source::parse(name, &text);
     let board = board::read(&source, &tree);
     (board, source.into_problems())
 }

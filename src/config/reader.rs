@@ -2,7 +2,7 @@
 //!
 //! Serde's way, from text to struct, ends at the first error. Here the file becomes a tree with spans, each section is
 //! read key by key against its row in [`super::keys`], and what is wrong is written down with its line. What may only follow
-//! from a syntax error is not told: after its repair it is gone, or is told then.
+//! from a syntax error is not told: that a key on such a line is missing, or that what it says does not fit.
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -13,48 +13,36 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::problem::{Problem, nearest};
-use super::syntax::Broken;
+use super::syntax::Readable;
 use super::value;
 
-/// One file, its text and what was found wrong with it so far.
+/// One file, what can be read of it, and what was found wrong with it so far.
 pub(super) struct Source<'i> {
     file: &'i str,
-    text: &'i str,
+    readable: &'i Readable,
     problems: RefCell<Vec<Problem>>,
-    /// Lines of the sections that have a syntax error; nothing else that is found there is told.
-    broken: Vec<RangeInclusive<usize>>,
     /// This file has a syntax error, or the other one on which it rests: what seems not to fit is perhaps only unread.
     unsure: Cell<bool>,
 }
 
 impl<'i> Source<'i> {
-    /// Parses the text; syntax errors become problems, one for a section, and the rest of the tree is still there.
-    pub(super) fn parse(file: &'i str, text: &'i str) -> (Self, Spanned<DeTable<'i>>) {
-        let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut source = Self {
-            file,
-            text,
-            problems: RefCell::default(),
-            broken: Vec::new(),
-            unsure: Cell::new(!errors.is_empty()),
-        };
-        for error in errors {
-            let Broken { line, key, what, allowed, sections } = Broken::new(text, tree.get_ref(), &error);
-            if !source.is_broken(line) {
-                source.add(line, &key, what, allowed);
-            }
-            source.broken.push(sections);
-        }
-        (source, tree)
+    /// The tree of what can be read; syntax errors are the first problems.
+    pub(super) fn parse(file: &'i str, readable: &'i Readable) -> (Self, Spanned<DeTable<'i>>) {
+        let (tree, _) = DeTable::parse_recoverable(&readable.text);
+        let problems = readable.errors.iter().map(|broken| Problem {
+            file: file.to_owned(),
+            line: broken.line,
+            key: broken.key.clone(),
+            what: broken.what.clone(),
+            allowed: broken.allowed.clone(),
+        });
+        let unsure = readable.is_hopeless || !readable.errors.is_empty();
+        (Self { file, readable, problems: RefCell::new(problems.collect()), unsure: Cell::new(unsure) }, tree)
     }
 
     /// What is judged by the other file is not judged while that cannot be read whole.
     pub(super) fn rests_on(&self, other: &Source<'_>) {
         self.unsure.set(self.unsure.get() || other.unsure.get());
-    }
-
-    fn is_broken(&self, line: usize) -> bool {
-        self.broken.iter().any(|lines| lines.contains(&line))
     }
 
     /// All problems, in the order of the file.
@@ -67,7 +55,7 @@ impl<'i> Source<'i> {
 
     /// Writes a problem down.
     pub(super) fn add(&self, line: usize, key: &str, what: impl Into<String>, allowed: impl Into<String>) {
-        if self.is_broken(line) {
+        if self.readable.is_hopeless {
             return;
         }
         self.problems.borrow_mut().push(Problem {
@@ -81,7 +69,8 @@ impl<'i> Source<'i> {
 
     /// The line of a byte offset, from 1.
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
+        let text = &self.readable.text;
+        1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
     }
 }
 
@@ -119,6 +108,11 @@ impl<'s, 'i> Section<'s, 'i> {
         self.table.contains_key(key)
     }
 
+    /// The key may have been written, on a line with a syntax error.
+    pub(super) fn is_unread(&self, key: &str) -> bool {
+        !self.has(key) && self.source.readable.may_hold(&self.full(key))
+    }
+
     /// Names of all keys that were written.
     pub(super) fn names(&self) -> Vec<String> {
         self.table.keys().map(|key| key.get_ref().to_string()).collect()
@@ -141,7 +135,7 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// Writes down that a key is missing.
     pub(super) fn missing(&self, key: &str) {
-        if !self.has(key) && self.source.broken.is_empty() {
+        if !self.has(key) && !self.is_unread(key) {
             self.wrong(key, "is missing");
         }
     }
@@ -184,8 +178,7 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// The value of a key through `parse`, whose error says what is wrong.
     pub(super) fn value<T>(&self, key: &str, parse: impl FnOnce(&DeValue<'i>) -> Result<T, String>) -> Option<T> {
-        let value = self.table.get(key).filter(|_| !self.source.is_broken(self.line_of(key)))?;
-        match parse(value.get_ref()) {
+        match parse(self.table.get(key)?.get_ref()) {
             Ok(value) => Some(value),
             Err(what) => {
                 self.wrong(key, what);

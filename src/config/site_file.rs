@@ -227,7 +227,7 @@ fn trees(top: &Section) -> Vec<Tree> {
         if on_change && section.has("every") {
             section.refuse("every", "stands beside on-change = true", "allowed: one of the two");
         }
-        if !on_change && section.has("settle") {
+        if !on_change && section.has("settle") && !section.is_unread("on-change") {
             section.refuse("settle", "has no meaning without on-change = true", "allowed: beside on-change only");
         }
         let pattern = |text: &str| match text {
