@@ -12,8 +12,8 @@
 //! |---|---|---|
 //! | [`time`] | our instant | nothing |
 //! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
-//! | [`confine`] | what our own children must do without | nothing |
-//! | [`netlink`], [`realtime`] | the kernel's routing socket; priority and locked memory | nothing |
+//! | [`confine`] | what our own children must do without | oom |
+//! | [`netlink`], [`realtime`], [`oom`] | the kernel's routing socket; priority and locked memory; whom a shortage of memory ends | nothing |
 //! | [`wire`] | bytes and values | time |
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
@@ -37,6 +37,7 @@ pub mod mirror;
 pub mod netlink;
 pub mod node;
 pub mod observe;
+pub mod oom;
 pub mod realtime;
 pub mod run;
 pub mod service;

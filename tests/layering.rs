@@ -12,16 +12,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &["time"]),
     ("netlink", &["time", "wire"]),
     ("realtime", &[]),
+    ("oom", &[]),
     ("link", &["time", "wire", "clock", "netlink"]),
     ("fence", &["time", "wire", "clock", "netlink"]),
     ("takeover", &["time", "wire", "clock", "netlink"]),
-    ("service", &["time", "wire", "clock"]),
+    ("service", &["time", "wire", "clock", "oom"]),
     ("state", &["time", "wire"]),
     ("journal", &["time", "clock"]),
-    ("confine", &[]),
+    ("confine", &["oom"]),
     ("mirror", &["time", "wire", "clock", "confine"]),
     ("observe", &["console", "confine"]),
-    ("update", &["time", "clock", "mirror"]),
+    ("update", &["time", "clock", "mirror", "confine"]),
 ];
 
 /// What the pure rooms may not touch: clocks, threads, files, sockets, the heap where it is named.

@@ -101,11 +101,12 @@ fn lives(pid: &str) -> bool {
 fn a_service_inherits_neither_priority_nor_signals_nor_descriptors() {
     bench("clean", |bench, reaper| async move {
         let real_time = set_real_time();
+        std::fs::write("/proc/self/oom_score_adj", "321").unwrap();
         let _held = std::fs::File::open("/proc/self/maps").unwrap();
         bench
             .reach_ready(
                 &reaper,
-                "cat /proc/self/stat > DIR/stat; cat /proc/self/status > DIR/status; \
+                "cat /proc/self/stat > DIR/stat; cat /proc/self/status > DIR/status; cat /proc/self/oom_score_adj > DIR/oom; \
              ls /proc/self/fd > DIR/fds; touch DIR/done; exec sleep 1000",
             )
             .await;
@@ -115,6 +116,7 @@ fn a_service_inherits_neither_priority_nor_signals_nor_descriptors() {
         let (session, nice, rt_priority, policy) = (fields[3], fields[16], fields[37], fields[38]);
         assert_ne!(session, std::process::id().to_string());
         assert_eq!((nice, rt_priority, policy), ("0", "0", "0"), "nice, real-time priority, policy");
+        assert_eq!(bench.read("oom"), "0\n", "what protects the daemon when memory runs out");
         let status = bench.read("status");
         assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
         assert!(status.contains("VmLck:\t       0 kB"), "{status}");

@@ -70,13 +70,14 @@ impl std::fmt::Display for Confinement {
     }
 }
 
-/// First of all: nobody looks into this process, and it has no descriptor of its parent's but standard input, output and
-/// error.
+/// First of all: a shortage of memory ends this process before the daemon and its services, nobody looks into it, and it has
+/// no descriptor of its parent's but standard input, output and error.
 ///
 /// # Errors
 ///
 /// What prctl(2) says.
 pub fn harden() -> io::Result<()> {
+    let _ = crate::oom::expose(); // without /proc it stands as its parent does
     nix::sys::prctl::set_dumpable(false)?;
     files::close_all_from(3);
     Ok(())

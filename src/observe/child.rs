@@ -50,6 +50,7 @@ pub fn main() -> u8 {
 }
 
 fn run() -> io::Result<()> {
+    crate::confine::harden()?;
     let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let settings = first_line(&line)?;
     let listeners = settings.listen.iter().map(|address| open(*address)).collect::<io::Result<Vec<_>>>()?;

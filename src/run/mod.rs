@@ -62,6 +62,7 @@ use crate::fence::reset::Reset;
 use crate::fence::watchdog::Weakness;
 use crate::journal::{self, Levels, Sink};
 use crate::node::{self, Memory, Node};
+use crate::oom;
 use crate::realtime;
 use crate::service;
 use crate::state::{Directory, Found};
@@ -235,6 +236,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 fn serve(options: &Options, config: Config) -> Result<(), String> {
     start_log(options, &config)?;
+    // The pair's key is in this process: no core dump and no debugger but root's shows it.
+    nix::sys::prctl::set_dumpable(false).map_err(|e| format!("prctl: {e}"))?;
+    if let Err(error) = oom::protect() {
+        log::warn!(
+            "the kernel may end this daemon when memory is short ({error}): give CAP_SYS_RESOURCE, or OOMScoreAdjust=-1000 where systemd starts it"
+        );
+    }
     // Before any thread starts: their stacks are then locked as far as they are used, and not whole.
     if let Err(error) = realtime::lock_memory(options.appliance.is_some()) {
         log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");

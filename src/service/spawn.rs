@@ -1,7 +1,7 @@
 //! Starting a process that has nothing of the daemon but its output pipes.
 //!
-//! The daemon is real-time, locked in memory and holds raw sockets; a service must inherit none of it. Memory locks end
-//! with fork (mlockall(2)); the rest is undone here, between fork and exec.
+//! The daemon is real-time, locked in memory, spared when memory runs out, and holds raw sockets; a service must inherit none of
+//! it. Memory locks end with fork (mlockall(2)); the rest is undone here, between fork and exec.
 #![allow(unsafe_code)] // pre_exec: code between fork and exec, raw system calls only
 
 use std::ffi::CString;
@@ -74,6 +74,7 @@ fn detach(cgroup: Option<i32>, root: Option<&core::ffi::CStr>) -> io::Result<()>
         let mut none = core::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut none);
         check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut()))?;
+        crate::oom::disinherit();
         if let Some(procs) = cgroup {
             let me = b"0";
             // A control group is the better handle, not a condition: the mark finds the process as well.

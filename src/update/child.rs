@@ -116,6 +116,10 @@ pub enum Report {
 /// Runs the process. Returns its exit status: 0 done, 1 refused, 2 no order.
 #[must_use]
 pub fn main() -> u8 {
+    // It may hold the pair's key.
+    if crate::confine::harden().is_err() {
+        return 2;
+    }
     priority::give_way();
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned().map(|fd: OwnedFd| File::from(fd)) else { return 2 };
     let Ok(mut out) = socket.try_clone() else { return 2 };

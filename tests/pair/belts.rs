@@ -136,7 +136,7 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
 #[test]
 fn a_box_without_a_gate_says_so_and_is_waited_for_by_its_own_bound() {
     let mut rig = Rig::new("nobpf", DEFAULT);
-    rig.started_by = &["setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon"];
+    rig.started_by = ["setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon"].map(str::to_owned).to_vec();
     let active = rig.start_both();
     let standby = other(active);
     for node in ["a", "b"] {

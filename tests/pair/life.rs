@@ -1,5 +1,7 @@
 //! What a daemon leaves for its next life, and what it says when it goes.
 
+use std::os::unix::process::ExitStatusExt;
+
 use nix::sys::signal::Signal;
 use twobox::console::control::Request;
 use twobox::console::status::{ResetCause, Role};
@@ -122,6 +124,33 @@ fn the_cause_of_the_last_reset_is_told_as_far_as_it_is_known() {
     reboot(&rig, standby);
     rig.launch(standby);
     wait("unknown", || told(&rig) == Some(ResetCause::Unknown));
+}
+
+/// What a service manager hears, what a box without rights does, and that the key is in no core dump.
+#[test]
+fn a_daemon_tells_its_manager_when_it_is_ready_and_runs_without_priority_and_leaves_no_core() {
+    let mut rig = Rig::new("manager", DEFAULT);
+    let manager = std::os::unix::net::UnixDatagram::bind(rig.dir.join("manager")).unwrap();
+    manager.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+    let by = format!(
+        "env NOTIFY_SOCKET={} prlimit --core=unlimited setpriv --bounding-set -sys_nice",
+        rig.dir.join("manager").display()
+    );
+    rig.started_by = by.split(' ').map(str::to_owned).collect();
+    rig.launch("a");
+    let mut heard = [0; 64];
+    let length = manager.recv(&mut heard).unwrap();
+    assert_eq!(&heard[..length], b"READY=1");
+    assert!(rig.log("a").lines().any(|line| line == "ready"), "{}", rig.log("a"));
+    assert!(rig.log("a").contains("no real-time priority"), "{}", rig.log("a"));
+    rig.launch("b");
+    wait("one of two active", || rig.active().is_some());
+    rig.await_touch();
+    assert!(rig.alarmed("a", "not-realtime"));
+    rig.signal("a", Signal::SIGABRT);
+    let end = rig.end_of("a");
+    assert_eq!((end.signal(), end.core_dumped()), (Some(Signal::SIGABRT as i32), false));
+    rig.client.await_answer_from("b");
 }
 
 #[test]

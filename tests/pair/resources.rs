@@ -1,15 +1,16 @@
-//! What a box runs out of: descriptors, processes, room on the disk. Each is survived, or told and safe.
+//! What a box runs out of: descriptors, processes, memory, room on the disk. Each is survived, or told and safe.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 
 use twobox::console::status::{Role, ServiceState};
 use twobox::time::Duration;
 
 use crate::rig::{Rig, must, other, wait};
-use crate::services::kill_responder;
+use crate::services::{kill_responder, processes};
 use crate::{DEFAULT, LEASE};
 
 fn descriptors(rig: &Rig, node: &str) -> usize {
@@ -101,6 +102,106 @@ fn a_box_that_cannot_start_a_process_hands_over_and_recovers() {
     wait("the service runs again", || rig.status(active).unwrap().services[0].state == ServiceState::Running);
     rig.await_touch();
     assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+/// A control group that gives a box so much memory and no more.
+struct Memory(PathBuf);
+
+impl Memory {
+    const LIMIT: &str = "64M";
+
+    /// `None` where there is none to be had.
+    fn new(rig: &Rig) -> Option<Memory> {
+        let folder = PathBuf::from("/sys/fs/cgroup/memory").join(&rig.name);
+        fs::create_dir(&folder).ok()?;
+        let group = Memory(folder);
+        fs::write(group.0.join("memory.limit_in_bytes"), Self::LIMIT).ok()?;
+        Some(group)
+    }
+
+    fn procs(&self) -> String {
+        self.0.join("cgroup.procs").display().to_string()
+    }
+
+    fn lift(&self) {
+        fs::write(self.0.join("memory.limit_in_bytes"), "-1").unwrap();
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let root = PathBuf::from("/sys/fs/cgroup/memory/cgroup.procs");
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(&root, pid);
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Fills the group's memory with pages that belong to no process, so that the kernel chooses among the others. Ends as soon as
+/// the process that is told has.
+const HOG: &str = r#"
+import os, sys, time
+open(sys.argv[1], "w").write("0")
+file, victim = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY), sys.argv[3]
+os.unlink(sys.argv[2])
+def lives():
+    try:
+        return open("/proc/%s/stat" % victim).read().rsplit(") ", 1)[1][0] not in "ZX"
+    except OSError:
+        return False
+for _ in range(400):
+    os.write(file, b"x" * 262144)
+    if not lives():
+        sys.exit(0)
+    time.sleep(0.002)
+sys.exit(1)
+"#;
+
+/// The kernel ends the mirror's process and not the daemon, which holds more; the pair does not notice, and the mirror is back.
+#[test]
+#[allow(clippy::disallowed_methods)] // the hog
+fn a_shortage_of_memory_ends_the_mirror_and_never_the_daemon() {
+    let mut rig = Rig::new("oom", DEFAULT);
+    let Some(memory) = Memory::new(&rig) else {
+        println!("skipped: no control group that limits memory");
+        return;
+    };
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        fs::write(rig.dir.join(format!("site-{node}.toml")), crate::rig::site(&rig.dir, DEFAULT) + &mirror).unwrap();
+    }
+    rig.launch("b");
+    let enter = format!("echo 0 >{} && exec \"$@\"", memory.procs());
+    rig.started_by = vec!["sh".into(), "-c".into(), enter, "sh".into()];
+    rig.launch("a");
+    wait("one of two active", || rig.active().is_some());
+    rig.await_touch();
+    let active = rig.active().unwrap();
+    let daemon = rig.pid("a");
+    let mirrors = |rig: &Rig| processes(rig, "a", "mirror-child");
+    wait("the mirror is confined", || rig.status("a").is_some_and(|s| s.mirror_confinement.is_some()));
+    let score = |folder: &PathBuf| fs::read_to_string(folder.join("oom_score_adj")).unwrap().trim().to_owned();
+    let [mirror] = mirrors(&rig).try_into().unwrap();
+    assert_eq!(score(&mirror), "500");
+    for service in processes(&rig, "a", "responder.py") {
+        assert_eq!(score(&service), "0");
+    }
+    let victim = mirror.file_name().unwrap().to_str().unwrap().to_owned();
+    let hog = Command::new("python3")
+        .args(["-c", HOG, &memory.procs(), &format!("/dev/shm/{}", rig.name), &victim])
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    memory.lift();
+    assert!(hog.success(), "the mirror lives on: {hog}");
+    wait("it is told", || rig.alarmed("a", "mirror-down"));
+    wait("another one runs", || rig.status("a").is_some_and(|s| s.mirror_confinement.is_some()));
+    assert!(mirrors(&rig).iter().all(|other| *other != mirror));
+    assert_eq!((rig.pid("a"), rig.active()), (daemon, Some(active)), "the daemon lives, and nothing has moved");
+    assert_eq!(rig.capture.owners(), [active]);
 }
 
 /// A small file system for the state of a box.

@@ -89,7 +89,7 @@ pub struct Rig {
     pub capture: Capture,
     pub client: Client,
     /// What the daemons are started by: a program that takes something away from them.
-    pub started_by: &'static [&'static str],
+    pub started_by: Vec<String>,
     pub daemons: [Option<Child>; 2],
     _one: MutexGuard<'static, ()>,
 }
@@ -146,7 +146,7 @@ impl Rig {
         write_files(&name, &dir, timing);
         let capture = Capture::start(&name, SERVICE.parse().unwrap());
         let client = Client::start(&name, SERVICE.parse().unwrap(), PORT);
-        Rig { name, dir, null_modem, capture, client, started_by: &[], daemons: [None, None], _one: one }
+        Rig { name, dir, null_modem, capture, client, started_by: Vec::new(), daemons: [None, None], _one: one }
     }
 
     /// Starts one daemon.
@@ -166,7 +166,7 @@ impl Rig {
             .arg("mount --bind \"$0\" \"$1\" && shift && exec \"$@\"")
             .arg(self.path(node, "data"))
             .arg(self.dir.join("data"))
-            .args(self.started_by)
+            .args(&self.started_by)
             .arg(program())
             .arg("--socket")
             .arg(options.socket)
