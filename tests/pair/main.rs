@@ -9,6 +9,7 @@ mod allocation;
 mod belts;
 mod bulk;
 mod cables;
+mod clocks;
 mod fencing;
 mod flood;
 mod hostile;
