@@ -13,16 +13,13 @@ use smol::{Async, Timer, future};
 use crate::clock;
 use crate::config::Config;
 use crate::console::prompt::CONFINED;
-use crate::service::Reaper;
 use crate::service::lines::Lines;
 use crate::service::spawn::{Start, spawn};
+use crate::service::{Backoff, Reaper};
 use crate::time::Duration;
 
 /// Pauses between an end and the next start: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Having run this long, a child gets the first pause again.
-const STEADY: Duration = Duration::from_secs(60);
-
 /// Longest line of a child that stays whole.
 const LINE: usize = 1_024;
 
@@ -43,18 +40,14 @@ pub fn console(config: &Config) -> Option<Vec<String>> {
 /// Starts the program again whenever it ends, for as long as the daemon lives. Its troubles are no reason to hand over.
 /// `confinement` is what it says of itself.
 pub async fn keep(reaper: Rc<Reaper>, words: Vec<String>, confinement: Rc<RefCell<Option<String>>>) {
-    let mut pause = PAUSES.0;
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     loop {
         let started = clock::now();
         if let Err(error) = live(&reaper, &words, &confinement).await {
             log::warn!("the console does not run: {error}");
         }
         confinement.take();
-        if clock::now().since(started) >= STEADY {
-            pause = PAUSES.0;
-        }
-        Timer::after(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
+        Timer::after(backoff.after_failure(clock::now().since(started))).await;
     }
 }
 

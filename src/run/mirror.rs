@@ -26,12 +26,12 @@ use crate::mirror::channel::link_key;
 use crate::mirror::control::{
     Generation, LINE, Link, LinkKey, MaxDelete, Order, Report, Role, Settings, TreeFigures, TreeSettings, When,
 };
-use crate::service::Reaper;
+use crate::service::{Backoff, Reaper};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{self, Data, Side, Term};
 
-/// Pause before the process is started again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pauses before the process is started again: the first, and the longest. Services wait for it after a change of the role.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
 /// Replies of one request that may wait for a client that reads slowly.
 const REPLIES_WAITING: usize = 4096;
@@ -110,7 +110,9 @@ impl Mirror {
 
     /// Keeps the process running for as long as the daemon lives. `data` hears how the trees stand.
     pub(super) async fn keep(self: Rc<Self>, reaper: Rc<Reaper>, data: impl Fn(Data, Term)) {
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
+            let started = clock::now();
             let ended = self.live(&reaper, &data).await;
             *self.settled.borrow_mut() = None;
             self.is_ready.set(false);
@@ -119,8 +121,9 @@ impl Mirror {
                 let _ = asked.end.try_send(Err(why)); // gave up
             }
             self.fell_at.set(Some(clock::now()));
-            log::error!("the mirror's process ended: {ended:?}; started again in {PAUSE:?}");
-            Timer::after(PAUSE).await;
+            let pause = backoff.after_failure(clock::now().since(started));
+            log::error!("the mirror's process ended: {ended:?}; started again in {pause:?}");
+            Timer::after(pause).await;
         }
     }
 

@@ -18,14 +18,12 @@ use super::{history, report};
 use crate::clock;
 use crate::config::site::Site;
 use crate::observe::control::{Event, Said, Settings, Told};
-use crate::service::Reaper;
+use crate::service::{Backoff, Reaper};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::Side;
 
 /// Pauses between an end and the next start: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Having run this long, it gets the first pause again.
-const STEADY: Duration = Duration::from_secs(60);
 /// The loop is not asked more often than that, however many ask.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// Events that may wait.
@@ -61,16 +59,13 @@ impl Observe {
 
     /// Keeps the process running for as long as the daemon lives. Its troubles are no reason to hand over.
     pub(super) async fn keep(self: Rc<Self>, helper: Rc<Helper>, reaper: Rc<Reaper>) {
-        let mut pause = PAUSES.0;
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             let started = clock::now();
             let ended = self.live(&helper, &reaper).await;
-            if clock::now().since(started) >= STEADY {
-                pause = PAUSES.0;
-            }
+            let pause = backoff.after_failure(clock::now().since(started));
             log::warn!("the watching process ended: {ended:?}; started again in {pause:?}");
             Timer::after(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 

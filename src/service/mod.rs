@@ -14,6 +14,7 @@ pub mod supervise;
 use core::time::Duration;
 use std::path::PathBuf;
 
+pub use backoff::Backoff;
 pub use reaper::Reaper;
 pub use supervise::Supervisor;
 

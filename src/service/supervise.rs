@@ -22,6 +22,8 @@ use super::spawn::{Start, spawn};
 use super::{Order, Reaper, Report, Run, Settings, State};
 use crate::clock;
 
+/// Pauses before a failed service is started again: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How often an ending service is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// How often a starting service is checked.
@@ -113,7 +115,7 @@ enum Met {
 impl Service {
     async fn live(&self) {
         self.end_leftovers().await;
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             while !self.wanted.get() {
                 self.say(State::Stopped); // again after every order: whoever orders a stop waits for this word
@@ -129,7 +131,7 @@ impl Service {
                 End::Unwanted(order) => {
                     self.say(State::Stopping);
                     self.end(order).await;
-                    backoff = Backoff::default();
+                    backoff = Backoff::new(PAUSES.0, PAUSES.1);
                 }
                 End::Failed(why) => {
                     let pause = backoff.after_failure(clock::now().since(began));
