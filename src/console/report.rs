@@ -271,7 +271,8 @@ fn fence(paper: &mut Paper, status: &Status) {
     };
     match &fence.watchdog {
         Some(dog) => {
-            let said = format!("{}, last reset: {}; {gate}", span(dog.timeout_ms), dog.last_reset.word());
+            let name = if dog.identity.is_empty() { String::new() } else { format!("{}, ", dog.identity) };
+            let said = format!("{name}{}, last reset: {}; {gate}", span(dog.timeout_ms), dog.last_reset.word());
             paper.row("", &dog.device, Mood::Good, &said);
         }
         None => {

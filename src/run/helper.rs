@@ -72,6 +72,8 @@ pub(super) struct Start {
     pub hold_reason: Option<String>,
     /// Why this box was reset last.
     pub last_reset: ResetCause,
+    /// What the watchdog's driver calls itself.
+    pub watchdog: String,
 }
 
 /// Starts the thread.
@@ -140,6 +142,8 @@ pub(super) struct Helper {
     pub hold_reason: RefCell<Option<String>>,
     /// Why this box was reset last.
     pub last_reset: ResetCause,
+    /// What the watchdog's driver calls itself.
+    pub watchdog: String,
     /// Why and since when this box has given the service up, until it is known what became of it.
     pub gave_up: Cell<Option<(&'static str, Instant)>>,
     /// The surrender or fence under way: why, and since when.
@@ -158,7 +162,7 @@ pub(super) struct Helper {
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
     let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, present, .. } =
         start;
-    let Start { gate, raw_belt, ways, hold_reason, last_reset, .. } = start;
+    let Start { gate, raw_belt, ways, hold_reason, last_reset, watchdog, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
@@ -193,6 +197,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         last_handover: RefCell::new(last_handover),
         hold_reason: RefCell::new(boot_hold.or(hold_reason)),
         last_reset,
+        watchdog,
         gave_up: Cell::default(),
         yielding: Cell::default(),
         worst_lateness: Cell::default(),

@@ -340,6 +340,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         would_tell: belts.watchdog().is_some_and(|dog| dog.weakness() != Some(Weakness::Software))
             && life::last_words_are_kept(),
     };
+    let watchdog = belts.watchdog().map_or(String::new(), |dog| dog.identity().trim().to_owned());
     let life::Known { life, new_boot, .. } = life::begin(&directory, traces);
     // Its mark stays as long as the kernel runs: a daemon that is only started again was not reset once more.
     let unclean = by_watchdog && new_boot;
@@ -362,6 +363,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         ways,
         hold_reason,
         last_reset: life.reset(),
+        watchdog,
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =

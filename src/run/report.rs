@@ -99,6 +99,7 @@ fn fence(helper: &Helper, s: &Snapshot) -> Fence {
     Fence {
         watchdog: s.watchdog.map(|dog| Watchdog {
             device: helper.config.board.watchdog.as_ref().map_or(String::new(), |w| w.device.display().to_string()),
+            identity: helper.watchdog.clone(),
             timeout_ms: ms(dog.timeout),
             last_reset: helper.last_reset,
         }),

@@ -55,6 +55,7 @@ pub fn peace() -> Status {
         fence: Fence {
             watchdog: Some(Watchdog {
                 device: "/dev/watchdog0".into(),
+                identity: "i6300ESB timer".into(),
                 timeout_ms: 2_000,
                 last_reset: ResetCause::Power,
             }),

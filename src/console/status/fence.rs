@@ -28,6 +28,9 @@ pub struct Fence {
 pub struct Watchdog {
     /// Its device file.
     pub device: String,
+    /// What its driver calls itself: tells a real one from the kernel's own timer.
+    #[serde(default)]
+    pub identity: String,
     /// Its time-out as read back from the driver.
     pub timeout_ms: u64,
     /// Why the box was last reset.
