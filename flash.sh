@@ -28,10 +28,15 @@ die() {
     exit 1
 }
 
+# All that may be said to this script: its first lines.
+help() {
+    sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0"
+}
+
 # What was wrong, then all that is right.
 usage() {
     printf 'flash.sh: %s\n\n' "$*" >&2
-    sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+    help >&2
     exit 2
 }
 
@@ -180,9 +185,12 @@ prepare() {
     [ "$data_size" -ge 8 ] || die "--data-size $data_size: at least 8"
     [ -z "${data:-}" ] || [ -d "$data" ] || die "$data: no folder"
     [ -d "$(dirname "$output")" ] || die "$(dirname "$output"): no folder"
-    room=$(df --output=avail -m "$(dirname "$output")" | tail -n 1)
     wanted=$((3 * (data_size + esp_size + state_size)))
-    [ "$room" -ge "$wanted" ] || die "$(dirname "$output") has $room MiB free; $wanted are needed"
+    for folder in "$(dirname "$output")" "${TMPDIR:-/tmp}"; do
+        [ -w "$folder" ] || die "$folder cannot be written; choose another --output, or another TMPDIR for what is in the making"
+        room=$(df --output=avail -m "$folder" | tail -n 1)
+        [ "$room" -ge "$wanted" ] || die "$folder has $room MiB free; $wanted are needed (--output, and TMPDIR)"
+    done
     find_kernel
     fetch_package systemd-boot-efi
     find_program
@@ -277,6 +285,7 @@ look_at_device() {
 }
 
 compare() {
+    [ -r "$device" ] || die "$device cannot be read by $(id -un); run this as root"
     echo "reading back"
     if [ -b "$device" ]; then
         blockdev --flushbufs "$device"
@@ -289,6 +298,7 @@ command_write() {
     [ $# = 2 ] || usage "write needs an image and a device, not $# words"
     image=$1 device=$2
     look_at_device
+    [ -w "$device" ] || die "$device cannot be written by $(id -un); run this as root"
     printf 'All that is on it will be lost. Type %s to go on: ' "$device"
     read -r answer || answer=
     [ "$answer" = "$device" ] || die "nothing was written"
@@ -392,5 +402,6 @@ case $command in
     write) command_write "$@" ;;
     verify) command_verify "$@" ;;
     demo) command_demo "$@" ;;
+    help | --help | -h) help ;;
     *) usage "there is no command $command" ;;
 esac

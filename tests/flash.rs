@@ -121,6 +121,18 @@ fn mistakes_are_told_before_anything_is_made() {
         assert!(!done && said.contains(why), "{words:?}: {said}");
         assert!(!output.exists());
     }
+    let temporary = folder.0.join("no-such-folder");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
+    let cramped = Command::new(script)
+        .args(["image", "--board", "qemu-pc", "--output", out])
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&cramped.stderr).into_owned();
+    assert!(!cramped.status.success() && said.contains("no-such-folder cannot be written"), "{said}");
+    assert!(!output.exists());
+    let (done, said) = flash(&["--help"], "");
+    assert!(done && said.contains("./flash.sh write IMAGE DEVICE"), "{said}");
     // Wrong use: first what was wrong, then all that is right.
     for (words, why) in [
         (vec![], "what shall be done?"),
