@@ -90,6 +90,8 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker).to_owned()).chain(of_the_peer());
     let blockers = blockers.map(|text| format!("- {text}\n"));
     assert_part("refusals", &refusals());
+    assert_part("words", &own_words());
+    assert_part("boot", &boot());
     assert_part("waits", &waits());
     assert_part("measured", &measured());
     assert_part("measured boxes", &measured_boxes());
@@ -154,6 +156,59 @@ fn refusals() -> String {
     assert!(rows.len() > 15, "{rows:#?}");
     let rows: String = rows.into_iter().collect();
     format!("\n| why | what to do |\n| --- | ---------- |\n{rows}\n")
+}
+
+/// What the command line says without a daemon, or before it asks one.
+fn own_words() -> String {
+    use twobox::console::client::Failure;
+    let somewhere = || PathBuf::from("...");
+    let mut lines: Vec<String> = [
+        Failure::NotRunning(somewhere()),
+        Failure::Forbidden(somewhere()),
+        Failure::Silent,
+        Failure::Died,
+        Failure::Garbled("...".to_owned()),
+        Failure::Io(std::io::Error::other("...")),
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    for name in ["src/console/execute.rs", "src/console/check.rs", "src/console/prompt.rs"] {
+        let source = std::fs::read_to_string(path(name)).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        for marker in ["refuse(face,", "misuse(face,", "complain(&format!(", "complain(\""] {
+            for (at, _) in source.match_indices(marker) {
+                // A text in quotes, or the first one of a format.
+                let rest = &source[at + marker.len() - usize::from(marker.ends_with('"'))..];
+                let rest = rest.trim_start().trim_start_matches("&format!(").trim_start();
+                if let Some((text, _)) = literal(rest).filter(|_| rest.starts_with('"')) {
+                    let joined: Vec<&str> = text.split("\\\n").map(str::trim_start).collect();
+                    lines.push(shown(joined.concat().trim_start_matches("twobox: ")));
+                }
+            }
+        }
+    }
+    lines.retain(|line| line.contains(' ') && line.contains(char::is_alphabetic));
+    lines.sort();
+    lines.dedup();
+    assert!(lines.len() > 15, "{lines:#?}");
+    let lines: String = lines.iter().map(|line| format!("- {line}\n")).collect();
+    format!("\n{lines}\n")
+}
+
+/// The steps of the boot and what the failure of each means.
+fn boot() -> String {
+    use twobox::init::boot::{STEPS, Then};
+    let mut text = String::from("\n| step | if it fails | the box |\n| ---- | ----------- | ------- |\n");
+    for step in STEPS {
+        let then = match step.then {
+            Then::GoOn => "goes on",
+            Then::Hold => "held",
+            Then::Wait => "waits",
+        };
+        let _ = writeln!(text, "| {} | {} | {then} |", step.name, cell(step.meaning));
+    }
+    text + "\n"
 }
 
 /// Why the peer could not take over by a vote: what the node says.
