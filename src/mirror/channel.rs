@@ -64,6 +64,9 @@ pub const RECORD: usize = 1 << 20;
 
 /// A peer that says nothing for so long is gone. Both ends send something every [`QUIET`].
 pub const SILENCE: Duration = Duration::from_secs(20);
+/// Records may be longer in coming: the other end looks at a large tree, copies a large file or waits for its disk. That it
+/// lives is told by its frames, and by nothing else ([`SILENCE`]).
+pub const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// After so long without a record an empty one goes out.
 pub const QUIET: Duration = Duration::from_secs(5);
 /// A handshake is over by then.

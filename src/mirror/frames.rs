@@ -50,10 +50,11 @@ impl Writing {
         let mut bucket = self.bucket;
         let mut nonce = 0;
         let mut out = vec![0; ON_LINK * (FRAMES + 1)];
-        let mut stream = &self.stream;
         loop {
             let mut batch = match batches.recv_timeout(QUIET) {
                 Ok(batch) => batch,
+                // The sender has said nothing yet: what it serves is not known, and a frame must name it.
+                Err(RecvTimeoutError::Timeout) if self.generation.get() == Generation::default() => continue,
                 Err(RecvTimeoutError::Timeout) => vec![0; HEADER], // an empty frame: we are still here
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
@@ -68,11 +69,12 @@ impl Writing {
                 out[filled..filled + 2].copy_from_slice(&u16::try_from(n).map_err(refused)?.to_be_bytes());
                 filled += 2 + n;
                 let is_last = end == batch.len();
-                if is_last || out.len() - filled < ON_LINK {
+                // With a limit frame by frame: several at once may take longer than the other end waits for one.
+                if is_last || bucket.is_some() || out.len() - filled < ON_LINK {
                     if let Some(bucket) = &mut bucket {
                         thread::sleep(bucket.take(filled as u64, clock::now()));
                     }
-                    stream.write_all(&out[..filled])?;
+                    self.write(&out[..filled])?;
                     self.counters.sent.fetch_add(filled as u64, Ordering::Relaxed);
                     filled = 0;
                 }
@@ -83,6 +85,30 @@ impl Writing {
             }
             let _ = used.try_send(batch); // full: one too many, it is freed
         }
+    }
+
+    /// Writes all of it. An end that takes nothing for [`super::channel::SILENCE`] is busy as long as it is heard, and gone
+    /// when it is not.
+    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let heard = || self.counters.received.load(Ordering::Relaxed);
+        let mut stream = &self.stream;
+        let mut before = heard();
+        while !bytes.is_empty() {
+            match stream.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    let now = heard();
+                    if now == before {
+                        return Err(e);
+                    }
+                    before = now;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 

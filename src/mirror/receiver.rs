@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{ftruncate, syncfs};
 
-use super::channel::{Incoming, Outgoing};
+use super::channel::{Incoming, Outgoing, PATIENCE};
 use super::codec::Malformed;
 use super::control::Generation;
 use super::entry::{Entry, Kind};
@@ -153,7 +153,7 @@ impl Receiving<'_, '_> {
     fn run(&mut self, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<Option<(CutId, Step)>> {
         loop {
             let generation = incoming.generation();
-            let (kind, payload) = incoming.next(super::channel::SILENCE)?;
+            let (kind, payload) = incoming.next(PATIENCE)?;
             match Message::decode(kind, payload)? {
                 Message::Ranges => tell_ranges(&self.base, outgoing)?,
                 Message::Fetch { after, last } => tell_rows(&self.base, after, last, outgoing)?,

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::channel::{Incoming, Outgoing};
+use super::channel::{Incoming, Outgoing, PATIENCE};
 use super::chunk::Chunker;
 use super::control::Generation;
 use super::fault;
@@ -26,9 +26,7 @@ use super::scan::{Changes, Examined, examine, scan};
 use super::send::Sending;
 use super::side::{Side, identity};
 use super::tree::Tree;
-
-/// A standby may hash or sync for long; that it lives is told by the link, which ends when it is silent.
-const PATIENCE: crate::time::Duration = crate::time::Duration::from_secs(3600);
+use super::watch::Dirty;
 
 /// A standby that has closed the stream said why no longer ago than this.
 const PARTING: crate::time::Duration = crate::time::Duration::from_millis(300);

@@ -15,6 +15,7 @@ mod names;
 mod power;
 mod resume;
 mod rig;
+mod slow;
 mod still;
 mod storage;
 mod verify;
