@@ -26,7 +26,7 @@ use super::control::Generation;
 use super::frames::{BATCH, BODY, Batch, FRAME, HEADER, Reading, Writing};
 use super::rate::Bucket;
 use crate::clock;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// The Noise protocol; ring has no BLAKE2, so SHA-256 is its hash.
 const PROTOCOL: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
@@ -118,6 +118,23 @@ fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     stream.write_all(&bytes)
 }
 
+/// Reads until a moment: whoever sends a byte now and then does not put it off.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.until(clock::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+}
+
 fn read_frame<'a>(stream: &mut impl Read, buffer: &'a mut [u8; FRAME]) -> io::Result<&'a [u8]> {
     let mut len = [0; 2];
     stream.read_exact(&mut len)?;
@@ -158,8 +175,8 @@ impl Channel {
     }
 
     fn try_shake(mut stream: TcpStream, key: &[u8; 32], initiator: bool) -> io::Result<Self> {
+        let until = clock::now() + HANDSHAKE;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(HANDSHAKE))?;
         stream.set_write_timeout(Some(HANDSHAKE))?;
         let builder = Builder::with_resolver(PROTOCOL.parse().map_err(refused)?, Box::new(Primitives))
             .psk(0, key)
@@ -173,7 +190,7 @@ impl Channel {
                 let n = noise.write_message(&[], &mut sent).map_err(refused)?;
                 write_frame(&mut stream, &sent[..n])?;
             } else {
-                let frame = read_frame(&mut stream, &mut received)?;
+                let frame = read_frame(&mut Until { stream: &stream, until }, &mut received)?;
                 let read = noise.read_message(frame, &mut nothing);
                 read.map_err(|e| refused(format!("the other end has another key or another version ({e})")))?;
             }

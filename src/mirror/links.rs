@@ -1,12 +1,13 @@
 //! Finding the peer's mirror: a listening socket bound to one interface, a beacon that tells its link-local address, and
 //! the search for that beacon. No address needs to be configured; whoever answers must know the key.
 #![allow(unsafe_code)] // SIOCGIFINDEX has no wrapper
-#![allow(clippy::disallowed_methods)] // a thread of its own accepts and shakes hands, so that nobody waits for a stranger
+#![allow(clippy::disallowed_methods)] // threads of their own accept and shake hands, so that nobody waits for a stranger
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -124,6 +125,44 @@ impl Door {
     }
 }
 
+/// Handshakes that go on at once on a link. The peer's takes a moment; whoever takes longer makes room for the next.
+const HANDSHAKES: usize = 8;
+
+/// Connections that have come and whose handshake is not over: each has a thread of its own, so that the peer waits for no
+/// stranger.
+#[derive(Debug, Default)]
+struct Shaking(VecDeque<(TcpStream, Weak<()>)>);
+
+impl Shaking {
+    /// Forgets those that are over.
+    fn forget(&mut self) {
+        self.0.retain(|(_, going_on)| going_on.strong_count() > 0);
+    }
+
+    /// Shakes hands in a thread, and hands on whoever knows the key.
+    fn begin(
+        &mut self,
+        stream: TcpStream,
+        key: [u8; 32],
+        each: impl Fn(io::Result<Channel>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.forget();
+        if self.0.len() >= HANDSHAKES
+            && let Some((longest, _)) = self.0.pop_front()
+        {
+            let _ = longest.shutdown(Shutdown::Both); // it may have hung up
+        }
+        let going_on = Arc::new(());
+        self.0.push_back((stream.try_clone()?, Arc::downgrade(&going_on)));
+        thread::Builder::new().name("mirror-shake".into()).stack_size(256 * 1024).spawn(move || {
+            let channel = stream.set_nonblocking(false).and_then(|()| Channel::accept(stream, &key));
+            drop(going_on);
+            each(channel);
+        })?;
+        Ok(())
+    }
+}
+
 /// Accepts on all links until dropped. When that returns nobody listens any more.
 #[derive(Debug)]
 pub struct Acceptor {
@@ -193,8 +232,8 @@ fn serve(
     listener: &TcpListener,
     port: u16,
     key: &[u8; 32],
-    door: &Door,
-    each: &impl Fn(Channel),
+    door: &Arc<Door>,
+    each: &(impl Fn(Channel) + Clone + Send + 'static),
 ) -> io::Result<()> {
     let teller = match link {
         Link::Address(_) => None,
@@ -205,7 +244,9 @@ fn serve(
         }
     };
     let mut next = clock::now();
+    let mut shaking = Shaking::default();
     while !door.is_over() {
+        shaking.forget();
         if clock::now() >= next {
             next = clock::now() + BEACON;
             if let Some((socket, to)) = &teller {
@@ -217,20 +258,19 @@ fn serve(
             PollTimeout::try_from(next.until(clock::now()) + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], wait); // accept says what was wrong
         match listener.accept() {
-            Ok((stream, from)) => match welcome(stream, key) {
-                Ok(channel) => each(channel),
-                Err(e) => log::warn!("mirror: {from}: {}", explain(&e)),
-            },
+            Ok((stream, from)) => {
+                let (door, each) = (Arc::clone(door), each.clone());
+                shaking.begin(stream, *key, move |channel| match channel {
+                    Ok(channel) if !door.is_over() => each(channel),
+                    Ok(_) => {} // it was closed meanwhile
+                    Err(e) => log::warn!("mirror: {from}: {}", explain(&e)),
+                })?;
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
     }
     Ok(())
-}
-
-fn welcome(stream: TcpStream, key: &[u8; 32]) -> io::Result<Channel> {
-    stream.set_nonblocking(false)?;
-    Channel::accept(stream, key)
 }
 
 /// Connects to the peer over the first link that works, and says which.

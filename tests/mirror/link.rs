@@ -1,8 +1,8 @@
 //! What a link that breaks or is not there means to the box that sends: no harm to a tree, and few words.
 
 use std::fs;
-use std::io::Read;
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
 
@@ -75,6 +75,30 @@ fn a_listener_makes_room_for_the_next_one_at_once() {
         drop(acceptor);
         assert!(Channel::connect(address, &key, Duration::from_secs(5)).is_err(), "somebody still listens");
     }
+}
+
+/// Whoever is on the network may connect: to say nothing, or a word that never ends.
+#[test]
+fn a_peer_waits_for_no_stranger() {
+    let key = link_key(b"test");
+    let address = free_port();
+    let (sender, came) = std::sync::mpsc::channel();
+    let _acceptor = Acceptor::start(vec![Link::Address(address)], 0, key, move |_| sender.send(()).unwrap()).unwrap();
+    for strangers in [3, 40] {
+        let strangers: Vec<_> = (0..strangers).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let connected = Channel::connect(address, &key, Duration::from_secs(5));
+        assert!(connected.is_ok(), "beside {} strangers: {connected:?}", strangers.len());
+        came.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+    // A word of 60,000 bytes, one of them a second.
+    let mut slow = TcpStream::connect(address).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    slow.write_all(&60_000u16.to_be_bytes()).unwrap();
+    let hung_up = (0..30).any(|_| {
+        let _ = slow.write_all(b"x");
+        !slow.read(&mut [0]).is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    });
+    assert!(hung_up, "it is listened to for ever");
 }
 
 /// A child as the daemon starts it: orders on its standard input, reports and words to be read.
