@@ -184,8 +184,7 @@ impl Mirror {
         };
         let dirty = tree.watch.as_ref().map(|watch| watch.take()).transpose()?;
         let trusted = tree.scanned.is_some_and(|scanned| begin.since(scanned) < TRUST);
-        let events: Option<Vec<Vec<u8>>> =
-            dirty.filter(|dirty| trusted && !dirty.all).map(|dirty| dirty.names.into_iter().collect());
+        let events = dirty.filter(|dirty| trusted && !dirty.all);
         let reporter = self.reporter.clone();
         let list = |deletions: &Deletions| {
             if let Some(request) = request.number {
@@ -193,7 +192,7 @@ impl Mirror {
             }
         };
         let order = sender::Order {
-            events: events.as_deref(),
+            events: events.as_ref(),
             confirmed: request.confirmed,
             verify: request.verify,
             generation: self.generation,

@@ -317,7 +317,8 @@ pub enum Examined {
     Unclear,
 }
 
-/// Compares one name, and what is below it if it has become or ceased to be a directory, with the index.
+/// Compares one name with the index, and what is below it if it has become or ceased to be a directory, or was `moved` here:
+/// then events of what is below it may have named it elsewhere.
 ///
 /// # Errors
 ///
@@ -328,8 +329,11 @@ pub fn examine(
     index: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
-    key: &[u8],
+    (key, moved): (&[u8], bool),
 ) -> io::Result<Examined> {
+    if key.is_empty() && filter.only.is_some() {
+        return Ok(Examined::Name); // the directory that holds the one file is no part of the tree
+    }
     let row = index.row(key)?;
     let stat = if filter.leaves_out_path(key) { None } else { tree.stat(key).map_err(at(key))? };
     let is_group = |row: &Row| row.local.linked || matches!(row.entry.kind, Kind::Link { .. });
@@ -340,6 +344,7 @@ pub fn examine(
     let is = stat.as_ref().is_some_and(|stat| tree::format(stat) == libc::S_IFDIR);
     if let (true, true, Some(stat), Some(row)) = (was, is, &stat, &row)
         && row.local.inode == stat.st_ino
+        && !moved
     {
         // The same directory: its names come as events of their own.
         if !tree::is_unchanged(stat, &row.entry, row.local) {

@@ -33,8 +33,8 @@ const PARTING: crate::time::Duration = crate::time::Duration::from_millis(300);
 
 /// How a cycle is to be run.
 pub struct Order<'a> {
-    /// Names that may have changed, sorted; `None`: look at everything.
-    pub events: Option<&'a [Vec<u8>]>,
+    /// What may have changed; `None`: look at everything.
+    pub events: Option<&'a Dirty>,
     /// The operator has confirmed the deletions.
     pub confirmed: bool,
     /// Both sides read everything again and trust no time stamp.
@@ -277,12 +277,13 @@ fn find(
     changes: &mut Changes,
 ) -> io::Result<bool> {
     let mut done: Option<&[u8]> = None;
-    let mut enough = order.events.is_some() && !order.verify;
-    for key in order.events.filter(|_| enough).unwrap_or_default() {
+    let mut enough = order.events.is_some_and(|dirty| !dirty.all) && !order.verify;
+    for key in order.events.filter(|_| enough).iter().flat_map(|dirty| &dirty.names) {
         if done.is_some_and(|above| key == above || name::is_below(key, above)) {
             continue; // its directory was walked whole
         }
-        match examine(tree, &side.filter, base, writer, changes, key)? {
+        let moved = order.events.is_some_and(|dirty| dirty.moved.contains(key));
+        match examine(tree, &side.filter, base, writer, changes, (key, moved))? {
             Examined::Name => {}
             Examined::Below => done = Some(key),
             Examined::Unclear => {

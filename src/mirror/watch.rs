@@ -2,7 +2,8 @@
 //!
 //! Events say only "this name may have changed"; what has become of it is looked up. A lost event (queue overflow), a
 //! directory that cannot be resolved in any other way than having gone, or more names than are kept mean "look at
-//! everything". Source: fanotify(7), fanotify_init(2), fanotify_mark(2), name_to_handle_at(2).
+//! everything". A directory is found where it is when its events are read: what happens in one that is elsewhere for a while
+//! is noted there, or nowhere. So one that was renamed is looked at with all that is in it. Source: fanotify(7), fanotify_init(2), fanotify_mark(2), name_to_handle_at(2).
 #![allow(unsafe_code)] // nix drops the records behind an event's metadata; handles have no wrappers
 
 use std::collections::BTreeSet;
@@ -29,6 +30,8 @@ const NAMES: usize = 8192;
 const METADATA: usize = 24;
 /// Records that carry a directory's handle and a name (fanotify.h: FAN_EVENT_INFO_TYPE_DFID_NAME, OLD_, NEW_).
 const WITH_NAME: [u8; 3] = [2, 10, 12];
+/// The name before and the name after a rename.
+const RENAMED: [u8; 2] = [10, 12];
 /// A directory's handle alone.
 const DFID: u8 = 3;
 
@@ -37,6 +40,8 @@ const DFID: u8 = 3;
 pub struct Dirty {
     /// Keys of names that may have changed.
     pub names: BTreeSet<Vec<u8>>,
+    /// Those of them that a directory has had since a rename: what is below may have changed as well.
+    pub moved: BTreeSet<Vec<u8>>,
     /// Events were lost or not understood: everything may have changed.
     pub all: bool,
 }
@@ -48,6 +53,8 @@ pub struct Named<'a> {
     pub handle: &'a [u8],
     /// The name in that directory; empty or `.` for the directory itself.
     pub name: &'a [u8],
+    /// A directory was renamed from or to it.
+    pub is_moved: bool,
 }
 
 /// Takes the events of one read apart. `None` among the names: the queue overflowed.
@@ -55,6 +62,7 @@ pub struct Named<'a> {
 /// Every length is checked: the kernel is trusted to be right, this code is not trusted to have understood it.
 pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
     const OVERFLOW: u64 = 0x4000; // FAN_Q_OVERFLOW
+    const DIRECTORY: u64 = 0x4000_0000; // FAN_ONDIR
     while events.len() >= METADATA {
         let len = u32::from_ne_bytes([events[0], events[1], events[2], events[3]]) as usize;
         let head = usize::from(u16::from_ne_bytes([events[6], events[7]]));
@@ -77,10 +85,11 @@ pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
             let Some((handle, name)) = body.split_at_checked(8 + bytes) else { continue };
             if WITH_NAME.contains(&kind) {
                 any = true;
-                each(Some(Named { handle, name: name.split(|&b| b == 0).next().unwrap_or_default() }));
+                let is_moved = mask & DIRECTORY != 0 && RENAMED.contains(&kind);
+                each(Some(Named { handle, name: name.split(|&b| b == 0).next().unwrap_or_default(), is_moved }));
             } else if kind == DFID {
                 any = true;
-                each(Some(Named { handle, name: b"" }));
+                each(Some(Named { handle, name: b"", is_moved: false }));
             }
         }
         if !any {
@@ -98,13 +107,26 @@ pub struct Watch {
     state: Mutex<State>,
 }
 
+/// Where a directory is.
+#[derive(Debug)]
+enum Place {
+    /// Below the root, under this key.
+    Inside(Vec<u8>),
+    /// Not below the root.
+    Outside(PathBuf),
+    /// Nowhere: its parent's event says so.
+    Gone,
+    /// Nobody can tell.
+    Unknown,
+}
+
 #[derive(Debug, Default)]
 struct State {
     dirty: Dirty,
     /// Something was noted since this was last asked.
     touched: bool,
     /// The directory that was resolved last: events come in runs.
-    last: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    last: Option<(Vec<u8>, Place)>,
     /// Keys whose events are our own doing or not ours to follow.
     ignored: Vec<Vec<u8>>,
 }
@@ -127,6 +149,7 @@ impl Watch {
         let mask = MaskFlags::FAN_CREATE
             | MaskFlags::FAN_DELETE
             | MaskFlags::FAN_MODIFY
+            | MaskFlags::FAN_CLOSE_WRITE // what was written through mmap(2) is told by nothing else
             | MaskFlags::FAN_ATTRIB
             | MaskFlags::FAN_ONDIR
             | MaskFlags::from_bits_retain(RENAME);
@@ -178,7 +201,7 @@ impl Watch {
     }
 
     fn note(&self, state: &mut State, event: Option<Named<'_>>) {
-        let Some(Named { handle, name: last }) = event else {
+        let Some(Named { handle, name: last, is_moved }) = event else {
             (state.dirty.all, state.touched) = (true, true);
             return;
         };
@@ -186,10 +209,23 @@ impl Watch {
             return;
         }
         if state.last.as_ref().is_none_or(|(known, _)| known != handle) {
-            let directory = self.resolve(handle);
-            state.last = Some((handle.to_vec(), directory));
+            state.last = Some((handle.to_vec(), self.find(handle)));
         }
-        let Some((_, Some(directory))) = &state.last else { return }; // outside, or gone with its parent's event
+        let directory = match &state.last {
+            Some((_, Place::Inside(directory))) => directory,
+            Some((_, Place::Unknown)) => {
+                (state.dirty.all, state.touched) = (true, true);
+                return;
+            }
+            // What the tree is in was moved away, or back: meanwhile everything in it was outside.
+            Some((_, Place::Outside(path)))
+                if is_moved && self.root.starts_with(path.join(super::tree::path_of(last))) =>
+            {
+                (state.dirty.all, state.touched) = (true, true);
+                return;
+            }
+            _ => return,
+        };
         let mut key = directory.clone();
         if !last.is_empty() && last != b"." {
             name::push(&mut key, last);
@@ -199,14 +235,35 @@ impl Watch {
         }
         state.touched = true;
         state.dirty.names.insert(directory.clone()); // its time has moved, too
+        if is_moved {
+            state.dirty.moved.insert(key.clone());
+        }
         state.dirty.names.insert(key);
         if state.dirty.names.len() > NAMES {
             state.dirty = Dirty { all: true, ..Dirty::default() };
         }
     }
 
-    /// The key of a directory below the root; `None` when it lies elsewhere or has gone.
-    fn resolve(&self, handle: &[u8]) -> Option<Vec<u8>> {
+    /// Where the directory of a handle is now.
+    fn find(&self, handle: &[u8]) -> Place {
+        let path = match self.path_of(handle) {
+            Ok(path) => path,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => return Place::Gone,
+            Err(_) => return Place::Unknown,
+        };
+        // The kernel appends " (deleted)" to what has gone.
+        if path.as_os_str().as_bytes().ends_with(b" (deleted)") && !path.exists() {
+            return Place::Gone;
+        }
+        match path.strip_prefix(&self.root) {
+            Err(_) => Place::Outside(path),
+            Ok(below) if below.as_os_str().is_empty() => Place::Inside(Vec::new()),
+            Ok(below) => name::from_path(below).map_or(Place::Unknown, Place::Inside),
+        }
+    }
+
+    /// The path of the directory of a handle.
+    fn path_of(&self, handle: &[u8]) -> io::Result<PathBuf> {
         let mut aligned = vec![0u64; handle.len().div_ceil(8)];
         // SAFETY: both are plain bytes; `aligned` is at least as long as `handle`.
         unsafe { std::ptr::copy_nonoverlapping(handle.as_ptr(), aligned.as_mut_ptr().cast(), handle.len()) };
@@ -215,16 +272,10 @@ impl Watch {
         let fd = unsafe {
             libc::syscall(libc::SYS_open_by_handle_at, self.mount.as_raw_fd(), aligned.as_ptr(), flags.bits())
         };
-        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: the call returned a new descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        let below = path.strip_prefix(&self.root).ok()?;
-        if below.as_os_str().is_empty() {
-            return Some(Vec::new());
-        }
-        // The kernel appends " (deleted)" to what has gone.
-        name::from_path(below).filter(|_| !path.as_os_str().as_bytes().ends_with(b" (deleted)") || path.exists())
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Changes that the kernel's events name, and what happens when it names them badly or not at all. Counters prove which
 //! way was taken.
+#![allow(unsafe_code)] // mmap(2)
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,8 +36,7 @@ fn watch(pair: &Pair) -> Watch {
 /// A cycle that is told what the watch has seen, as the mirror's loop does.
 fn by_events(pair: &Pair, watch: &Watch) -> Sent {
     let dirty = watch.take().unwrap();
-    let names: Vec<Vec<u8>> = dirty.names.into_iter().collect();
-    pair.sync_by((!dirty.all).then_some(names.as_slice()))
+    pair.sync_by((!dirty.all).then_some(&dirty))
 }
 
 #[test]
@@ -135,6 +135,89 @@ fn an_overflow_of_the_kernels_queue_means_a_scan() {
         let sent = pair.sync_by(None);
         assert!(!sent.by_events && sent.found as usize > most);
         assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+/// What happens in a directory is noted where it is then, and later it may be elsewhere: here it comes back to where the copy
+/// knows it, as the same directory.
+#[test]
+fn what_changed_in_a_directory_while_it_was_elsewhere_is_found_when_it_is_back() {
+    on_quiet_ground(|[pair, _]| {
+        let (inside, within) = (pair.a().join("inside"), pair.a().join("elsewhere"));
+        let (outside, above) = (pair.place("a").join("outside"), pair.home.join("above"));
+        fs::create_dir_all(inside.join("deep")).unwrap();
+        fs::write(inside.join("deep/file"), b"first").unwrap();
+        pair.sync();
+        for (from, to) in [(&inside, &within), (&inside, &outside), (&pair.place("a"), &above)] {
+            let watch = watch(&pair);
+            assert!(by_events(&pair, &watch).by_events);
+            let file = inside.join("deep/file");
+            let file = to.join(file.strip_prefix(from).unwrap());
+            fs::rename(from, to).unwrap();
+            fs::write(file, format!("written in {}", to.display())).unwrap();
+            watch.drain().unwrap(); // the loop reads events as they come
+            fs::rename(to, from).unwrap();
+            by_events(&pair, &watch);
+            assert_equal(&pair.a(), &pair.b());
+        }
+    });
+}
+
+/// The kernel tells nothing of such a write but that the file was closed by somebody who could write.
+#[test]
+fn a_file_that_is_written_through_memory_is_looked_at() {
+    on_quiet_ground(|[pair, _]| {
+        fs::write(pair.a().join("file"), b"first").unwrap();
+        let watch = watch(&pair);
+        let file = fs::File::options().read(true).write(true).open(pair.a().join("file")).unwrap();
+        let (len, access) = (5, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: the mapping is this test's own, as long as the file, and gone before anything else is done.
+        unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let at = libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, fd, 0);
+            assert_ne!(at, libc::MAP_FAILED);
+            at.cast::<u8>().write(b'F');
+            assert_eq!(libc::munmap(at, len), 0);
+        }
+        drop(file);
+        assert_eq!(fs::read(pair.a().join("file")).unwrap(), b"First");
+        assert!(watch.take().unwrap().names.contains(b"file".as_slice()));
+    });
+}
+
+/// The kernel names no path of more than 4,096 bytes: then everything is looked at.
+#[test]
+fn a_change_too_deep_to_be_named_means_a_scan() {
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+    on_quiet_ground(|[pair, _]| {
+        let name = "d".repeat(200);
+        let mut deepest = nix::fcntl::open(&pair.a(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..30 {
+            mkdirat(&deepest, name.as_str(), Mode::S_IRWXU).unwrap();
+            deepest = openat(&deepest, name.as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        }
+        let watch = watch(&pair);
+        assert!(!watch.take().unwrap().all);
+        openat(&deepest, "file", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap();
+        assert!(watch.take().unwrap().all);
+    });
+}
+
+/// Of the directory that holds the one file, nothing is in the tree.
+#[test]
+fn events_of_a_tree_that_is_one_file_are_those_of_the_file() {
+    on_quiet_ground(|[pair, _]| {
+        for tree in [pair.a(), pair.b()] {
+            fs::remove_dir(&tree).unwrap();
+        }
+        fs::write(pair.a(), b"first").unwrap();
+        fs::write(pair.b(), b"first").unwrap();
+        pair.sync();
+        let watch = Watch::new(&pair.place("a"), pair.side("a").filter.others.clone()).unwrap();
+        fs::write(pair.a(), b"second").unwrap();
+        fs::write(pair.place("a").join("another"), b"of no concern").unwrap();
+        assert_eq!((by_events(&pair, &watch).put, fs::read(pair.b()).unwrap()), (1, b"second".to_vec()));
     });
 }
 

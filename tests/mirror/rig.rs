@@ -12,6 +12,7 @@ use twobox::mirror::message::Message;
 use twobox::mirror::outcome::{Deletions, Verdict};
 use twobox::mirror::sender::{self, Order, Progress, Sent};
 use twobox::mirror::side::Side;
+use twobox::mirror::watch::Dirty;
 use twobox::mirror::{publish, receiver, refresh};
 use twobox::time::Duration;
 
@@ -60,7 +61,7 @@ fn break_after(bytes: u64, to: SocketAddr) -> io::Result<SocketAddr> {
 pub struct Way<'a> {
     pub generation: Generation,
     pub confirmed: bool,
-    pub events: Option<&'a [Vec<u8>]>,
+    pub events: Option<&'a Dirty>,
     /// Breaks the connection when so many bytes have gone.
     pub break_at: Option<u64>,
     /// Both sides read everything and compare.
@@ -206,8 +207,8 @@ impl Pair {
         (sent, bytes)
     }
 
-    /// A cycle of which the sender knows which names may have changed.
-    pub fn sync_by(&self, events: Option<&[Vec<u8>]>) -> Sent {
+    /// A cycle of which the sender knows what may have changed.
+    pub fn sync_by(&self, events: Option<&Dirty>) -> Sent {
         let way = Way { events, ..Way::default() };
         let (sent, _) = self.cycle("a", "b", &way, &mut |_| {}).unwrap();
         assert_eq!(sent.blocked, None);
