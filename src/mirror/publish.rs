@@ -158,17 +158,27 @@ impl Publishing<'_> {
         Ok(())
     }
 
-    /// Puts every name in its place.
+    /// Puts every name in its place. Links come when all files have: a file that the standby asked for again stands behind
+    /// its group's other names in the log, and what these linked to before it came would be its former content.
     fn place(&mut self, path: &std::path::Path) -> io::Result<()> {
+        let mut any_link = false;
         redo::each(path, |step| {
             let Step::Put { key, entry, source, .. } = step else { return Ok(()) };
             match source {
-                Source::Keep => Ok(()),
-                Source::Directory => self.make_directory(&key),
-                Source::Staged => self.rename(&stage::file_name("", stage_name(&key)), &key, &entry),
-                Source::Move { .. } => self.rename(&moved_name(&key), &key, &entry),
-                Source::Link => self.link(&key, &entry),
+                Source::Keep => {}
+                Source::Directory => self.make_directory(&key)?,
+                Source::Staged => self.rename(&stage::file_name("", stage_name(&key)), &key, &entry)?,
+                Source::Move { .. } => self.rename(&moved_name(&key), &key, &entry)?,
+                Source::Link => any_link = true,
             }
+            Ok(())
+        })?;
+        if !any_link {
+            return Ok(());
+        }
+        redo::each(path, |step| match step {
+            Step::Put { key, entry, source: Source::Link, .. } => self.link(&key, &entry),
+            _ => Ok(()),
         })
     }
 

@@ -12,7 +12,7 @@ use twobox::mirror::guard::Block;
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
-use crate::rig::{Pair, TERM_1};
+use crate::rig::{Pair, TERM_1, Way};
 
 const TERM_2: Generation = Generation { term: 2, boot: 0xb };
 const TERM_3: Generation = Generation { term: 3, boot: 0xa };
@@ -214,4 +214,25 @@ fn deep_paths_and_a_sparse_tebibyte() {
     assert_eq!(&island, b"island");
     let (sent, _) = pair.sync();
     assert_eq!(sent.put, 0, "6,000 bytes deep, and known again");
+}
+
+/// The standby finds while the cycle runs that its copy is not what it was, and asks for the file again: the other names of
+/// the file were said before.
+#[test]
+fn other_names_of_a_file_that_is_sent_again_stay_its_names() {
+    let pair = filled();
+    let (first, second) = (pair.a().join("first"), pair.a().join("second"));
+    fs::write(&first, noise(1 << 20, 77)).unwrap();
+    fs::hard_link(&first, &second).unwrap();
+    pair.sync();
+    fs::File::options().write(true).open(&first).unwrap().write_at(b"changed", 500_000).unwrap();
+    let mut is_damaged = false;
+    pair.cycle("a", "b", &Way::default(), &mut |_| {
+        if !std::mem::replace(&mut is_damaged, true) {
+            // The standby has looked at its tree already.
+            fs::File::options().write(true).open(pair.b().join("first")).unwrap().write_at(b"damage", 9).unwrap();
+        }
+    })
+    .unwrap();
+    assert_equal(&pair.a(), &pair.b());
 }
