@@ -155,6 +155,8 @@ pub struct Changes {
     file: BufWriter<File>,
     /// Names that are gone.
     pub gone: u64,
+    /// Of these, names that were never seen here: the standby made or changed them, or they did not hold still.
+    pub unseen: u64,
     /// Names to be read.
     pub look: u64,
     /// Sizes of the files among them, in bytes.
@@ -171,7 +173,7 @@ impl Changes {
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Changes { file: BufWriter::with_capacity(32 * 1024, file), gone: 0, look: 0, bytes: 0, found: 0 })
+        Ok(Changes { file: BufWriter::with_capacity(32 * 1024, file), gone: 0, unseen: 0, look: 0, bytes: 0, found: 0 })
     }
 
     /// Adds a name.
@@ -257,6 +259,7 @@ impl Compare<'_, '_> {
             if key == Some(&at) {
                 return Ok(Some(row));
             }
+            self.changes.unseen += u64::from(row.local.inode == 0);
             self.changes.add(Change::Gone, &at, 0)?;
         }
     }

@@ -178,7 +178,7 @@ fn try_cycle(
     let plan = Plan {
         before: standing.names,
         gone: changes.gone,
-        set_aside: standing.unsent,
+        set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
         found: if by_events { base.count()?.saturating_sub(changes.gone) } else { changes.found },
         same_root: !never_met && (former.root == (0, 0) || former.root == root),
     };

@@ -236,3 +236,17 @@ fn other_names_of_a_file_that_is_sent_again_stay_its_names() {
     .unwrap();
     assert_equal(&pair.a(), &pair.b());
 }
+
+/// That a standby has changed names of its own excuses no deletion of others.
+#[test]
+fn names_that_the_standby_changed_excuse_no_deletions() {
+    let mut pair = filled();
+    pair.max_delete = MaxDelete::Percent(25);
+    for n in 0..11 {
+        fs::remove_file(pair.a().join(format!("f{n}"))).unwrap();
+        fs::write(pair.b().join(format!("f{}", n + 20)), b"changed on the standby").unwrap();
+    }
+    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+    assert_eq!(sent.blocked, Some(Block::TooManyDeletions { gone: 11, before: 41 }));
+    assert_eq!(fs::read_dir(pair.b()).unwrap().count(), 40);
+}
