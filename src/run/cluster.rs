@@ -7,7 +7,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::belts::Belts;
-use super::disk::ToDisk;
+use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
@@ -62,6 +62,7 @@ pub(super) struct Parts {
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub to_helper: Arc<Mailbox<ToHelper>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
+    pub from_disk: Arc<disk::Answers>,
     pub snapshot: Arc<Shared>,
     pub side: Side,
     /// The helper's words for the peer.
@@ -100,6 +101,7 @@ impl Cluster {
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         sources.add(&timer, Source::Timer)?;
         sources.add(&*parts.to_loop, Source::ToLoop)?;
+        sources.add(&*parts.from_disk, Source::FromDisk)?;
         sources.add(&*parts.to_peer, Source::ToPeer)?;
         for descriptor in parts.takeover.descriptors() {
             sources.add(descriptor, Source::Claims)?;
@@ -220,6 +222,14 @@ impl Cluster {
             }
             self.act(now);
         }
+        if ready.has(Source::FromDisk) {
+            self.parts.from_disk.hush();
+        }
+        while let Some(disk::Persisted { ticket, durable }) = self.parts.from_disk.receive() {
+            let now = clock::now();
+            self.parts.node.handle(now, Input::Persisted { ticket, durable });
+            self.act(now);
+        }
         if ready.has(Source::ToLoop) {
             self.parts.to_loop.hush();
         }
@@ -247,7 +257,6 @@ impl Cluster {
     fn read(&mut self, now: Instant, letter: ToLoop) {
         let node = &mut self.parts.node;
         match letter {
-            ToLoop::Persisted { ticket, durable } => node.handle(now, Input::Persisted { ticket, durable }),
             ToLoop::Services { healthy } => node.handle(now, Input::Services { healthy }),
             ToLoop::Data { data, newest } => node.handle(now, Input::Data { data, newest }),
             ToLoop::Order(order) => {

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::mailbox::Mailbox;
 use super::record;
-use super::{ToLoop, life, neighbor};
+use super::{life, neighbor};
 use crate::node::Record;
 use crate::realtime;
 use crate::state::Directory;
@@ -47,6 +47,19 @@ pub enum ToDisk {
     End,
 }
 
+/// What became of a [`ToDisk::Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persisted {
+    /// The node's number of the request.
+    pub ticket: u32,
+    /// It is on disk.
+    pub durable: bool,
+}
+
+/// The way of the answers: of nobody else, because in a mailbox of several senders a letter waits for those that were begun
+/// before it. An ordinary thread that is interrupted while it puts one in would keep the term of a takeover from the loop.
+pub type Answers = Mailbox<Persisted, 4>;
+
 /// Starts the thread.
 ///
 /// # Errors
@@ -55,7 +68,7 @@ pub enum ToDisk {
 pub fn start(
     directory: Directory,
     requests: Arc<Mailbox<ToDisk>>,
-    answers: Arc<Mailbox<ToLoop>>,
+    answers: Arc<Answers>,
 ) -> io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("twobox-disk".into()).stack_size(super::STACK).spawn(move || {
         // Without permission it is an ordinary thread; the loop has warned already.
@@ -68,7 +81,7 @@ pub fn start(
 }
 
 /// Writes what waits; false at the end.
-fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbox<ToLoop>) -> bool {
+fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Answers) -> bool {
     requests.hush();
     while let Some(request) = requests.receive() {
         let (ticket, record) = match request {
@@ -103,7 +116,7 @@ fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Mailbo
         if let Err(error) = &written {
             log::error!("{}: the record cannot be written: {error}", directory.path().display());
         }
-        if answers.send(ToLoop::Persisted { ticket, durable: written.is_ok() }).is_err() {
+        if answers.send(Persisted { ticket, durable: written.is_ok() }).is_err() {
             log::error!("the loop does not take the disk's answer");
         }
     }

@@ -33,6 +33,9 @@ impl Helper {
     /// This box serves again what it had given up itself: an outage without a hand-over between the boxes is counted and told as
     /// one to itself.
     pub(super) fn took_again(self: &Rc<Self>, s: &Snapshot) {
+        if s.node.role != Role::Active {
+            return; // it has gone on meanwhile: `since` is not when the service was taken
+        }
         let Some((why, at)) = self.gave_up.take() else { return };
         let told = format!("{}; it took the service again itself", in_words(why));
         self.took_over(report::taken_again(self.options.node, s, kind_of(why), told, at));

@@ -115,13 +115,6 @@ pub struct Appliance {
 /// What the loop hears from the other threads.
 #[derive(Clone, Copy, Debug)]
 pub enum ToLoop {
-    /// The disk's answer.
-    Persisted {
-        /// The node's number of the request.
-        ticket: u32,
-        /// It is on disk.
-        durable: bool,
-    },
     /// An operator's order.
     Order(Order),
     /// Health of all services together.
@@ -292,7 +285,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
     let to_loop = mailbox()?;
     let to_loop_first = to_loop.clone();
     let to_helper = mailbox()?;
-    let to_disk = mailbox()?;
+    let (to_disk, from_disk) = (mailbox()?, mailbox()?);
     let (to_peer, from_peer) = (mailbox()?, mailbox()?);
     let boot =
         BootId::new(getrandom::u64().map_err(|e| format!("no random boot id: {e}"))? | 1).expect("an odd number");
@@ -367,7 +360,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
     })
     .map_err(|e| format!("the helper's thread: {e}"))?;
     let disk =
-        disk::start(directory, to_disk.clone(), to_loop.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
+        disk::start(directory, to_disk.clone(), from_disk.clone()).map_err(|e| format!("the disk's thread: {e}"))?;
     let reset = if options.appliance.is_some() { Reset::arm() } else { Reset::disabled() };
     // A surrender without services to stop and trees to cut does not ask the helper.
     let surrender_waits = config.site.services.iter().any(|service| !service.warm) || !config.site.trees.is_empty();
@@ -384,6 +377,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         to_loop,
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
+        from_disk,
         snapshot,
         side,
         to_peer,

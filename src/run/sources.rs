@@ -15,8 +15,10 @@ const EVENTS: usize = 64;
 pub(super) enum Source {
     /// The node's next deadline.
     Timer,
-    /// Letters from the other threads.
+    /// Letters of the helper.
     ToLoop,
+    /// Answers of the disk.
+    FromDisk,
     /// The helper's words for the peer.
     ToPeer,
     /// Frames that claim a service address.
