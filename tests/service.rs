@@ -256,6 +256,25 @@ fn a_fence_does_not_wait_for_a_stop_under_way() {
     });
 }
 
+/// Whoever orders the stop sees no service that runs, and gives the addresses away: it must not start then.
+#[test]
+fn a_service_that_is_wanted_and_not_wanted_in_one_breath_is_not_started() {
+    bench("breath", |bench, reaper| async move {
+        let supervisor = bench.start(&reaper, bench.settings("touch DIR/started; exec sleep 1000"));
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        supervisor.order(Order::Stop);
+        let stopped = || bench.reports.borrow().last().is_some_and(|report| report.state == State::Stopped);
+        bench.until("stopped", stopped).await;
+        let started = bench.reports.borrow().iter().any(|report| report.state == State::Starting);
+        assert!(!started, "{:?}", bench.reports.borrow());
+        supervisor.order(Order::Serve);
+        bench.until("started", || bench.scratch.join("started").exists()).await;
+        supervisor.order(Order::Kill);
+        bench.reach(State::Stopped).await;
+    });
+}
+
 #[test]
 fn a_service_that_ends_or_does_not_start_is_tried_again() {
     bench("again", |bench, reaper| async move {

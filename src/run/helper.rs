@@ -165,7 +165,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let Start { gate, raw_belt, ways, hold_reason, last_reset, watchdog, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
-    let stopped = |index| Report { index, state: State::Stopped, restarts: 0 };
+    // Of a former life something may be left: stopped is what says so itself.
+    let unknown = |index| Report { index, state: State::Stopping, restarts: 0 };
     let instance = instance(&options)?;
     let crossover = config.board.interface("crossover").and_then(|wanted| interface::find(wanted).ok());
     let mirror = Mirror::new(&config, options.node, crossover.as_deref());
@@ -180,7 +181,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         snapshot,
         waiting: RefCell::default(),
         asked: RefCell::default(),
-        services: RefCell::new((0..services.len()).map(stopped).collect()),
+        services: RefCell::new((0..services.len()).map(unknown).collect()),
         failing: RefCell::new(vec![false; services.len()]),
         gate: Rc::default(),
         alarms: RefCell::default(),

@@ -122,6 +122,13 @@ impl Service {
                 let Some(order) = self.next_order().await else { return };
                 self.obey(order);
             }
+            // Who ordered a stop has seen that nothing runs, and does not wait for what was only wanted before.
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order);
+            }
+            if !self.wanted.get() {
+                continue;
+            }
             let began = clock::now();
             let end = match self.launch() {
                 Ok(exit) => self.watch(&exit).await,
