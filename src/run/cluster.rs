@@ -36,8 +36,9 @@ const LEARN: Duration = Duration::from_secs(5);
 const CONFLICT_SHOWN: Duration = Duration::from_secs(60);
 /// Decisions a turn may follow up on by itself: a surrender whose addresses came down at once, say.
 const FOLLOW_UPS: usize = 4;
-/// Foreign claims of a service address that one turn listens to: a flood of them does not hold the loop.
-const CLAIMS: usize = 256;
+/// Frames that claim a service address which one turn reads: more than a socket holds, and a flood of them, whatever they mean,
+/// does not hold the loop.
+const CLAIMS: usize = 1024;
 
 /// A yield or a fence that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -210,6 +211,7 @@ impl Cluster {
         let claims = if ready.has(Source::Claims) { CLAIMS } else { 0 };
         for _ in 0..claims {
             let Some(heard) = self.parts.takeover.receive(clock::now(), peer) else { break };
+            let Some(heard) = heard else { continue };
             let now = clock::now();
             match heard.finding {
                 Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),

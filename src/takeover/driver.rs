@@ -90,6 +90,8 @@ pub struct Takeover {
     netlink: Socket,
     sender: Sender,
     listeners: Vec<Listener>,
+    /// The one that was read last.
+    read_last: usize,
     sysctls: Sysctls,
     held: heapless::Vec<Held, ADDRESSES>,
     addresses: heapless::Vec<ServiceAddress, ADDRESSES>,
@@ -113,6 +115,7 @@ impl Takeover {
             netlink: Socket::open()?,
             sender: Sender::open(settings.mark)?,
             listeners: Vec::new(),
+            read_last: 0,
             sysctls: Sysctls::default(),
             held: heapless::Vec::new(),
             addresses: heapless::Vec::new(),
@@ -358,27 +361,31 @@ impl Takeover {
         }
     }
 
-    /// The next frame of somebody else that claims a service address. To be called until it gives `None`, and before
-    /// the loop sleeps: drain all inputs, then decide.
+    /// Reads one frame that names a service address as its sender's; `None` when there is no more. Within is what is to be told
+    /// of it, if anything: it is for the caller to bound how many he reads, also of those that mean nothing. The sockets take
+    /// turns.
     ///
     /// `peer`: the peer's own hardware address on the interfaces of the service addresses. The virtual MAC counts as the
     /// peer's too: our own frames do not come back to us. While it is not known, whoever answers a probe may be the peer.
-    pub fn receive(&mut self, now: Instant, peer: Option<Mac>) -> Option<Heard> {
+    pub fn receive(&mut self, now: Instant, peer: Option<Mac>) -> Option<Option<Heard>> {
         let mut buffer = [0; 128];
-        for listener in &self.listeners {
+        for _ in 0..self.listeners.len() {
+            self.read_last = (self.read_last + 1) % self.listeners.len();
             // An error is the interface's (down, gone): the loop hears of that by its carrier.
-            while let Ok(Some(frame)) = listener.receive(&mut buffer) {
-                let Some((claim, from_peer)) = self.claim(frame, peer) else { continue };
-                let finding = self.conflicts.heard(now, claim, self.held[claim.address].up, from_peer);
-                if finding == Finding::Defend {
-                    self.announcer.again(now);
-                }
-                if finding != Finding::Usual {
-                    return Some(Heard { address: claim.address, mac: claim.mac, finding });
-                }
+            if let Ok(Some(frame)) = self.listeners[self.read_last].receive(&mut buffer) {
+                return Some(self.hear(now, frame, peer));
             }
         }
         None
+    }
+
+    fn hear(&mut self, now: Instant, frame: &[u8], peer: Option<Mac>) -> Option<Heard> {
+        let (claim, from_peer) = self.claim(frame, peer)?;
+        let finding = self.conflicts.heard(now, claim, self.held[claim.address].up, from_peer);
+        if finding == Finding::Defend {
+            self.announcer.again(now);
+        }
+        (finding != Finding::Usual).then_some(Heard { address: claim.address, mac: claim.mac, finding })
     }
 
     fn claim(&self, frame: &[u8], peer: Option<Mac>) -> Option<(Claim, bool)> {

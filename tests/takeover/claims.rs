@@ -157,6 +157,43 @@ fn a_standby_neither_answers_for_a_service_address_nor_takes_its_packets() {
     assert_eq!(read().trim(), "0");
 }
 
+/// A standby hears announcements that are nothing unusual, and whoever floods the LAN with such must not hold its loop.
+#[test]
+fn claims_that_mean_nothing_are_read_one_by_one() {
+    const FRAMES: usize = 50;
+    let lan = Lan::new("flood");
+    let mut b = lan.open("b", BOTH, false);
+    lan.inside("client", || {
+        let sender = Sender::open(0).unwrap();
+        let index = nix::net::if_::if_nametoindex("lan").unwrap();
+        let IpAddr::V4(v4) = ip(SERVICE_V4) else { unreachable!() };
+        let IpAddr::V6(v6) = ip(SERVICE_V6) else { unreachable!() };
+        for _ in 0..FRAMES {
+            sender.send(index, &arp::announcement([2, 0, 0, 0, 0, 9], v4)).unwrap();
+        }
+        sender.send(index, &neighbor::announcement([2, 0, 0, 0, 0, 9], v6)).unwrap();
+    });
+    thread::sleep(MS(100));
+    // The other socket gets its turn after one frame of the first.
+    let waiting = |b: &twobox::takeover::Takeover| -> Vec<bool> {
+        b.descriptors()
+            .map(|descriptor| {
+                let mut one = [nix::poll::PollFd::new(descriptor, nix::poll::PollFlags::POLLIN)];
+                nix::poll::poll(&mut one, nix::poll::PollTimeout::ZERO).unwrap() > 0
+            })
+            .collect()
+    };
+    assert_eq!(waiting(&b), [true, true]);
+    for _ in 0..2 {
+        assert_eq!(b.receive(clock::now(), None), Some(None));
+    }
+    assert_eq!(waiting(&b), [true, false]);
+    for _ in 1..FRAMES {
+        assert_eq!(b.receive(clock::now(), None), Some(None));
+    }
+    assert_eq!(b.receive(clock::now(), None), None);
+}
+
 #[test]
 fn a_listener_hears_only_claims_of_its_addresses() {
     let lan = Lan::new("filter");

@@ -143,7 +143,9 @@ pub fn listen(takeover: &mut Takeover, peer: Option<Mac>, time: Duration) -> Vec
     let end = clock::now() + time;
     let mut heard = Vec::new();
     while clock::now() < end {
-        heard.extend(takeover.receive(clock::now(), peer));
+        while let Some(frame) = takeover.receive(clock::now(), peer) {
+            heard.extend(frame);
+        }
         thread::sleep(MS(1));
     }
     heard
