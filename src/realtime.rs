@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Priority of the loop among real-time threads, 1 to 99: above ordinary real-time work, below the kernel's own threads
 /// that interrupts run in (50 by default on kernels with forced threaded interrupts).
 const LOOP_PRIORITY: i32 = 40;
+/// The network's thread renews what ends by itself soon, and only waits for the kernel.
+const NETWORK_PRIORITY: i32 = 30;
 /// The disk's thread is on the way of every takeover, and only waits for the disk.
 const DISK_PRIORITY: i32 = 20;
 
@@ -21,6 +23,8 @@ static LOOP_ON_TIME: AtomicBool = AtomicBool::new(true);
 pub enum Thread {
     /// The cluster loop.
     Loop,
+    /// The one that asks the kernel about the network's configuration.
+    Network,
     /// The one that writes the record.
     Disk,
 }
@@ -35,6 +39,7 @@ pub fn prioritize(thread: Thread) -> io::Result<()> {
     // The kernel's struct sched_param is this one int; musl's has more fields, of an option that Linux lacks.
     let parameter: libc::c_int = match thread {
         Thread::Loop => LOOP_PRIORITY,
+        Thread::Network => NETWORK_PRIORITY,
         Thread::Disk => DISK_PRIORITY,
     };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;

@@ -35,6 +35,8 @@ struct Line {
     index: u32,
     megabits: Option<u32>,
     transmit_queue_length: u32,
+    /// As it was read last; `None`: nothing is known.
+    queue: Option<Queue>,
     shortened: bool,
 }
 
@@ -94,22 +96,33 @@ impl Belts {
     }
 
     /// F and the belt that it comes from.
-    pub fn bound(&mut self) -> (Option<Duration>, BoundBy) {
+    #[must_use]
+    pub fn bound(&self) -> (Option<Duration>, BoundBy) {
         let gate = self.gate.as_ref().filter(|_| self.gate_holds).map(|_| ());
         let gate = gate.map(|()| GateBelt { queue: self.longest_stay() });
         bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
     }
 
-    fn longest_stay(&mut self) -> Option<Duration> {
-        let mut longest = Duration::ZERO;
-        for line in &self.lines {
-            let queue = line.read(&mut self.netlink).ok()?;
-            longest = longest.max(queue.longest_stay(line.megabits)?);
-        }
-        Some(longest)
+    fn longest_stay(&self) -> Option<Duration> {
+        let stays = self.lines.iter().map(|line| line.queue.as_ref()?.longest_stay(line.megabits));
+        stays.reduce(|longest, stay| Some(longest?.max(stay?))).unwrap_or(Some(Duration::ZERO))
     }
 
-    /// Follows interfaces that were taken out and put in again. Once a second; allocates only when one has changed.
+    /// Index and length of the transmit queue of every interface, for who reads the queues.
+    pub fn lines(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.lines.iter().map(|line| (line.index, line.transmit_queue_length))
+    }
+
+    /// What was read of the interfaces that [`Belts::lines`] had told. One that has been replaced since is not meant.
+    pub fn set_queues(&mut self, queues: &[(u32, Option<Queue>)]) {
+        for line in &mut self.lines {
+            if let Some((_, queue)) = queues.iter().find(|(index, _)| *index == line.index) {
+                line.queue.clone_from(queue);
+            }
+        }
+    }
+
+    /// Follows interfaces that were taken out and put in again.
     pub fn look_after(&mut self) {
         for line in &mut self.lines {
             if let Ok(Some(found)) = interface::replacement(&mut self.netlink, &line.name, line.index) {
@@ -257,13 +270,17 @@ impl Line {
     /// Looks at the queue of an interface and makes it short if it is not.
     fn open(netlink: &mut Socket, way: &Way) -> Self {
         let (megabits, transmit_queue_length) = queue::line(&way.name);
-        let mut line =
-            Line { name: way.name.clone(), index: way.index, megabits, transmit_queue_length, shortened: false };
+        let (name, index) = (way.name.clone(), way.index);
+        let mut line = Line { name, index, megabits, transmit_queue_length, queue: None, shortened: false };
+        line.queue = line.read(netlink).ok();
         let long =
-            line.read(netlink).is_ok_and(|queue| queue.longest_stay(megabits).is_none_or(|stay| stay > STAY_MAX));
+            line.queue.as_ref().is_some_and(|queue| queue.longest_stay(megabits).is_none_or(|stay| stay > STAY_MAX));
         if long {
             match queue::shorten(netlink, way.index) {
-                Ok(()) => line.shortened = true,
+                Ok(()) => {
+                    line.shortened = true;
+                    line.queue = line.read(netlink).ok();
+                }
                 Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", way.name),
             }
         }

@@ -11,6 +11,7 @@ use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
+use super::network::{Answer, Look, Network, OfLines, Renewed};
 use super::quiet::until_quiet;
 use super::side::{Letter, Letters, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
@@ -64,6 +65,7 @@ pub(super) struct Parts {
     pub to_helper: Arc<Mailbox<ToHelper>>,
     pub to_disk: Arc<Mailbox<ToDisk>>,
     pub from_disk: Arc<disk::Answers>,
+    pub network: Network,
     pub snapshot: Arc<Shared>,
     pub side: Side,
     /// The helper's words for the peer.
@@ -81,6 +83,12 @@ pub(super) struct Cluster {
     pub(super) surrender: Option<Surrender>,
     /// The node was told that the addresses are down, and nothing was ordered up since.
     pub(super) confirmed_down: bool,
+    /// How often that was so.
+    confirmations: u32,
+    /// An interface has come in the place of another one, and is not followed yet.
+    moved: bool,
+    /// Clients have been read since the peer was told of them.
+    learned: bool,
     /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
@@ -97,12 +105,13 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Opens the loop's own descriptors and registers all of them.
-    pub(super) fn new(mut parts: Parts) -> io::Result<Self> {
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let mut sources = Sources::new()?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         sources.add(&timer, Source::Timer)?;
         sources.add(&*parts.to_loop, Source::ToLoop)?;
         sources.add(&*parts.from_disk, Source::FromDisk)?;
+        sources.add(&parts.network, Source::Network)?;
         sources.add(&*parts.to_peer, Source::ToPeer)?;
         for descriptor in parts.takeover.descriptors() {
             sources.add(descriptor, Source::Claims)?;
@@ -119,6 +128,9 @@ impl Cluster {
             // What a former life left is down already; that is confirmed like any surrender.
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
+            confirmations: 0,
+            moved: false,
+            learned: false,
             kept_mac: None,
             bound,
             look_at: now,
@@ -232,6 +244,14 @@ impl Cluster {
             self.parts.node.handle(now, Input::Persisted { ticket, durable });
             self.act(now);
         }
+        if ready.has(Source::Network) {
+            self.parts.network.hush();
+        }
+        while let Some((answer, asked_at)) = self.parts.network.receive() {
+            let now = clock::now();
+            self.hear_of_network(now, answer, asked_at);
+            self.act(now);
+        }
         if ready.has(Source::ToLoop) {
             self.parts.to_loop.hush();
         }
@@ -286,6 +306,10 @@ impl Cluster {
                 self.parts.belts.set_speed(way, megabits);
                 self.look_at_bound(now);
             }
+            ToLoop::Moved => {
+                self.moved = true;
+                self.follow_interfaces();
+            }
             ToLoop::Snapshot => {
                 let snapshot = self.snapshot(now);
                 self.parts.snapshot.publish(snapshot);
@@ -305,26 +329,65 @@ impl Cluster {
         {
             log::warn!("the null modem is read in the loop's own turns only: {error}");
         }
-        self.parts.belts.look_after();
-        if let Err(error) = self.parts.takeover.look_after() {
-            log::error!("service addresses: {error}");
+        if self.moved {
+            self.follow_interfaces();
         }
         self.parts.node.handle(now, Input::Carriers(carriers));
-        self.look_at_bound(now);
         self.keep_neighbor();
-        if self.confirmed_down && !self.parts.takeover.down().unwrap_or(false) {
-            log::error!("a service address is up on this box, and we did not put it there");
-            self.confirmed_down = false;
-            self.parts.node.handle(now, Input::NotDown);
-        }
-        if now >= self.learn_at {
+        let Parts { network, belts, takeover, .. } = &mut self.parts;
+        let learns = now >= self.learn_at;
+        let confirmed = self.confirmed_down.then_some(self.confirmations);
+        let asked = network.look(|| Look {
+            lines: belts.lines().collect(),
+            confirmed,
+            neighbors: if learns { takeover.parents() } else { OfLines::new() },
+        });
+        if learns && asked {
             self.learn_at = now + LEARN;
-            if let Err(error) = self.parts.takeover.learn_clients() {
-                log::debug!("the neighbour tables cannot be read: {error}");
-            }
-            self.parts.side.offer_clients(now, &self.parts.takeover);
         }
         self.act(now);
+    }
+
+    /// What the network's thread has found out or done.
+    fn hear_of_network(&mut self, now: Instant, answer: Answer, asked_at: Option<Instant>) {
+        match answer {
+            Answer::Renewed(Renewed::All) => self.parts.belts.lease_renewed(asked_at.unwrap_or(now)),
+            // Due again with the next right, if there is one.
+            Answer::Renewed(Renewed::NotAllowed) => {}
+            Answer::Renewed(Renewed::Failed(why)) => {
+                let until = self.parts.network.allowed_until();
+                if clock::now() < until {
+                    log::error!("a service address was gone ({why}), putting it up again");
+                    self.take_up(until);
+                }
+            }
+            Answer::Clients(some) => {
+                self.parts.takeover.know_clients(&some);
+                self.learned = true;
+            }
+            Answer::Looked { queues, up } => {
+                if core::mem::take(&mut self.learned) {
+                    self.parts.side.offer_clients(now, &self.parts.takeover);
+                }
+                self.parts.belts.set_queues(&queues);
+                self.look_at_bound(now);
+                if self.confirmed_down && up == Some(self.confirmations) {
+                    log::error!("a service address is up on this box, and we did not put it there");
+                    self.confirmed_down = false;
+                    self.parts.node.handle(now, Input::NotDown);
+                }
+            }
+        }
+    }
+
+    /// Takes the interfaces that have come in the place of former ones; in a second again if that fails.
+    fn follow_interfaces(&mut self) {
+        self.parts.belts.look_after();
+        let followed = self.parts.takeover.look_after();
+        self.moved = followed.is_err();
+        if let Err(error) = followed {
+            log::error!("service addresses: {error}");
+        }
     }
 
     /// Has the peer's hardware address written when it is new; in a second again if the disk hangs.
@@ -352,12 +415,14 @@ impl Cluster {
     /// confirmed by the kernel. True if it was told.
     fn confirm_down(&mut self, now: Instant) -> bool {
         let Some(surrender) = self.surrender.filter(|s| s.services_ended) else { return false };
+        self.parts.network.forbid();
         let down = self.parts.takeover.take_down().map(|_| ());
         self.parts.belts.close();
         match down.and_then(|()| self.parts.belts.drained()) {
             Ok(true) => {
                 self.surrender = None;
                 self.confirmed_down = true;
+                self.confirmations = self.confirmations.wrapping_add(1);
                 self.parts.node.handle(now, Input::Down { order: surrender.order });
                 self.act(now);
                 true
@@ -428,8 +493,9 @@ impl Cluster {
     }
 
     /// The end of the program, after the node has left: the addresses are confirmed down, so the belts may come off.
-    pub(super) fn close(self: Box<Self>) {
+    pub(super) fn close(mut self: Box<Self>) {
         let confirmed = self.confirmed_down;
+        self.parts.network.end();
         if let Err(error) = self.parts.takeover.close() {
             log::warn!("interfaces cannot be put back as they were: {error}");
         }

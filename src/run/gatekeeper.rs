@@ -85,6 +85,7 @@ impl Gatekeeper {
         // What the loop has been told; what it read at its own start is told once more.
         let mut speeds = vec![None; self.ways.len()];
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
+        let mut loop_follows = true;
         loop {
             Timer::after(LOOK).await;
             let moved = self.find_interfaces();
@@ -93,29 +94,31 @@ impl Gatekeeper {
                 speeds.fill(None); // the loop has looked at the new one
             }
             self.look_at_speeds(&mut speeds);
-            let Some(gate) = self.gate.clone() else { continue };
-            if moved && let Err(error) = gate.repair(&self.indexes()) {
-                log::error!("the egress gate cannot be put on the new interface: {error}");
-            }
-            let faults = gate.verify();
-            let intact = faults.is_empty();
-            let holds = intact || self.repair(&gate, &faults);
-            let counts = trust.look(clock::now(), intact, holds);
-            self.told.borrow_mut().lost = !counts;
-            // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again at
-            // the next look.
-            if counts != loop_knows && self.to_loop.send(ToLoop::Gate { holds: counts }).is_ok() {
-                loop_knows = counts;
-                if counts {
-                    log::info!("the egress gate holds again");
-                } else {
-                    log::error!(
-                        "the egress gate does not hold: the fence bound falls back to the next belt; find who changes the \
-                         interface's filters"
-                    );
+            if let Some(gate) = self.gate.clone() {
+                let counts = self.look_at_gate(&gate, moved, &mut trust);
+                // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again
+                // at the next look.
+                if counts != loop_knows && self.to_loop.send(ToLoop::Gate { holds: counts }).is_ok() {
+                    loop_knows = counts;
+                    say(counts);
                 }
             }
+            // Not before: an address goes on the new interface when the gate is there, or counts no more.
+            loop_follows = (loop_follows && !moved) || self.to_loop.send(ToLoop::Moved).is_ok();
         }
+    }
+
+    /// Whether the gate counts.
+    fn look_at_gate(&self, gate: &Gate, moved: bool, trust: &mut Trust) -> bool {
+        if moved && let Err(error) = gate.repair(&self.indexes()) {
+            log::error!("the egress gate cannot be put on the new interface: {error}");
+        }
+        let faults = gate.verify();
+        let intact = faults.is_empty();
+        let holds = intact || self.repair(gate, &faults);
+        let counts = trust.look(clock::now(), intact, holds);
+        self.told.borrow_mut().lost = !counts;
+        counts
     }
 
     fn repair(&self, gate: &Gate, faults: &[impl core::fmt::Debug]) -> bool {
@@ -186,6 +189,17 @@ impl Gatekeeper {
                 self.told.borrow_mut().raw_belt = false;
             }
         }
+    }
+}
+
+fn say(counts: bool) {
+    if counts {
+        log::info!("the egress gate holds again");
+    } else {
+        log::error!(
+            "the egress gate does not hold: the fence bound falls back to the next belt; find who changes the interface's \
+             filters"
+        );
     }
 }
 

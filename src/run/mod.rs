@@ -32,6 +32,7 @@ mod links;
 mod mailbox;
 mod mirror;
 mod neighbor;
+mod network;
 mod observe;
 mod operator;
 mod own_address;
@@ -148,6 +149,8 @@ pub enum ToLoop {
     },
     /// An own address is on its interface.
     OwnAddress(std::net::IpAddr),
+    /// Another interface has come in the place of one that service addresses leave by, and the gate is on it.
+    Moved,
     /// Somebody wants to know how things stand.
     Snapshot,
 }
@@ -316,6 +319,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         .filter(|at| takeover_settings.addresses[*at].virtual_mac)
         .filter_map(|at| takeover.mac(at))
         .collect();
+    let network = network::Network::start(takeover.addresses()).map_err(|e| format!("the network's thread: {e}"))?;
     let mut belts = Belts::open(&config, &ways, virtual_macs, now).map_err(|e| format!("fence: {e}"))?;
     let (fence, _) = belts.bound();
     let (gate, raw_belt) = belts.share();
@@ -378,6 +382,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         to_helper: to_helper.clone(),
         to_disk: to_disk.clone(),
         from_disk,
+        network,
         snapshot,
         side,
         to_peer,

@@ -1,7 +1,7 @@
 //! What the node wants, done: flat, one arm an action.
 
 use super::ToHelper;
-use super::cluster::{Cluster, Surrender};
+use super::cluster::{Cluster, Parts, Surrender};
 use super::disk::ToDisk;
 use crate::clock;
 use crate::console::alarm::in_words;
@@ -27,6 +27,7 @@ impl Cluster {
                 self.confirmed_down = false;
                 self.watch.begin(clock::now(), self.parts.belts.frames_in());
                 self.parts.belts.open_until(until, true);
+                self.parts.network.allow(until);
                 self.take_up(until);
                 self.tell_services(service::Order::Serve, 0);
             }
@@ -37,6 +38,7 @@ impl Cluster {
             }
             Action::Fence { order } => {
                 self.parts.belts.close();
+                self.parts.network.forbid();
                 // Nothing waits for a fence: the services are killed beside it.
                 self.surrender = Some(Surrender { order, services_ended: true });
                 self.tell_services(service::Order::Kill, order);
@@ -58,7 +60,7 @@ impl Cluster {
     }
 
     /// Puts the addresses up, if the right has not ended since the decision.
-    fn take_up(&mut self, until: Instant) {
+    pub(super) fn take_up(&mut self, until: Instant) {
         let now = clock::now();
         if now >= until {
             return; // the node fences in the next turn
@@ -68,24 +70,25 @@ impl Cluster {
             Err(error) => log::error!("a service address cannot be put up: {error}"),
         }
         let up = clock::now();
+        if up >= until {
+            return; // the kernel took its time, and nobody is to be told any more: the node fences in the next turn
+        }
         self.parts.takeover.announce(up);
         self.watch.took_up(up, clock::now());
     }
 
-    /// The gate first, it compares with an absolute time; then the addresses, whose lifetime is relative: only after
-    /// another look at the clock.
+    /// The gate first, it compares with an absolute time; then the addresses, whose lifetime is relative: who renews them looks
+    /// at the right and the clock in the moment before.
     fn renew(&mut self, until: Instant) {
         self.parts.belts.open_until(until, false);
-        let now = clock::now();
-        if now >= until || !self.parts.belts.lease_due(now) || self.surrender.is_some_and(|s| s.services_ended) {
+        if self.surrender.is_some_and(|s| s.services_ended) {
             return;
         }
-        match self.parts.takeover.renew() {
-            Ok(()) => self.parts.belts.lease_renewed(now),
-            Err(error) => {
-                log::error!("a service address was gone ({error}), putting it up again");
-                self.take_up(until);
-            }
+        let Parts { network, belts, takeover, .. } = &mut self.parts;
+        network.allow(until);
+        let now = clock::now();
+        if now < until && belts.lease_due(now) {
+            network.renew(now, || takeover.renewal());
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) enum Source {
     ToLoop,
     /// Answers of the disk.
     FromDisk,
+    /// Answers about the network's configuration.
+    Network,
     /// The helper's words for the peer.
     ToPeer,
     /// Frames that claim a service address.

@@ -9,6 +9,7 @@ use super::announcer::Announcer;
 use super::clients::{Client, Clients};
 use super::conflict::{Claim, Conflict, Conflicts, Finding};
 use super::packet::{Listener, Sender};
+use super::renewal::{Renewal, Up};
 use super::sysctl::{self, Sysctls};
 use super::virtual_mac::virtual_mac;
 use super::{interface, interface::MACVLAN_PREFIX};
@@ -227,12 +228,32 @@ impl Takeover {
     /// `NotFound`: an address is gone, because it expired or because somebody removed it. The caller looks at the clock
     /// and the right *again*, and then either calls [`Takeover::take_up`] or fences. Other errors are the kernel's.
     pub fn renew(&mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for held in self.held.iter_mut().filter(|h| h.up) {
-            let done = address::renew(&mut self.netlink, held.index, held.address, held.covered, self.lifetime);
-            result = result.and(done);
+        self.renewal().carry_out(&mut self.netlink, || true).map(|_| ())
+    }
+
+    /// The same, for a thread that may wait for the kernel.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        let up = |held: &Held| Up { index: held.index, address: held.address, covered: held.covered };
+        Renewal { up: self.held.iter().filter(|held| held.up).map(up).collect(), lifetime: self.lifetime }
+    }
+
+    /// What is looked at to know whether the addresses are down.
+    #[must_use]
+    pub fn addresses(&self) -> &[ServiceAddress] {
+        &self.addresses
+    }
+
+    /// The interfaces whose neighbours are the clients.
+    #[must_use]
+    pub fn parents(&self) -> heapless::Vec<u32, ADDRESSES> {
+        let mut parents = heapless::Vec::new();
+        for held in &self.held {
+            if !parents.contains(&held.parent) {
+                let _ = parents.push(held.parent); // no more than addresses
+            }
         }
-        result
+        parents
     }
 
     /// Silences the announcer, takes every service address off every interface of this box, brings the macvlans down, and
@@ -326,13 +347,17 @@ impl Takeover {
     ///
     /// The kernel's.
     pub fn learn_clients(&mut self) -> io::Result<()> {
-        for at in 0..self.held.len() {
-            let parent = self.held[at].parent;
-            if self.held[..at].iter().all(|h| h.parent != parent) {
-                self.clients.read_neighbors(&mut self.netlink, parent)?;
-            }
+        for parent in self.parents() {
+            self.clients.read_neighbors(&mut self.netlink, parent)?;
         }
         Ok(())
+    }
+
+    /// Adds clients that somebody else has read from the tables.
+    pub fn know_clients(&mut self, clients: &[Client]) {
+        for client in clients {
+            self.clients.insert(*client);
+        }
     }
 
     /// Adds a client that the peer knows, on the interface of service address `address`.

@@ -11,6 +11,7 @@ pub mod conflict;
 pub mod interface;
 pub mod own;
 pub mod packet;
+pub mod renewal;
 pub mod sysctl;
 pub mod virtual_mac;
 
@@ -20,3 +21,4 @@ pub use address::{ADDRESSES, ServiceAddress};
 pub use clients::{CLIENTS, Client};
 pub use conflict::{Conflict, Finding};
 pub use driver::{Heard, Leftovers, Settings, SettingsAddress, Takeover};
+pub use renewal::Renewal;
