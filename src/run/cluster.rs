@@ -334,6 +334,7 @@ impl Cluster {
         }
         self.parts.node.handle(now, Input::Carriers(carriers));
         self.keep_neighbor();
+        self.complete_addresses(now);
         let Parts { network, belts, takeover, .. } = &mut self.parts;
         let learns = now >= self.learn_at;
         let confirmed = self.confirmed_down.then_some(self.confirmations);
@@ -377,6 +378,13 @@ impl Cluster {
                     self.parts.node.handle(now, Input::NotDown);
                 }
             }
+        }
+    }
+
+    /// Puts up what could not be put up with the others, as long as there is a right.
+    fn complete_addresses(&mut self, now: Instant) {
+        if now < self.parts.network.allowed_until() && self.parts.takeover.complete(now) {
+            log::info!("every service address is up now");
         }
     }
 

@@ -66,9 +66,11 @@ impl Cluster {
             return; // the node fences in the next turn
         }
         match self.parts.takeover.take_up(now) {
-            Ok(()) => self.parts.belts.lease_renewed(now),
-            Err(error) => log::error!("a service address cannot be put up: {error}"),
+            Ok(()) => {}
+            Err(error) => log::error!("a service address cannot be put up: {error}; tried again every second"),
         }
+        // Those that are up are renewed, whatever became of the others.
+        self.parts.belts.lease_renewed(now);
         let up = clock::now();
         if up >= until {
             return; // the kernel took its time, and nobody is to be told any more: the node fences in the next turn

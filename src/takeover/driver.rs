@@ -221,6 +221,21 @@ impl Takeover {
         result
     }
 
+    /// Puts up what [`Takeover::take_up`] could not put up, and announces all of them again when every one is up. True then.
+    pub fn complete(&mut self, now: Instant) -> bool {
+        if self.held.iter().all(|held| held.up) {
+            return false;
+        }
+        for held in self.held.iter_mut().filter(|held| !held.up) {
+            held.up = held.take_up(&mut self.netlink, &self.addresses, self.lifetime).is_ok();
+        }
+        let complete = self.held.iter().all(|held| held.up);
+        if complete {
+            self.announcer.start(now);
+        }
+        complete
+    }
+
     /// Gives every held address another lifetime from now on. Late or early, it never brings one back that is gone.
     ///
     /// # Errors

@@ -1,15 +1,17 @@
-//! A kernel whose network configuration is locked for long.
+//! A kernel whose network configuration is locked for long, and one that takes only some of the addresses.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use twobox::clock;
+use twobox::console::status::Role;
 use twobox::netlink::{QueueBody, Request, Socket};
 use twobox::time::Duration;
 
 use crate::DEFAULT;
-use crate::rig::{Rig, must};
+use crate::rig::wire::SERVICE6;
+use crate::rig::{Rig, must, other, wait};
 
 /// Bridges that are deleted together: the kernel keeps its lock as long as that takes it, some 17 ms for each.
 const MANY: usize = 60;
@@ -106,5 +108,32 @@ fn a_locked_network_configuration_delays_no_heartbeat() {
     }
     assert_eq!(rig.active(), Some(active));
     assert_eq!(terms(&rig), before);
+    assert_eq!(rig.capture.owners(), [active]);
+}
+
+/// Of two addresses the kernel takes one: that one is kept, and the other one comes as soon as it can.
+#[test]
+fn an_address_that_cannot_be_put_up_takes_no_other_one_down() {
+    let mut rig = Rig::new("half", DEFAULT);
+    rig.edit_sites("[[witness]]", &format!("[[address]]\nip = \"{SERVICE6}/64\"\ninterface = \"lan\"\n[[witness]]"));
+    for node in ["a", "b"] {
+        rig.run_in(node, "sysctl -q -w net.ipv6.conf.lan.disable_ipv6=1");
+    }
+    rig.launch("a");
+    rig.launch("b");
+    wait("one of two active", || rig.active().is_some());
+    let active = rig.active().unwrap();
+    rig.client.await_answer_from(active);
+    let held = |rig: &Rig| rig.status(active).map(|s| s.addresses.iter().map(|a| a.held).collect::<Vec<_>>());
+    // Longer than an address lives that nobody renews, with the kernel's own delay.
+    for _ in 0..40 {
+        thread::sleep(Duration::from_millis(100));
+        assert!(crate::has_service_address(&rig, active), "the address that was up has gone");
+    }
+    assert_eq!(held(&rig), Some(vec![true, false]));
+    rig.run_in(active, "sysctl -q -w net.ipv6.conf.lan.disable_ipv6=0");
+    wait("the other one is up, too", || held(&rig) == Some(vec![true, true]));
+    assert!(rig.ip(active, "-6 addr show dev lan").contains(&SERVICE6.to_string()));
+    assert_eq!((rig.role(active), rig.role(other(active))), (Some(Role::Active), Some(Role::Standby)));
     assert_eq!(rig.capture.owners(), [active]);
 }
