@@ -46,8 +46,8 @@ pub(super) struct Broken {
     pub what: String,
     /// What to write.
     pub allowed: String,
-    /// It is a section's header: which keys are in that section, or whether there is one, is not known.
-    pub is_header: bool,
+    /// A whole section was taken out: what seems to be missing was perhaps meant to be in it.
+    pub is_section: bool,
 }
 
 /// What is left of a text without its syntax errors.
@@ -73,16 +73,15 @@ impl Readable {
                 break;
             }
             let place = Place::of(&written_lines, &readable.text, tree.get_ref(), error);
-            let broken = place.told(&written_lines, error);
-            let rest = place.without(&written_lines, &readable.text, error);
+            let mut broken = place.told(&written_lines, error);
+            let Some((rest, is_section)) = place.without(&written_lines, &readable.text, error) else {
+                readable.errors.push(broken);
+                readable.is_hopeless = true;
+                break;
+            };
+            broken.is_section = is_section;
             readable.errors.push(broken);
-            match rest {
-                Some(rest) => readable.text = rest,
-                None => {
-                    readable.is_hopeless = true;
-                    break;
-                }
-            }
+            readable.text = rest;
         }
         readable.errors.sort_by_key(|broken| broken.line);
         readable
@@ -98,7 +97,7 @@ impl Readable {
         let within =
             |section: &str| section.is_empty() || key.strip_prefix(section).is_some_and(|k| k.starts_with('.'));
         self.is_hopeless
-            || self.errors.iter().any(|broken| broken.is_header || broken.key == key || within(&broken.key))
+            || self.errors.iter().any(|broken| broken.is_section || broken.key == key || within(&broken.key))
     }
 }
 
@@ -143,27 +142,32 @@ impl Place {
             key: key(lines, self.header, self.first),
             what: format!("`{shown}` is not TOML: {message}"),
             allowed: remedy.map_or_else(|| "see https://toml.io/en/v1.0.0".to_owned(), str::to_owned),
-            is_header: self.header == Some(self.first),
+            is_section: false,
         }
     }
 
-    /// The text without what is wrong; `None` when that cannot be found.
-    fn without(&self, written: &[&str], text: &str, error: &Error) -> Option<String> {
+    /// The text without what is wrong, and whether that is a whole section; `None` when it cannot be found.
+    fn without(&self, written: &[&str], text: &str, error: &Error) -> Option<(String, bool)> {
         let mut lines: Vec<&str> = text.lines().collect();
-        let repaired;
+        let (repaired, mut is_section) = (written.get(self.first - 1).and_then(|line| header(line)), false);
         if self.header == Some(self.first) {
-            repaired = header(written[self.first - 1]).filter(|_| !error.message().contains("duplicate key"));
             match &repaired {
-                Some(header) if lines[self.first - 1] != header => lines[self.first - 1] = header,
+                Some(header) if lines[self.first - 1] != header && !error.message().contains("duplicate key") => {
+                    lines[self.first - 1] = header;
+                }
                 // A second section of the same name, or none that can be read: what belongs to it is nobody's.
-                _ => empty(&mut lines, self.first, section_end(written, self.first))?,
+                _ => {
+                    empty(&mut lines, self.first, section_end(written, self.first))?;
+                    is_section = true;
+                }
             }
         } else if empty(&mut lines, self.first, statement_end(written, self.first).max(self.line)).is_none() {
             // It is not where it seems to be.
             let begin = self.header.map_or(1, |header| header + 1);
             empty(&mut lines, begin, section_end(written, begin - 1))?;
+            is_section = true;
         }
-        Some(lines.iter().flat_map(|line| [line, "\n"]).collect())
+        Some((lines.iter().flat_map(|line| [line, "\n"]).collect(), is_section))
     }
 }
 
