@@ -392,7 +392,10 @@ fn install(update: &Update, socket: &Path, face: &mut dyn Face) -> Exit {
     // The daemon has another working directory.
     let image = match std::fs::canonicalize(&update.image) {
         Ok(path) => path,
-        Err(error) => return refuse(face, &format!("{}: {error}", update.image.display())),
+        Err(error) => {
+            let why = format!("{}: {error}; name an image that `flash.sh update` has made", update.image.display());
+            return refuse(face, &why);
+        }
     };
     match image.to_str() {
         Some(image) => ask(&Request::Update { image: image.to_owned(), pair: update.pair }, socket, face),
@@ -425,9 +428,11 @@ fn not_made(file: &Path, error: &std::io::Error, way_out: &str) -> String {
 }
 
 fn make_password(file: &Path, face: &mut dyn Face) -> Exit {
-    let Some(first) = face.ask("password: ", false) else { return refuse(face, "no password was given") };
+    let Some(first) = face.ask("password: ", false) else {
+        return refuse(face, "no password was given; type it, or give it on standard input");
+    };
     if face.is_live() && face.ask("again: ", false).as_deref() != Some(&first) {
-        return refuse(face, "the two were not equal; nothing was written");
+        return refuse(face, "the two were not equal; nothing was written, try again");
     }
     match password::create(file, &first) {
         Ok(()) => {
