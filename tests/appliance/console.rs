@@ -67,6 +67,12 @@ fn says(answer: &str, text: &str) -> Result<(), String> {
     if answer.contains(text) { Ok(()) } else { Err(format!("no {text:?} in {answer:?}")) }
 }
 
+/// The console of a box answers.
+pub fn answers(rig: &Rig, index: usize, role: &str) -> Result<(), String> {
+    let mut desk = Desk::sit_down(rig, index, role)?;
+    says(&desk.ask(rig, "version", role)?, "twobox 0.")
+}
+
 /// The main commands, completion, the live view, and a flood that nobody else may feel.
 pub fn session(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;

@@ -20,6 +20,55 @@ pub fn killed(rig: &mut Rig) -> Result<String, String> {
     dies_loudly(rig, ruin, "Attempted to kill init")
 }
 
+/// The console's process is killed again and again: it comes back, after pauses that grow, and nobody else notices.
+pub fn children(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    // The pattern does not match itself.
+    let kill = "find() { for p in /proc/[0-9]*; do bb grep -q 'console-chil[d]' $p/cmdline 2>/dev/null && echo ${p#/proc/}; done; }; \
+                until old=$(find); [ -n \"$old\" ]; do bb usleep 50000; done; bb cat /proc/uptime; bb kill -9 $old; \
+                until new=$(find); [ -n \"$new\" ] && [ \"$new\" != \"$old\" ]; do bb usleep 50000; done; bb cat /proc/uptime";
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let (said, _) = rig.ask(active, kill, BOOT).ok_or("the console does not come back")?;
+        let times: Vec<f64> = said.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+        let [killed, back] = times[..] else { return Err(format!("no times in {said:?}")) };
+        pauses.push(back - killed);
+    }
+    // 0.5, 1, 2, 4 s: emulation makes them longer and never shorter.
+    if pauses.iter().zip([0.5, 1.0, 2.0, 4.0]).any(|(pause, least)| *pause < least - 0.1) {
+        return Err(format!("the pauses do not grow: {pauses:.1?}"));
+    }
+    crate::console::answers(rig, active, "active")?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("the console came back after {pauses:.1?} s, nothing moved"))
+}
+
+/// The clocks of both boxes jump by years, forward and back: nothing moves, and a hand-over works as ever.
+pub fn clock(rig: &mut Rig) -> Result<String, String> {
+    let active = rested(rig)?;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    for date in ["2061-05-04 03:02:01", "1991-08-25 20:57:08", "2026-01-01 12:00:00"] {
+        for index in [active, 1 - active] {
+            let (said, done) = rig.ask(index, &format!("bb date -s '{date}'"), ANSWER).ok_or("no answer")?;
+            if !done {
+                return Err(format!("date: {said}"));
+            }
+        }
+        rig.pass(Duration::from_secs(6));
+        unmoved(rig, &before, start)?;
+    }
+    let (said, _) = rig.ask(active, "/init log -n 1", ANSWER).ok_or("no answer")?;
+    if !said.contains("2026-01-01 1") {
+        return Err(format!("the log does not show the new time: {said}"));
+    }
+    rig.machines[active].agent.send("bb date -s '2050-01-01 00:00:00'; /init switchover");
+    rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
+    handed_over(rig, &before, 1 - active)?;
+    healthy(rig)?;
+    Ok("years forward and back, nothing moved; then a hand-over".into())
+}
+
 /// The kernel stumbles in a module: an oops is a panic.
 pub fn oops(rig: &mut Rig) -> Result<String, String> {
     dies_loudly(rig, "bb insmod /data/bin/oops.ko", "Fatal exception")

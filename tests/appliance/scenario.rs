@@ -56,6 +56,8 @@ pub const SCENARIOS: &[Scenario] = &[
     full("reboot/standby", reboot_standby),
     full("alone", alone),
     full("console", crate::console::session),
+    full("children", damage::children),
+    full("clock", damage::clock),
     full("killed", damage::killed),
     full("oops", damage::oops),
     full("ctrl_alt_del", damage::ctrl_alt_del),
@@ -253,7 +255,15 @@ fn power_cut_active(rig: &mut Rig) -> Result<String, String> {
     let took = outage(rig, start);
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
+    was_reset_by(rig, active, "power")?;
     Ok(format!("outage {:.2} s; back as standby", took.as_secs_f64()))
+}
+
+/// The box says this of its last reset.
+pub fn was_reset_by(rig: &Rig, index: usize, cause: &str) -> Result<(), String> {
+    let status = rig.status(index, STALL * 2).ok_or("the box that was reset does not answer")?;
+    let told = &status["fence"]["watchdog"]["last_reset"];
+    if told == cause { Ok(()) } else { Err(format!("the last reset of {} was {told}, not {cause}", NAMES[index])) }
 }
 
 fn power_cut_standby(rig: &mut Rig) -> Result<String, String> {
@@ -303,7 +313,10 @@ fn found(rig: &mut Rig) -> Result<String, String> {
     no_fault(rig, mark)?;
     neighbours(rig)?;
     let status = rig.status(active, STALL * 2).ok_or("no answer")?;
-    let watchdog = &status["fence"]["watchdog"]["device"];
+    let watchdog = &status["fence"]["watchdog"]["identity"];
+    if watchdog != "i6300ESB timer" {
+        return Err(format!("the status calls the watchdog {watchdog}"));
+    }
     if status["fence"]["bound_by"] != "watchdog" {
         return Err(format!("the bound is that of {} and not of {watchdog}", status["fence"]["bound_by"]));
     }
@@ -354,11 +367,7 @@ fn hang(rig: &mut Rig) -> Result<String, String> {
     }
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
-    let status = rig.status(active, Duration::from_secs(5)).ok_or("the box that was reset does not answer")?;
-    let cause = &status["fence"]["watchdog"]["last_reset"];
-    if cause != "watchdog" {
-        return Err(format!("the box that was reset says that it was {cause}"));
-    }
+    was_reset_by(rig, active, "watchdog")?;
     let fired = (reset.at - start).as_secs_f64();
     Ok(format!("watchdog after {fired:.2} s, outage {:.2} s; back as standby", took.as_secs_f64()))
 }
@@ -463,6 +472,7 @@ fn reboot_standby(rig: &mut Rig) -> Result<String, String> {
     let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[1 - active] && event.text.contains("RESET");
     rig.timeline.wait(mark, Duration::from_secs(20), reset).ok_or("the box does not reboot")?;
     healthy(rig)?;
+    was_reset_by(rig, 1 - active, "ordered")?;
     unmoved(rig, &before, start)
 }
 
