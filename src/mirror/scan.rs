@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::stat::FileStat;
 
 use super::codec::put_number;
-use super::entry::Kind;
+use super::entry::{Entry, Kind};
 use super::filter::Filter;
 use super::index::{Lookup, Reader, Rows};
 use super::index_writer::Writer;
@@ -230,6 +230,7 @@ impl Changes {
 
 /// Compares a walk with the index's rows as both go along.
 struct Compare<'a, 't> {
+    index: &'a Reader,
     rows: std::iter::Peekable<Rows>,
     writer: &'a mut Writer<'t>,
     changes: &'a mut Changes,
@@ -276,11 +277,16 @@ impl Visit for Compare<'_, '_> {
                 self.writer.set_first(stat.st_ino, key)?;
             }
         }
-        let same = row.is_some_and(|row| match (&row.entry.kind, &first) {
-            (Kind::Link { first: known }, Some(first)) => known == first && tree::local(stat) == row.local,
-            (Kind::Link { .. }, None) | (_, Some(_)) => false,
-            _ => tree::is_unchanged(stat, &row.entry, row.local),
-        });
+        let same = match (&row, &first) {
+            (Some(Row { entry: Entry { kind: Kind::Link { first: known }, .. }, local, .. }), Some(first)) => {
+                // The file stands in the row of its first name. Where that is read again, the copy makes another file of
+                // it, and a name that was not said again would stay one of the former file.
+                let is_known = |row: Row| tree::is_unchanged(stat, &row.entry, row.local);
+                known == first && tree::local(stat) == *local && self.index.row(first)?.is_some_and(is_known)
+            }
+            (Some(Row { entry: Entry { kind: Kind::Link { .. }, .. }, .. }), None) | (_, Some(_)) | (None, _) => false,
+            (Some(row), None) => tree::is_unchanged(stat, &row.entry, row.local),
+        };
         if !same || self.distrust {
             let size = if tree::format(stat) == libc::S_IFREG { stat.st_size as u64 } else { 0 };
             self.changes.add(Change::Look, key, size)?;
@@ -303,7 +309,7 @@ pub fn scan(
     distrust: bool,
 ) -> io::Result<()> {
     writer.forget_groups()?;
-    let mut compare = Compare { rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust };
+    let mut compare = Compare { index, rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust };
     walk(tree, b"", filter, &mut compare)?;
     compare.pass(None)?;
     Ok(())
@@ -357,7 +363,7 @@ pub fn examine(
     }
     let mut grouped = false;
     let rows = index.rows(key)?.peekable();
-    let mut compare = Compare { rows, writer, changes, within: key, distrust: false };
+    let mut compare = Compare { index, rows, writer, changes, within: key, distrust: false };
     if stat.is_some() {
         let mut watch = |at: &[u8], stat: &FileStat| {
             grouped |= tree::is_linked(stat);

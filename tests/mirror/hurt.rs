@@ -5,10 +5,12 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use twobox::mirror::control::{Generation, MaxDelete};
 use twobox::mirror::diverged;
 use twobox::mirror::guard::Block;
+use twobox::mirror::watch::Dirty;
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
@@ -96,6 +98,52 @@ fn what_only_the_returning_box_has_is_set_aside_and_can_be_restored() {
     assert!(diverged::drop_set(&home, "../trees").is_err());
     diverged::drop_set(&home, &sets[0].name).unwrap();
     assert!(diverged::list(&home).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_of_two_names_that_only_the_returning_box_changed_is_replaced_under_both() {
+    let pair = Pair::new();
+    fs::write(pair.a().join("one"), "agreed").unwrap();
+    fs::hard_link(pair.a().join("one"), pair.a().join("two")).unwrap();
+    pair.sync();
+    fs::write(pair.b().join("one"), "written while it served, and never sent").unwrap();
+    pair.sync();
+    assert_equal(&pair.a(), &pair.b());
+    assert_eq!(diverged::list(&pair.home.join("b/.twobox")).unwrap().len(), 1, "what it wrote is kept");
+}
+
+#[test]
+fn a_copy_that_has_changed_is_healed_though_no_event_tells_of_it() {
+    let pair = filled();
+    fs::write(pair.b().join("f3"), b"written by b").unwrap();
+    fs::remove_file(pair.b().join("f4")).unwrap();
+    pair.sync_by(Some(&Dirty::default()));
+    assert_equal(&pair.a(), &pair.b());
+}
+
+/// The cut keeps the former version of a file that changes all the time while it is read; its other name is looked at a
+/// moment later, when it has changed for the last time.
+#[test]
+fn a_file_of_two_names_that_did_not_hold_still_is_sent_under_both_later() {
+    let pair = Pair::new();
+    let one = pair.a().join("one");
+    for round in 0..40u8 {
+        let _ = fs::remove_file(pair.a().join("two"));
+        fs::write(&one, vec![round; 4 << 20]).unwrap();
+        fs::hard_link(&one, pair.a().join("two")).unwrap();
+        pair.sync();
+        let file = fs::OpenOptions::new().write(true).open(&one).unwrap();
+        let end = Instant::now() + Duration::from_micros(500 * u64::from(round));
+        let writer = thread::spawn(move || {
+            while Instant::now() < end {
+                file.write_at(b"not still", 0).unwrap();
+            }
+        });
+        pair.try_sync("a", "b", TERM_1, false).unwrap();
+        writer.join().unwrap();
+        pair.sync();
+        assert_equal(&pair.a(), &pair.b());
+    }
 }
 
 #[test]
