@@ -110,7 +110,7 @@ impl Children {
     pub fn settle(child: &mut Child) {
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap());
         let mut line = String::new();
-        while !line.contains("settled") {
+        while !line.contains("\"settled\"") {
             line.clear();
             if lines.read_line(&mut line).unwrap() == 0 {
                 return;
