@@ -138,7 +138,10 @@ impl Mirror {
         let begin = clock::now();
         let done = self.try_cycle(number, request, begin);
         let now = clock::now();
-        self.trees[number].schedule.end();
+        match &done {
+            Err(e) if is_broken(e) => self.trees[number].schedule.cut_off(now),
+            _ => self.trees[number].schedule.end(),
+        }
         match &done {
             Ok((sent, bytes)) => {
                 self.reporter.update(number, |figures| {

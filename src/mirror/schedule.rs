@@ -16,18 +16,30 @@ pub struct Schedule {
     last_change: Option<Instant>,
     /// Whether the kernel tells of changes.
     watched: bool,
+    /// The last cycle was cut off: the next one is not put off for a period.
+    again: Option<Instant>,
 }
 
 /// A watched tree that is quiet is confirmed to be equal so often: a copy's age counts from the last time that it was.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// Where the kernel tells nothing, a tree that is copied on change is looked at so often at most.
 const BLIND: Duration = Duration::from_secs(10);
+/// A cycle whose connection broke goes on so soon at the earliest.
+const AGAIN: Duration = Duration::from_secs(5);
 
 impl Schedule {
     /// Due at once.
     #[must_use]
     pub fn new(when: When) -> Self {
-        Schedule { when, started: None, running: false, first_change: None, last_change: None, watched: false }
+        Schedule {
+            when,
+            started: None,
+            running: false,
+            first_change: None,
+            last_change: None,
+            watched: false,
+            again: None,
+        }
     }
 
     /// The kernel tells of changes, or does not.
@@ -45,6 +57,7 @@ impl Schedule {
     pub fn start(&mut self, now: Instant) {
         self.started = Some(now);
         self.running = true;
+        self.again = None;
         self.first_change = None;
         self.last_change = None;
     }
@@ -52,6 +65,12 @@ impl Schedule {
     /// It has ended.
     pub fn end(&mut self) {
         self.running = false;
+    }
+
+    /// It has ended because the connection did, which may have been dead since the cycle before.
+    pub fn cut_off(&mut self, now: Instant) {
+        self.running = false;
+        self.again = Some(now + AGAIN);
     }
 
     /// Since when changes wait for a cycle.
@@ -67,7 +86,7 @@ impl Schedule {
         if self.running {
             return Instant::NEVER;
         }
-        match self.when {
+        let due = match self.when {
             When::EveryMs(period) => started + Duration::from_millis(period),
             When::OnChangeMs(settle) => {
                 let settle = Duration::from_millis(settle);
@@ -76,7 +95,8 @@ impl Schedule {
                     _ => started + Duration::from_millis(self.period_ms()),
                 }
             }
-        }
+        };
+        self.again.map_or(due, |again| again.min(due))
     }
 
     /// The period for reckoning whether a cut is young enough, in milliseconds.
@@ -148,5 +168,20 @@ mod tests {
         schedule.start(at(0));
         schedule.end();
         assert_eq!(schedule.due(), at(10_000));
+    }
+
+    #[test]
+    fn a_cycle_that_was_cut_off_goes_on_long_before_its_period_is_over() {
+        let mut schedule = Schedule::new(When::EveryMs(3_600_000));
+        schedule.start(at(0));
+        schedule.cut_off(at(1000));
+        assert_eq!(schedule.due(), at(6000));
+        schedule.start(at(6000));
+        schedule.end();
+        assert_eq!(schedule.due(), at(3_606_000));
+        let mut often = Schedule::new(When::EveryMs(2000));
+        often.start(at(0));
+        often.cut_off(at(1000));
+        assert_eq!(often.due(), at(2000));
     }
 }

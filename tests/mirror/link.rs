@@ -246,6 +246,35 @@ fn a_sync_without_a_standby_says_what_to_do_in_plain_words() {
     child.end();
 }
 
+/// The connection may have died long before the cycle that finds it dead: the tree is not left for another period.
+#[test]
+fn a_cycle_that_is_cut_off_does_not_wait_for_its_period() {
+    let pair = Pair::new();
+    let address = free_port();
+    let key = link_key(b"test");
+    let listener = TcpListener::bind(address).unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let channel = Channel::accept(stream, &key).and_then(|channel| channel.start(None, None));
+            if let Ok((_out, mut incoming)) = channel
+                && incoming.next(Duration::from_secs(120)).is_ok()
+            {
+                let _ = begun.send(());
+            }
+        }
+    });
+    let mut settings = settings(&pair, "a/tree");
+    settings.trees[0].when = When::EveryMs(3_600_000);
+    let mut child = Ordered::start(&settings);
+    let links = vec![Link::Address(address)];
+    child.order(&Order::Role { role: Role::Send, generation: Generation { term: 1, boot: 1 }, links });
+    for cycle in 0..3 {
+        assert!(begins.recv_timeout(Duration::from_secs(120)).is_ok(), "cycle {cycle} did not begin");
+    }
+    child.end();
+}
+
 #[test]
 fn a_standby_that_goes_in_mid_cycle_is_told_in_plain_words() {
     let pair = Pair::new();
