@@ -25,6 +25,7 @@ use snow::{Builder, StatelessTransportState};
 use super::control::Generation;
 use super::frames::{BATCH, BODY, Batch, FRAME, HEADER, Reading, Writing};
 use super::rate::Bucket;
+use super::stop::Stop;
 use crate::clock;
 use crate::time::{Duration, Instant};
 
@@ -109,6 +110,7 @@ pub fn is_broken(e: &io::Error) -> bool {
 pub struct Channel {
     stream: TcpStream,
     noise: Arc<StatelessTransportState>,
+    stop: Stop,
 }
 
 fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
@@ -198,7 +200,7 @@ impl Channel {
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
         let noise = Arc::new(noise.into_stateless_transport_mode().map_err(refused)?);
-        Ok(Channel { stream, noise })
+        Ok(Channel { stream, noise, stop: Stop::default() })
     }
 
     /// A way to end the connection from another thread.
@@ -207,7 +209,7 @@ impl Channel {
     ///
     /// When the descriptor cannot be shared.
     pub fn breaker(&self) -> io::Result<Breaker> {
-        Ok(Breaker(self.stream.try_clone()?))
+        Ok(Breaker(self.stream.try_clone()?, self.stop.clone()))
     }
 
     /// Who is at the other end.
@@ -226,7 +228,7 @@ impl Channel {
     ///
     /// When the descriptor cannot be shared or no thread started.
     pub fn start(self, generation: Option<Generation>, limit: Option<u64>) -> io::Result<(Outgoing, Incoming)> {
-        let Channel { stream, noise } = self;
+        let Channel { stream, noise, stop } = self;
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(SharedGeneration::default());
         if let Some(generation) = generation {
@@ -266,6 +268,7 @@ impl Channel {
             is_spent: false,
             generation: shared,
             counters,
+            stop,
         };
         Ok((outgoing, incoming))
     }
@@ -273,11 +276,12 @@ impl Channel {
 
 /// Ends a connection from another thread: whoever waits on it gets an error.
 #[derive(Debug)]
-pub struct Breaker(TcpStream);
+pub struct Breaker(TcpStream, Stop);
 
 impl Breaker {
     /// Now.
     pub fn break_off(&self) {
+        self.1.set();
         let _ = self.0.shutdown(Shutdown::Both); // it may be over already
     }
 }
@@ -381,6 +385,7 @@ pub struct Incoming {
     is_spent: bool,
     generation: Arc<SharedGeneration>,
     counters: Arc<Counters>,
+    stop: Stop,
 }
 
 impl Drop for Incoming {
@@ -449,6 +454,12 @@ impl Incoming {
         let _ = self.back.try_send(used); // full: one too many, it is freed
         self.at = 0;
         Ok(())
+    }
+
+    /// Says when the connection has been broken off.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     /// The generation that the frames carry; zero until the first has come.

@@ -18,6 +18,7 @@ use super::receiver::Receiving;
 use super::redo::{Source, Step};
 use super::row::Row;
 use super::stage;
+use super::stop::Stop;
 use super::tree;
 
 /// A file whose content is coming in.
@@ -31,6 +32,7 @@ pub(super) struct Gathering {
     /// What came last was a hole: the file is shorter than that.
     pub(super) ends_in_hole: bool,
     pub(super) bad: bool,
+    stop: Stop,
 }
 
 /// A file of the present cut that content is taken from.
@@ -142,7 +144,7 @@ impl Receiving<'_, '_> {
 
     /// The content is complete: metadata, and into the log.
     pub(super) fn end(&mut self, content: Hash) -> io::Result<()> {
-        let Gathering { key, mut entry, file, at, size, listing, ends_in_hole, bad } =
+        let Gathering { key, mut entry, file, at, size, listing, ends_in_hole, bad, .. } =
             self.gathering.take().ok_or(Malformed)?;
         let blocks = &mut self.blocks;
         let (hash, list) = listing.finish(|n, o, c| put_block(blocks, n, o, c))?;
@@ -221,8 +223,8 @@ type Full<'a> = &'a mut dyn FnMut(u32, u64, &[Chunk]) -> io::Result<()>;
 
 impl Gathering {
     /// Nothing of the `size` bytes is there yet.
-    pub(super) fn new(key: Vec<u8>, entry: Entry, file: OwnedFd, size: u64) -> Self {
-        Self { key, entry, file, at: 0, size, listing: Listing::default(), ends_in_hole: false, bad: false }
+    pub(super) fn new(key: Vec<u8>, entry: Entry, file: OwnedFd, size: u64, stop: Stop) -> Self {
+        Self { key, entry, file, at: 0, size, listing: Listing::default(), ends_in_hole: false, bad: false, stop }
     }
 
     /// So many bytes more still fit the size that was announced.
@@ -281,7 +283,7 @@ impl Gathering {
 
     fn copy_stretch(&mut self, origin: &Origin, (from, to, len): (u64, u64, u64)) -> io::Result<()> {
         fault::step();
-        self.bad |= !stage::copy(origin.file.as_fd(), from, self.file.as_fd(), to, len)?;
+        self.bad |= !stage::copy((origin.file.as_fd(), from), (self.file.as_fd(), to), len, &self.stop)?;
         Ok(())
     }
 
@@ -297,6 +299,7 @@ impl Gathering {
             self.bad = true;
             return Ok(());
         }
+        self.stop.check()?;
         buffer.resize(len as usize, 0);
         let n = read_at(origin.file.as_fd(), buffer, from)?;
         self.bad |= n as u64 != len || *blake3::hash(buffer).as_bytes() != hash;

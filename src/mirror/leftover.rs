@@ -8,6 +8,7 @@ use super::chunk::{Chunker, NoFormer};
 use super::message::Message;
 use super::row::BLOCK;
 use super::stage;
+use super::stop::Stop;
 use super::tree;
 
 /// What a broken cycle staged goes where this one may take chunks from it.
@@ -24,19 +25,19 @@ pub(super) fn keep_staged(stage: BorrowedFd<'_>, old: BorrowedFd<'_>) -> io::Res
     })
 }
 
-/// Says which chunks a broken cycle left.
+/// Says which chunks a broken cycle left, if it left any.
 ///
 /// # Errors
 ///
 /// What the file system or the link says.
-pub(super) fn tell_held(old: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Result<()> {
+pub(super) fn tell_held(old: BorrowedFd<'_>, outgoing: &mut Outgoing, stop: &Stop) -> io::Result<bool> {
     let mut names = Vec::new();
     tree::list(old, |name| {
         names.extend(stage::parse_file_name(name));
         Ok(())
     })?;
     if names.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut chunker = Chunker::default();
     for name in names {
@@ -48,6 +49,7 @@ pub(super) fn tell_held(old: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Res
         let (mut chunks, mut begin, mut end) = (Vec::new(), 0, 0);
         let sparse = super::read::is_sparse(&stat);
         chunker.cut(file.as_fd(), stat.st_size as u64, sparse, &mut NoFormer, &mut |piece| {
+            stop.check()?;
             chunks.push(piece.chunk);
             end += piece.chunk.len;
             if chunks.len() == BLOCK {
@@ -59,5 +61,5 @@ pub(super) fn tell_held(old: BorrowedFd<'_>, outgoing: &mut Outgoing) -> io::Res
         })?;
         Message::Have { name, offset: begin, chunks }.put(outgoing)?;
     }
-    Ok(())
+    Ok(true)
 }

@@ -47,6 +47,7 @@ pub mod serve;
 pub mod side;
 pub mod stage;
 pub mod still;
+pub mod stop;
 pub mod store;
 pub mod tree;
 pub mod trouble;

@@ -22,6 +22,7 @@ use super::redo::{Log, Source, Step};
 use super::row::CutId;
 use super::side::Side;
 use super::stage;
+use super::stop::Stop;
 use super::tree::{self, Tree};
 
 /// Names that may have to be sent again before the cycle is given up.
@@ -56,6 +57,7 @@ pub(super) struct Receiving<'a, 't> {
     pub(super) resend: Vec<Vec<u8>>,
     pub(super) buffer: Vec<u8>,
     pub(super) received: Received,
+    stop: Stop,
 }
 
 /// Takes one cycle of a tree, whose Begin has been read. `now_unix_s` is only shown to the operator.
@@ -87,7 +89,7 @@ pub fn cycle(
     }
     let (stage, old) = (side.store.subdirectory("stage")?, side.store.subdirectory("old")?);
     keep_staged(stage.as_fd(), old.as_fd())?;
-    tell_held(old.as_fd(), outgoing)?;
+    let resumes = tell_held(old.as_fd(), outgoing, incoming.stop())?;
     let standing = Standing { cut: cut.id, generation: cut.generation, names, unsent };
     Message::State(standing).put(outgoing)?;
     outgoing.flush()?;
@@ -107,6 +109,7 @@ pub fn cycle(
         resend: Vec::new(),
         buffer: Vec::new(),
         received: Received::default(),
+        stop: incoming.stop().clone(),
     };
     let end = receiving.run(incoming, outgoing);
     let (log, stage, old, mut received) = receiving.finish();
@@ -282,7 +285,7 @@ impl Receiving<'_, '_> {
         let file = stage::create(self.stage.as_fd(), &staged)?;
         let size = origin.row.entry.size();
         let cloned = origin.trusted && tree::clone_whole(origin.file.as_fd(), file.as_fd());
-        let mut gathering = Gathering::new(key.to_vec(), entry.clone(), file, size);
+        let mut gathering = Gathering::new(key.to_vec(), entry.clone(), file, size, self.stop.clone());
         if !cloned {
             gathering.take_run(&origin, &self.base, &mut self.buffer, 0, u64::MAX, &mut |_, _, _| Ok(()))?;
             ftruncate(&gathering.file, size as i64)?;
@@ -295,7 +298,7 @@ impl Receiving<'_, '_> {
 
     fn begin(&mut self, key: &[u8], entry: Entry, size: u64) -> io::Result<()> {
         let file = stage::create(self.stage.as_fd(), &stage::file_name("", stage_name(key)))?;
-        self.gathering = Some(Gathering::new(key.to_vec(), entry, file, size));
+        self.gathering = Some(Gathering::new(key.to_vec(), entry, file, size, self.stop.clone()));
         Ok(())
     }
 }

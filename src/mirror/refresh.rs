@@ -11,6 +11,7 @@ use super::read::{Found, Manner, cut_into, is_sparse, read};
 use super::row::Cut;
 use super::scan::{Change, Changes, scan};
 use super::side::{Side, identity};
+use super::stop::Stop;
 use super::tree::Tree;
 
 /// What was found.
@@ -26,14 +27,14 @@ pub struct Refreshed {
 ///
 /// # Errors
 ///
-/// What the file system says. Then the index stays as it was.
-pub fn refresh(side: &Side, distrust: bool) -> io::Result<Refreshed> {
+/// What the file system says; when it was stopped. Then the index stays as it was.
+pub fn refresh(side: &Side, distrust: bool, stop: &Stop) -> io::Result<Refreshed> {
     let base = side.index.reader()?;
     let tx = side.index.begin(true)?;
     let mut writer = Writer::new(&tx)?;
     let mut tree = side.tree()?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
-    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes, distrust)?;
+    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes, distrust, stop)?;
     let mut refreshed = Refreshed::default();
     let mut chunker = Chunker::default();
     changes.each(|change, key| match change {
@@ -43,7 +44,7 @@ pub fn refresh(side: &Side, distrust: bool) -> io::Result<Refreshed> {
             Ok(())
         }
         Change::Look => {
-            refreshed.changed += u64::from(look(&mut tree, key, &base, &mut writer, &mut chunker)?);
+            refreshed.changed += u64::from(look(&mut tree, key, &base, &mut writer, (&mut chunker, stop))?);
             Ok(())
         }
     })?;
@@ -73,8 +74,9 @@ fn look(
     key: &[u8],
     base: &Reader,
     writer: &mut Writer<'_>,
-    chunker: &mut Chunker,
+    (chunker, stop): (&mut Chunker, &Stop),
 ) -> io::Result<bool> {
+    stop.check()?;
     let former = base.row(key)?;
     let stat = tree.stat(key)?;
     let first = match &stat {
@@ -89,7 +91,7 @@ fn look(
             let found = read(tree, key, Manner::Still, |file, entry, stat| {
                 writer.remove(key)?;
                 let whole = (file, entry.size(), is_sparse(stat));
-                let (hash, short) = cut_into(writer, key, chunker, whole, &mut NoFormer, |_, _| Ok(()))?;
+                let (hash, short) = cut_into(writer, key, chunker, whole, &mut NoFormer, |_, _| stop.check())?;
                 list = short;
                 Ok(hash)
             })?;

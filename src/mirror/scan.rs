@@ -15,6 +15,7 @@ use super::index::{Lookup, Reader, Rows};
 use super::index_writer::Writer;
 use super::name;
 use super::row::Row;
+use super::stop::Stop;
 use super::tree::{self, Tree};
 
 /// The names of one directory, sorted: one block of bytes and where each begins.
@@ -238,6 +239,7 @@ struct Compare<'a, 't> {
     within: &'a [u8],
     /// What looks unchanged is to be read all the same.
     distrust: bool,
+    stop: &'a Stop,
 }
 
 impl Compare<'_, '_> {
@@ -268,6 +270,7 @@ impl Compare<'_, '_> {
 
 impl Visit for Compare<'_, '_> {
     fn visit(&mut self, key: &[u8], stat: &FileStat) -> io::Result<()> {
+        self.stop.check()?;
         self.changes.found += u64::from(!key.is_empty());
         let row = self.pass(Some(key))?;
         let mut first = None;
@@ -299,7 +302,7 @@ impl Visit for Compare<'_, '_> {
 ///
 /// # Errors
 ///
-/// As [`walk`].
+/// As [`walk`]; when it was stopped.
 pub fn scan(
     tree: &mut Tree,
     filter: &Filter,
@@ -307,9 +310,11 @@ pub fn scan(
     writer: &mut Writer<'_>,
     changes: &mut Changes,
     distrust: bool,
+    stop: &Stop,
 ) -> io::Result<()> {
     writer.forget_groups()?;
-    let mut compare = Compare { index, rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust };
+    let mut compare =
+        Compare { index, rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust, stop };
     walk(tree, b"", filter, &mut compare)?;
     compare.pass(None)?;
     Ok(())
@@ -362,8 +367,8 @@ pub fn examine(
         return Ok(Examined::Name);
     }
     let mut grouped = false;
-    let rows = index.rows(key)?.peekable();
-    let mut compare = Compare { index, rows, writer, changes, within: key, distrust: false };
+    let (rows, stop) = (index.rows(key)?.peekable(), &Stop::default());
+    let mut compare = Compare { index, rows, writer, changes, within: key, distrust: false, stop };
     if stat.is_some() {
         let mut watch = |at: &[u8], stat: &FileStat| {
             grouped |= tree::is_linked(stat);

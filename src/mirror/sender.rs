@@ -25,6 +25,7 @@ use super::row::{Cut, CutId};
 use super::scan::{Changes, Examined, examine, scan};
 use super::send::Sending;
 use super::side::{Side, identity};
+use super::stop::Stop;
 use super::tree::Tree;
 use super::watch::Dirty;
 
@@ -170,8 +171,8 @@ fn try_cycle(
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
     // Events tell of this box's names; where the copy was not what was thought, its own names count too.
-    let events = order.events.filter(|_| !order.verify && standing.cut == former.id);
-    let by_events = find(side, events, &mut tree, &base, &mut writer, &mut changes, order.verify)?;
+    let told = Order { events: order.events.filter(|_| standing.cut == former.id), ..*order };
+    let by_events = find(side, (&told, incoming.stop()), &mut tree, &base, &mut writer, &mut changes)?;
     if Tree::open(&side.root)?.identity() != tree.identity() {
         return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
     }
@@ -272,20 +273,19 @@ fn standing(incoming: &mut Incoming, writer: &mut Writer<'_>) -> io::Result<(Sta
 /// Notes what differs from the index. True: by the events alone.
 fn find(
     side: &Side,
-    events: Option<&Dirty>,
+    (order, stop): (&Order<'_>, &Stop),
     tree: &mut Tree,
     base: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
-    distrust: bool,
 ) -> io::Result<bool> {
     let mut done: Option<&[u8]> = None;
-    let mut enough = events.is_some_and(|dirty| !dirty.all);
-    for key in events.filter(|_| enough).iter().flat_map(|dirty| &dirty.names) {
+    let mut enough = order.events.is_some_and(|dirty| !dirty.all) && !order.verify;
+    for key in order.events.filter(|_| enough).iter().flat_map(|dirty| &dirty.names) {
         if done.is_some_and(|above| key == above || name::is_below(key, above)) {
             continue; // its directory was walked whole
         }
-        let moved = events.is_some_and(|dirty| dirty.moved.contains(key));
+        let moved = order.events.is_some_and(|dirty| dirty.moved.contains(key));
         match examine(tree, &side.filter, base, writer, changes, (key, moved))? {
             Examined::Name => {}
             Examined::Below => done = Some(key),
@@ -299,6 +299,6 @@ fn find(
         return Ok(true);
     }
     *changes = Changes::create(&side.store.path("changes"))?;
-    scan(tree, &side.filter, base, writer, changes, distrust)?;
+    scan(tree, &side.filter, base, writer, changes, order.verify, stop)?;
     Ok(false)
 }

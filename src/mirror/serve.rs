@@ -121,7 +121,7 @@ impl Mirror {
         let Some(side) = &tree.side else { return Err(io::ErrorKind::NotFound.into()) };
         replay(side, unix_s())?;
         if !tree.refreshed || verify {
-            refresh(side, verify)?;
+            refresh(side, verify, incoming.stop())?;
             tree.refreshed = true;
         }
         let received = receiver::cycle(side, generation, incoming, outgoing, unix_s())?;

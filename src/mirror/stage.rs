@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use super::entry::{Entry, Kind};
 use super::fault;
 use super::message::StageName;
+use super::stop::Stop;
 use super::tree::{self, Attributes};
 
 /// The name of a staged file in its directory.
@@ -135,17 +136,24 @@ pub fn write_at(file: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::
 ///
 /// # Errors
 ///
-/// What reading and writing say.
-pub fn copy(from: BorrowedFd<'_>, from_offset: u64, to: BorrowedFd<'_>, to_offset: u64, len: u64) -> io::Result<bool> {
+/// What reading and writing say; when it was stopped.
+pub fn copy(
+    (from, from_offset): (BorrowedFd<'_>, u64),
+    (to, to_offset): (BorrowedFd<'_>, u64),
+    len: u64,
+    stop: &Stop,
+) -> io::Result<bool> {
+    const AT_ONCE: usize = 16 << 20; // a slow disk takes less than a second
     let (mut source, mut target, mut left) = (from_offset as i64, to_offset as i64, len);
     while left > 0 {
-        let most = usize::try_from(left).unwrap_or(1 << 30).min(1 << 30);
+        stop.check()?;
+        let most = usize::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE);
         match copy_file_range(from, Some(&mut source), to, Some(&mut target), most) {
             Ok(0) => return Ok(false),
             Ok(n) => left -= n as u64,
             Err(nix::Error::EINTR) => {}
             Err(nix::Error::EXDEV | nix::Error::EOPNOTSUPP | nix::Error::EINVAL | nix::Error::ENOSYS) => {
-                return copy_by_hand(from, source as u64, to, target as u64, left);
+                return copy_by_hand((from, source as u64), (to, target as u64), left, stop);
             }
             Err(e) => return Err(e.into()),
         }
@@ -153,10 +161,16 @@ pub fn copy(from: BorrowedFd<'_>, from_offset: u64, to: BorrowedFd<'_>, to_offse
     Ok(true)
 }
 
-fn copy_by_hand(from: BorrowedFd<'_>, source: u64, to: BorrowedFd<'_>, target: u64, len: u64) -> io::Result<bool> {
+fn copy_by_hand(
+    (from, source): (BorrowedFd<'_>, u64),
+    (to, target): (BorrowedFd<'_>, u64),
+    len: u64,
+    stop: &Stop,
+) -> io::Result<bool> {
     let mut buffer = vec![0; 128 * 1024];
     let mut done = 0;
     while done < len {
+        stop.check()?;
         let most = usize::try_from(len - done).unwrap_or(buffer.len()).min(buffer.len());
         let n = super::chunk::read_at(from, &mut buffer[..most], source + done)?;
         if n == 0 {

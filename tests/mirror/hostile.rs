@@ -131,7 +131,7 @@ fn attack(pair: &Pair, r: &mut Random) -> io::Result<receiver::Received> {
     let side = pair.side("b");
     let receiver = thread::spawn(move || {
         publish::replay(&side, 0)?;
-        refresh::refresh(&side, false)?;
+        refresh::refresh(&side, false, &twobox::mirror::stop::Stop::default())?;
         let (mut out, mut incoming) = Channel::accept(listener.accept()?.0, &key)?.start(None, None)?;
         let (kind, payload) = incoming.next(Duration::from_secs(20))?;
         assert!(matches!(Message::decode(kind, payload)?, Message::Begin { .. }));

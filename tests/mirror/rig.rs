@@ -12,6 +12,7 @@ use twobox::mirror::message::Message;
 use twobox::mirror::outcome::{Deletions, Verdict};
 use twobox::mirror::sender::{self, Order, Progress, Sent};
 use twobox::mirror::side::Side;
+use twobox::mirror::stop::Stop;
 use twobox::mirror::watch::Dirty;
 use twobox::mirror::{publish, receiver, refresh};
 use twobox::time::Duration;
@@ -154,7 +155,7 @@ impl Pair {
         let (sending, receiving) = (self.try_side(from)?, self.try_side(to)?);
         let receiver = thread::spawn(move || -> io::Result<()> {
             publish::replay(&receiving, 0)?;
-            refresh::refresh(&receiving, verify)?;
+            refresh::refresh(&receiving, verify, &Stop::default())?;
             let channel = Channel::accept(listener.accept()?.0, &key)?;
             let (mut out, mut incoming) = channel.start(None, None)?;
             loop {

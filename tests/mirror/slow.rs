@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::thread;
 
-use twobox::mirror::channel::{Channel, Incoming, Outgoing, QUIET, RECORD, SILENCE, link_key};
+use twobox::mirror::channel::{Channel, Incoming, Outgoing, QUIET, RECORD, SILENCE, is_broken, link_key};
+use twobox::mirror::index::Lookup;
+use twobox::mirror::refresh::refresh;
+use twobox::mirror::stage;
 use twobox::time::Duration;
 
 use crate::basic::noise;
@@ -91,4 +95,27 @@ fn a_standby_that_has_heard_nothing_yet_names_no_generation() {
     assert_eq!(incoming.generation(), TERM_1);
     put(&mut answers, b"answer");
     assert_eq!(take(&mut back), 6);
+}
+
+/// A box that is to serve does not finish its look at a large tree first, nor its copy of a large file.
+#[test]
+fn work_for_a_connection_that_was_broken_off_ends() {
+    let [sender, standby] = connected();
+    let breaker = standby.breaker().unwrap();
+    let (_out, _back) = sender.start(Some(TERM_1), None).unwrap();
+    let (_answers, incoming) = standby.start(None, None).unwrap();
+    let pair = Pair::new();
+    fs::write(pair.b().join("file"), noise(1 << 20, 1)).unwrap();
+    let side = pair.side("b");
+    assert_eq!(refresh(&side, true, incoming.stop()).unwrap().changed, 2);
+    breaker.break_off();
+    fs::write(pair.b().join("file"), noise(1 << 20, 2)).unwrap();
+    let before = side.index.reader().unwrap().cut().unwrap();
+    assert!(is_broken(&refresh(&side, true, incoming.stop()).unwrap_err()));
+    assert_eq!(side.index.reader().unwrap().cut().unwrap(), before);
+    let [from, to] = ["file", "copy"].map(|name| {
+        fs::File::options().read(true).write(true).create(true).truncate(false).open(pair.b().join(name)).unwrap()
+    });
+    let copied = stage::copy((from.as_fd(), 0), (to.as_fd(), 0), 1 << 20, incoming.stop());
+    assert!(is_broken(&copied.unwrap_err()));
 }
