@@ -60,6 +60,8 @@ pub fn drain(directory: BorrowedFd<'_>, mut take: impl FnMut(&CString) -> io::Re
     const TOGETHER: usize = 4096;
     let mut names = Vec::new();
     loop {
+        // Somebody has read it to its end, or the names behind the first have moved up.
+        nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?;
         tree::list(directory, |name| {
             if names.len() < TOGETHER {
                 names.push(tree::c_name(name)?);
@@ -72,7 +74,6 @@ pub fn drain(directory: BorrowedFd<'_>, mut take: impl FnMut(&CString) -> io::Re
         for name in names.drain(..) {
             take(&name)?;
         }
-        nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?; // the names behind the first have moved up
     }
 }
 

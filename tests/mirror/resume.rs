@@ -18,5 +18,8 @@ fn a_broken_transfer_goes_on_at_the_chunk() {
     assert_equal(&pair.a(), &pair.b());
     // What was in the buffers of the link when it broke is sent again.
     assert!(rest < size - size / 2 + (6 << 20), "{rest} of {size} bytes after {half} had gone");
+    let stores = fs::read_dir(pair.place("b").join(".twobox/trees")).unwrap();
+    let left = stores.flat_map(|store| fs::read_dir(store.unwrap().path().join("old")).unwrap()).count();
+    assert_eq!(left, 0, "what the broken cycle left stays for ever");
     println!("{half} bytes, broken off, then {rest}");
 }
