@@ -114,6 +114,14 @@ pub fn cycle(
     let end = receiving.run(incoming, outgoing);
     let (log, stage, old, mut received) = receiving.finish();
     drop(tx); // nothing of it is kept
+    if let Err(e) = &end
+        && resumes
+        && matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    {
+        // What a broken cycle left is beside what this one gathered from it: without either there may be room.
+        stage::empty(stage.as_fd())?;
+        stage::empty(old.as_fd())?;
+    }
     let Some((id, head)) = end? else { return Ok(received) };
     if received.put + received.gone > 0 || id != cut.id {
         log_head(log, &head)?;

@@ -47,6 +47,20 @@ fn a_full_standby_keeps_its_cut_and_heals_when_there_is_room() {
     });
 }
 
+/// The chunks of a broken cycle are kept for the next one, which gathers the cut beside them: with room for the cut but not for
+/// both, it is gathered anew.
+#[test]
+fn what_a_broken_cycle_left_is_not_in_the_way_for_ever() {
+    in_own_mounts(|| {
+        let pair = on_small_disks("64m", "64m");
+        fs::write(pair.a().join("large"), noise(36 << 20, 7)).unwrap();
+        pair.sync_until(32 << 20);
+        let synced = (0..3).any(|_| pair.try_sync("a", "b", TERM_1, false).is_ok());
+        assert!(synced, "there is room for the tree");
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
+
 #[test]
 fn a_full_source_loses_nothing_on_the_standby() {
     in_own_mounts(|| {
