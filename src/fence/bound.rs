@@ -68,15 +68,19 @@ impl BoundBy {
     }
 }
 
-/// The bound F, and the belt it comes from: the gate's where it is verified and what can queue behind it is bounded, else
-/// twice the watchdog's firing (the last feed can land late) and the reset, else the address lease's, else none.
+/// The bound F, and the belt it comes from: the lesser of the gate's, where it is verified and what can queue behind it is bounded, and
+/// twice the watchdog's firing (the last feed can land late) and the reset; else the address lease's, else none.
 #[must_use]
 pub fn bound(belts: &Belts) -> (Option<Duration>, BoundBy) {
-    if let Some(stay) = belts.gate.and_then(|gate| gate.queue) {
-        return (Some(GATE_LATENESS + stay), BoundBy::Gate);
-    }
-    if let Some(watchdog) = belts.watchdog {
-        return (Some(watchdog.firing * 2 + watchdog.reset), BoundBy::Watchdog);
+    let gate = belts.gate.and_then(|gate| gate.queue).map(|stay| GATE_LATENESS + stay);
+    let watchdog = belts.watchdog.map(|watchdog| watchdog.firing * 2 + watchdog.reset);
+    match (gate, watchdog) {
+        // Both are on: the one that is over first counts.
+        (Some(gate), watchdog) if watchdog.is_none_or(|watchdog| gate <= watchdog) => {
+            return (Some(gate), BoundBy::Gate);
+        }
+        (_, Some(watchdog)) => return (Some(watchdog), BoundBy::Watchdog),
+        _ => {}
     }
     if let Some(lifetime) = belts.address_lease {
         return (Some(super::address_lease::bound(lifetime)), BoundBy::AddressLease);
@@ -100,6 +104,8 @@ mod tests {
         assert_eq!(bound(&belts), (Some(MS(1)), BoundBy::Gate));
         belts.gate = Some(GateBelt { queue: Some(MS(12)) });
         assert_eq!(bound(&belts), (Some(MS(13)), BoundBy::Gate));
+        belts.gate = Some(GateBelt { queue: Some(MS(10_000)) });
+        assert_eq!(bound(&belts), (Some(MS(4_070)), BoundBy::Watchdog), "a queue that outlasts the watchdog");
         belts.gate = Some(GateBelt { queue: None });
         assert_eq!(bound(&belts), (Some(MS(4_070)), BoundBy::Watchdog));
         belts.watchdog = None;

@@ -4,6 +4,7 @@
 //! the end of its right a box may still send as holder of the service addresses.
 
 pub mod address_lease;
+pub mod beneath;
 pub mod bound;
 pub mod gate;
 pub mod queue;

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::lines::Lines;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
 use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
@@ -11,15 +12,9 @@ use crate::fence::gate::layout::Direction;
 use crate::fence::gate::nft::{self, Belt};
 use crate::fence::gate::program::Guarded;
 use crate::fence::gate::{self, Gate};
-use crate::fence::queue::{self, Queue};
 use crate::fence::watchdog::{self, Watchdog};
-use crate::netlink::Socket;
-use crate::takeover::interface;
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
-
-/// A LAN queue that holds a packet longer than this behind the gate is replaced by a short one.
-const STAY_MAX: Duration = Duration::from_millis(20);
 
 /// An interface by which service addresses leave.
 #[derive(Clone, Debug)]
@@ -28,16 +23,6 @@ pub struct Way {
     pub name: String,
     /// The kernel's index.
     pub index: u32,
-}
-
-struct Line {
-    name: String,
-    index: u32,
-    megabits: Option<u32>,
-    transmit_queue_length: u32,
-    /// As it was read last; `None`: nothing is known.
-    queue: Option<Queue>,
-    shortened: bool,
 }
 
 /// The belts.
@@ -52,8 +37,7 @@ pub struct Belts {
     fed_late_at: Option<Instant>,
     lease: AddressLease,
     lifetime: Duration,
-    netlink: Socket,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl Belts {
@@ -64,7 +48,6 @@ impl Belts {
     ///
     /// When the kernel gives no netlink socket.
     pub fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, now: Instant) -> io::Result<Self> {
-        let mut netlink = Socket::open()?;
         let settings = gate::Settings {
             interfaces: ways.iter().map(|way| way.index).collect(),
             addresses: config.site.addresses.iter().map(|address| address.prefix.ip).collect(),
@@ -78,7 +61,7 @@ impl Belts {
             .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
             .ok()
             .map(Arc::new);
-        let lines = ways.iter().map(|way| Line::open(&mut netlink, way)).collect();
+        let lines = Lines::open(ways)?;
         let (watchdog, dog_belt) = arm_watchdog(config, now);
         let lifetime = config.site.timing.address_lifetime;
         Ok(Self {
@@ -90,7 +73,6 @@ impl Belts {
             fed_late_at: None,
             lease: AddressLease::new(lifetime),
             lifetime,
-            netlink,
             lines,
         })
     }
@@ -99,58 +81,13 @@ impl Belts {
     #[must_use]
     pub fn bound(&self) -> (Option<Duration>, BoundBy) {
         let gate = self.gate.as_ref().filter(|_| self.gate_holds).map(|_| ());
-        let gate = gate.map(|()| GateBelt { queue: self.longest_stay() });
+        let gate = gate.map(|()| GateBelt { queue: self.lines.longest_stay() });
         bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
     }
 
-    fn longest_stay(&self) -> Option<Duration> {
-        let stays = self.lines.iter().map(|line| line.queue.as_ref()?.longest_stay(line.megabits));
-        stays.reduce(|longest, stay| Some(longest?.max(stay?))).unwrap_or(Some(Duration::ZERO))
-    }
-
-    /// Index and length of the transmit queue of every interface, for who reads the queues.
-    pub fn lines(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.lines.iter().map(|line| (line.index, line.transmit_queue_length))
-    }
-
-    /// What was read of the interfaces that [`Belts::lines`] had told. One that has been replaced since is not meant.
-    pub fn set_queues(&mut self, queues: &[(u32, Option<Queue>)]) {
-        for line in &mut self.lines {
-            if let Some((_, queue)) = queues.iter().find(|(index, _)| *index == line.index) {
-                line.queue.clone_from(queue);
-            }
-        }
-    }
-
-    /// Follows interfaces that were taken out and put in again.
-    pub fn look_after(&mut self) {
-        for line in &mut self.lines {
-            if let Ok(Some(found)) = interface::replacement(&mut self.netlink, &line.name, line.index) {
-                *line = Line::open(&mut self.netlink, &Way { name: line.name.clone(), index: found.index });
-            }
-        }
-    }
-
-    /// The speed of a way, in megabits a second. It is looked at all the time: a link that is still negotiating when the daemon
-    /// starts has none yet, and a slower one keeps a packet behind the gate for longer.
-    pub fn set_speed(&mut self, way: usize, megabits: Option<u32>) {
-        if let Some(line) = self.lines.get_mut(way) {
-            line.megabits = megabits;
-        }
-    }
-
-    /// Nothing waits behind the gate.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's: nothing is known then.
-    pub fn drained(&mut self) -> io::Result<bool> {
-        for line in &self.lines {
-            if !line.read(&mut self.netlink)?.drained() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// The queues behind the gate.
+    pub(super) fn lines(&mut self) -> &mut Lines {
+        &mut self.lines
     }
 
     /// This node is Active: the gate opens until `until`.
@@ -234,11 +171,7 @@ impl Belts {
 
     /// Takes the belts off at the end of the program: only with the addresses confirmed down.
     pub fn release(mut self) {
-        for line in self.lines.iter().filter(|line| line.shortened) {
-            if let Err(error) = queue::restore(&mut self.netlink, line.index) {
-                log::warn!("the LAN's former queue cannot be put back: {error}");
-            }
-        }
+        self.lines.restore();
         if let Err(error) = nft::remove() {
             log::debug!("no belt against raw senders to take off: {error}");
         }
@@ -264,32 +197,6 @@ impl Belts {
 pub fn against_raw_senders(ways: &[Way], settings: &gate::Settings) -> io::Result<Belt> {
     let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
     Belt::install(&names, Guarded { addresses: &settings.addresses, virtual_macs: &settings.virtual_macs })
-}
-
-impl Line {
-    /// Looks at the queue of an interface and makes it short if it is not.
-    fn open(netlink: &mut Socket, way: &Way) -> Self {
-        let (megabits, transmit_queue_length) = queue::line(&way.name);
-        let (name, index) = (way.name.clone(), way.index);
-        let mut line = Line { name, index, megabits, transmit_queue_length, queue: None, shortened: false };
-        line.queue = line.read(netlink).ok();
-        let long =
-            line.queue.as_ref().is_some_and(|queue| queue.longest_stay(megabits).is_none_or(|stay| stay > STAY_MAX));
-        if long {
-            match queue::shorten(netlink, way.index) {
-                Ok(()) => {
-                    line.shortened = true;
-                    line.queue = line.read(netlink).ok();
-                }
-                Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", way.name),
-            }
-        }
-        line
-    }
-
-    fn read(&self, netlink: &mut Socket) -> io::Result<Queue> {
-        queue::read(netlink, self.index, self.transmit_queue_length)
-    }
 }
 
 fn arm_watchdog(config: &Config, now: Instant) -> (Option<Watchdog>, Option<WatchdogBelt>) {

@@ -11,7 +11,7 @@ use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
-use super::network::{Answer, Look, Network, OfLines, Renewed};
+use super::network::{Answer, Look, Network, Renewed};
 use super::quiet::until_quiet;
 use super::side::{Letter, Letters, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
@@ -302,8 +302,8 @@ impl Cluster {
                 self.parts.belts.gate_holds(holds);
                 self.look_at_bound(now);
             }
-            ToLoop::Speed { way, megabits } => {
-                self.parts.belts.set_speed(way, megabits);
+            ToLoop::Speed { index, megabits } => {
+                self.parts.belts.lines().set_speed(index, megabits);
                 self.look_at_bound(now);
             }
             ToLoop::Moved => {
@@ -339,9 +339,9 @@ impl Cluster {
         let learns = now >= self.learn_at;
         let confirmed = self.confirmed_down.then_some(self.confirmations);
         let asked = network.look(|| Look {
-            lines: belts.lines().collect(),
+            lines: belts.lines().asked(),
             confirmed,
-            neighbors: if learns { takeover.parents() } else { OfLines::new() },
+            neighbors: if learns { takeover.parents() } else { heapless::Vec::new() },
         });
         if learns && asked {
             self.learn_at = now + LEARN;
@@ -370,7 +370,7 @@ impl Cluster {
                 if core::mem::take(&mut self.learned) {
                     self.parts.side.offer_clients(now, &self.parts.takeover);
                 }
-                self.parts.belts.set_queues(&queues);
+                self.parts.belts.lines().set_queues(&queues);
                 self.look_at_bound(now);
                 if self.confirmed_down && up == Some(self.confirmations) {
                     log::error!("a service address is up on this box, and we did not put it there");
@@ -390,8 +390,7 @@ impl Cluster {
 
     /// Takes the interfaces that have come in the place of former ones; in a second again if that fails.
     fn follow_interfaces(&mut self) {
-        self.parts.belts.look_after();
-        let followed = self.parts.takeover.look_after();
+        let followed = self.parts.belts.lines().follow().and_then(|()| self.parts.takeover.look_after());
         self.moved = followed.is_err();
         if let Err(error) = followed {
             log::error!("service addresses: {error}");
@@ -426,7 +425,7 @@ impl Cluster {
         self.parts.network.forbid();
         let down = self.parts.takeover.take_down().map(|_| ());
         self.parts.belts.close();
-        match down.and_then(|()| self.parts.belts.drained()) {
+        match down.and_then(|()| self.parts.belts.lines().drained()) {
             Ok(true) => {
                 self.surrender = None;
                 self.confirmed_down = true;

@@ -13,6 +13,7 @@ use smol::Timer;
 
 use super::ToLoop;
 use super::belts::{self, Way};
+use super::lines::{self, Place};
 use super::mailbox::Mailbox;
 use crate::clock;
 use crate::fence::gate::Gate;
@@ -82,18 +83,15 @@ impl Gatekeeper {
     pub(super) async fn watch(mut self) {
         let mut trust = Trust::default();
         let mut loop_knows = true;
-        // What the loop has been told; what it read at its own start is told once more.
-        let mut speeds = vec![None; self.ways.len()];
+        let mut passed = Passed::default();
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
         let mut loop_follows = true;
         loop {
             Timer::after(LOOK).await;
             let moved = self.find_interfaces();
             self.look_at_raw_belt(moved);
-            if moved {
-                speeds.fill(None); // the loop has looked at the new one
-            }
-            self.look_at_speeds(&mut speeds);
+            let changed = moved | passed.look(&self.ways);
+            passed.tell_speeds(&self.to_loop);
             if let Some(gate) = self.gate.clone() {
                 let counts = self.look_at_gate(&gate, moved, &mut trust);
                 // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again
@@ -104,7 +102,7 @@ impl Gatekeeper {
                 }
             }
             // Not before: an address goes on the new interface when the gate is there, or counts no more.
-            loop_follows = (loop_follows && !moved) || self.to_loop.send(ToLoop::Moved).is_ok();
+            loop_follows = (loop_follows && !changed) || self.to_loop.send(ToLoop::Moved).is_ok();
         }
     }
 
@@ -158,17 +156,6 @@ impl Gatekeeper {
         moved
     }
 
-    /// Tells the loop of every speed that is not as it was told. `speeds`: what the loop knows of each way, `None` if that is
-    /// not known here.
-    fn look_at_speeds(&self, speeds: &mut [Option<Option<u32>>]) {
-        for (way, known) in speeds.iter_mut().enumerate() {
-            let (megabits, _) = queue::line(&self.ways[way].name);
-            if *known != Some(megabits) && self.to_loop.send(ToLoop::Speed { way, megabits }).is_ok() {
-                *known = Some(megabits);
-            }
-        }
-    }
-
     fn look_at_raw_belt(&mut self, moved: bool) {
         let (Some(belt), Some(gate)) = (&self.raw_belt, &self.gate) else { return };
         if !moved && belt.verify().unwrap_or(false) {
@@ -187,6 +174,38 @@ impl Gatekeeper {
                     log::error!("the belt against raw senders is gone and cannot be put back: {error}");
                 }
                 self.told.borrow_mut().raw_belt = false;
+            }
+        }
+    }
+}
+
+/// The interfaces that frames pass, and what the loop has been told of the speed of each.
+#[derive(Default)]
+struct Passed {
+    places: Vec<Place>,
+    told: Vec<Option<Option<u32>>>,
+}
+
+impl Passed {
+    /// True if they are others than before, so that the loop has to follow. What it read at its own start is not known here.
+    fn look(&mut self, ways: &[Way]) -> bool {
+        let Ok(mut netlink) = Socket::open() else { return false };
+        let Ok((places, _)) = lines::places(&mut netlink, ways) else { return false };
+        if places == self.places {
+            return false;
+        }
+        let first = self.places.is_empty();
+        self.told = vec![None; places.len()];
+        self.places = places;
+        !first
+    }
+
+    /// Tells the loop of every speed that is not as it was told.
+    fn tell_speeds(&mut self, to_loop: &Mailbox<ToLoop>) {
+        for (place, told) in self.places.iter().zip(&mut self.told) {
+            let (megabits, _) = queue::line(&place.name);
+            if *told != Some(megabits) && to_loop.send(ToLoop::Speed { index: place.index, megabits }).is_ok() {
+                *told = Some(megabits);
             }
         }
     }

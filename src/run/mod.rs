@@ -28,6 +28,7 @@ mod history;
 mod interface;
 mod lateness;
 mod life;
+mod lines;
 mod links;
 mod mailbox;
 mod mirror;
@@ -140,10 +141,11 @@ pub enum ToLoop {
         /// It is in order.
         holds: bool,
     },
-    /// What an interface that service addresses leave by makes now; a link that comes up later than the daemon tells only then.
+    /// What an interface that service addresses leave by, or one below it, makes now; a link that comes up later than the daemon
+    /// tells only then.
     Speed {
-        /// Which of them.
-        way: usize,
+        /// Its index.
+        index: u32,
         /// Megabits a second; `None`: not known, as without a carrier.
         megabits: Option<u32>,
     },

@@ -33,8 +33,8 @@ const _: () = assert!(crate::takeover::CLIENTS / CLIENTS + 2 <= ANSWERS);
 /// A renewal, a look and the end.
 const ASKED: usize = 4;
 
-/// One of each for every interface by which service addresses leave.
-pub(super) type OfLines<T> = heapless::Vec<T, ADDRESSES>;
+/// One of each for every interface that frames with a service address pass.
+pub(super) type OfLines<T> = heapless::Vec<T, 32>;
 
 /// What is asked for.
 enum Ask {
@@ -50,10 +50,11 @@ pub(super) struct Look {
     /// Number of the last time that the addresses were confirmed down, if they still should be.
     pub confirmed: Option<u32>,
     /// Interfaces whose neighbours are read.
-    pub neighbors: OfLines<u32>,
+    pub neighbors: heapless::Vec<u32, ADDRESSES>,
 }
 
 /// What comes back.
+#[allow(clippy::large_enum_variant)] // the loop frees nothing, so nothing comes in a box
 pub(super) enum Answer {
     /// The renewal is over.
     Renewed(Renewed),

@@ -132,6 +132,37 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     assert_eq!(rig.capture.owners().last(), Some(&standby));
 }
 
+/// The gate is on a bridge, and what has passed it waits in the queue of the card below: that is reckoned with, made short, and
+/// put back in the end.
+#[test]
+fn a_queue_below_the_interface_of_the_gate_counts() {
+    let mut rig = Rig::new("below", DEFAULT);
+    for (node, number) in [("a", "2"), ("b", "3")] {
+        rig.ip(node, "link add br0 type bridge");
+        rig.ip(node, "addr flush dev lan");
+        rig.ip(node, "link set lan master br0");
+        rig.ip(node, "link set br0 up");
+        rig.ip(node, &format!("addr add 10.77.0.{number}/24 dev br0"));
+        let board = rig.path(node, "board.toml");
+        let text = std::fs::read_to_string(&board).unwrap();
+        std::fs::write(&board, text.replace("name = \"lan\"", "name = \"br0\"")).unwrap();
+    }
+    rig.run_in("a", "tc qdisc add dev lan root pfifo limit 1000");
+    let queue = |rig: &Rig| rig.run_in("a", "tc qdisc show dev lan root");
+    rig.start_both();
+    assert_eq!(rig.status("b").unwrap().fence.bound_by, BoundBy::Gate, "its card has no queue");
+    // The pair of cables has no speed that could be read here, so nobody knows how long a packet stays.
+    assert_eq!(rig.status("a").unwrap().fence.bound_by, BoundBy::AddressLease);
+    assert!(queue(&rig).contains("bfifo"), "{}", queue(&rig));
+    // One that comes later is seen, too.
+    rig.run_in("b", "tc qdisc add dev lan root pfifo limit 1000");
+    let by = |rig: &Rig| rig.status("b").map(|s| s.fence.bound_by);
+    wait("the other one has seen it", || by(&rig) == Some(BoundBy::AddressLease));
+    rig.signal("a", nix::sys::signal::Signal::SIGTERM);
+    rig.end_of("a");
+    assert!(!queue(&rig).contains("bfifo"), "{}", queue(&rig));
+}
+
 /// As on a kernel without BPF: the next belt is the lifetime of the addresses, and whoever takes over waits for that one.
 #[test]
 fn a_box_without_a_gate_says_so_and_is_waited_for_by_its_own_bound() {
