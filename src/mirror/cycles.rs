@@ -178,6 +178,11 @@ impl Mirror {
 
     fn try_cycle(&mut self, number: usize, request: Request, begin: Instant) -> io::Result<(Sent, u64)> {
         self.stand()?;
+        if self.torn {
+            return Err(io::Error::other(
+                "a cut is half published on this box: nothing is copied from it before that is finished",
+            ));
+        }
         self.open(number, None)?;
         let tree = &mut self.trees[number];
         tree.schedule.start(begin);

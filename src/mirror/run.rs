@@ -15,6 +15,7 @@ use super::publish::replay;
 use super::report::Reporter;
 use super::schedule::Schedule;
 use super::side::Side;
+use super::store::{self, Store};
 use super::trouble::explain;
 use super::watch::Watch;
 use crate::clock;
@@ -86,6 +87,8 @@ pub struct Mirror {
     pub(super) link: Option<(Outgoing, Incoming)>,
     pub(super) acceptor: Option<Acceptor>,
     pub(super) retry: Instant,
+    /// A cut that was being published could not be finished: a tree is between two cuts, and nobody may serve it.
+    pub(super) torn: bool,
     /// Why there is no connection; said when it changes.
     pub(super) unreachable: Option<String>,
     /// Starts the thread that waits for a watch's events.
@@ -126,6 +129,7 @@ impl Mirror {
             link: None,
             acceptor: None,
             retry: Instant::BOOT,
+            torn: false,
             unreachable: None,
             follow,
             ground,
@@ -173,7 +177,7 @@ impl Mirror {
     /// When there is something to do without being asked.
     fn next(&self) -> Instant {
         match self.role {
-            Role::Send if self.link.is_none() => self.retry,
+            Role::Send if self.torn || self.link.is_none() => self.retry,
             Role::Send => self.trees.iter().map(|tree| tree.schedule.due()).min().unwrap_or(Instant::NEVER),
             Role::Receive | Role::Idle => Instant::NEVER,
         }
@@ -181,6 +185,7 @@ impl Mirror {
 
     fn work(&mut self) {
         match self.role {
+            Role::Send if self.torn => self.settle(),
             Role::Send => {
                 if !self.is_connected() {
                     return;
@@ -287,6 +292,7 @@ impl Mirror {
         self.acceptor = None;
         (self.role, self.generation, self.links) = (role, generation, links);
         self.retry = Instant::BOOT;
+        self.torn = false;
         for number in 0..self.trees.len() {
             self.reporter.update(number, |figures| figures.plain.role = role);
             let tree = &mut self.trees[number];
@@ -294,20 +300,6 @@ impl Mirror {
             tree.scanned = None;
             tree.refreshed = false;
             tree.schedule = Schedule::new(tree.settings.when);
-            if let Err(e) = self.open(number, None) {
-                self.cannot_open(number, &e);
-                continue;
-            }
-            let tree = &mut self.trees[number];
-            // What was cut off while publishing is finished here; without a log this does nothing.
-            if let Some(side) = &tree.side
-                && let Err(e) = replay(side, unix_s())
-            {
-                self.failed(number, &e);
-            }
-            if role == Role::Send {
-                self.watch(number);
-            }
         }
         if role == Role::Receive {
             let (sender, current) = (self.sender.clone(), self.current.clone());
@@ -318,10 +310,49 @@ impl Mirror {
             });
             self.acceptor = acceptor.inspect_err(|e| log::error!("mirror: {e}")).ok();
         }
-        self.reporter.say(&Report::Settled { role, generation });
-        if role == Role::Send {
+        self.settle();
+    }
+
+    /// Finishes in every tree what was cut off while publishing, and says that the role is taken: services wait for that. A
+    /// log that is followed later would undo what they had written by then, so they wait until none is left.
+    fn settle(&mut self) {
+        let mut torn = false;
+        for number in 0..self.trees.len() {
+            if let Err(e) = self.finish(number) {
+                self.cannot_open(number, &e);
+                torn |= self.has_log(number);
+            } else if self.torn {
+                self.reporter.alarm(number, None);
+            }
+            let tree = &self.trees[number];
+            if self.role == Role::Send && tree.side.is_some() && tree.watch.is_none() {
+                self.watch(number);
+            }
+        }
+        if torn && self.role == Role::Send {
+            if !self.torn {
+                log::error!("mirror: a cut is half published and cannot be finished: services wait until it can be");
+            }
+            self.torn = true;
+            self.retry = clock::now() + RETRY;
+            return;
+        }
+        self.torn = false;
+        self.reporter.say(&Report::Settled { role: self.role, generation: self.generation });
+        if self.role == Role::Send {
             self.note_served();
         }
+    }
+
+    /// Without a log this does nothing.
+    fn finish(&mut self, number: usize) -> io::Result<()> {
+        replay(self.open(number, None)?, unix_s()).map(drop)
+    }
+
+    /// A cut is being published, as far as can be seen.
+    fn has_log(&self, number: usize) -> bool {
+        let TreeSettings { tree, store: above, .. } = &self.trees[number].settings;
+        Store::open_for(tree, store::anchor(tree), above.as_deref()).is_ok_and(|store| store.path("redo").exists())
     }
 
     /// The trees are of this generation from here on, also where no standby takes a cut of it. Written after the services may

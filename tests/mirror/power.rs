@@ -6,8 +6,9 @@
 //! that is missing between staging, the decision and the end of the log shows here, and nowhere in tests that only kill.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::compare::{assert_equal, describe, differences};
 use crate::crash::Children;
@@ -74,5 +75,47 @@ fn after_a_power_loss_at_any_step_the_tree_is_a_whole_cut() {
         fs::remove_dir_all(&home).unwrap();
         assert!(old_cuts > 0 && new_cuts > 0, "{old_cuts} old, {new_cuts} new");
         println!("{cuts} power losses: {old_cuts} times the old cut, {new_cuts} times the new one");
+    });
+}
+
+/// A box that takes over in the middle of publishing a cut, and cannot finish it: services wait for its word.
+#[test]
+fn a_cut_that_cannot_be_finished_is_not_served() {
+    in_own_mounts(|| {
+        let home = std::path::PathBuf::from("/dev/shm").join(format!("tbmr-torn-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        let disk = Disk::new(&home, "disk", "ext4", 48);
+        let pair = Pair::new().with_b_in(&disk.mounted);
+        let children = Children::new(&pair);
+        (0..8).for_each(|n| fs::write(pair.a().join(format!("f{n}")), [1; 100]).unwrap());
+        assert!(children.cycle(&[]).1);
+        (0..8).for_each(|n| fs::write(pair.a().join(format!("f{n}")), [2; 200]).unwrap());
+        let trees = pair.place("b").join(".twobox/trees");
+        let log = || fs::read_dir(&trees).unwrap().any(|tree| tree.unwrap().path().join("redo").exists());
+        let mut step = 1;
+        while !log() {
+            assert!(children.cycle(&["--abort-at", &step.to_string()]).0, "no step leaves a log");
+            step += 1;
+        }
+        let immutable = |switch: &str| run("chattr", &[switch, pair.b().to_str().unwrap()]);
+        immutable("+i");
+        let mut sender = children.start("b", "send", &[]);
+        let (to, lines) = std::sync::mpsc::channel();
+        let said = BufReader::new(sender.stdout.take().unwrap());
+        thread::spawn(move || said.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
+        let settled = |limit: Duration| {
+            let end = Instant::now() + limit;
+            let next = || lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+            std::iter::from_fn(next).any(|line| line.contains("\"settled\""))
+        };
+        assert!(!settled(Duration::from_secs(3)), "a tree between two cuts may be served");
+        immutable("-i");
+        assert!(settled(Duration::from_secs(30)), "it is not finished when it can be");
+        assert!(!log());
+        assert_equal(&pair.a(), &pair.b());
+        sender.kill().unwrap();
+        sender.wait().unwrap();
+        drop((pair, disk));
+        fs::remove_dir_all(&home).unwrap();
     });
 }
