@@ -68,8 +68,8 @@ impl BoundBy {
     }
 }
 
-/// The bound F, and the belt it comes from: the lesser of the gate's, where it is verified and what can queue behind it is bounded, and
-/// twice the watchdog's firing (the last feed can land late) and the reset; else the address lease's, else none.
+/// The bound F, and the belt it comes from: the lesser of the gate's, where it is verified and what can queue behind it is
+/// bounded, and twice the watchdog's firing (the last feed can land late) and the reset; else the address lease's, else none.
 #[must_use]
 pub fn bound(belts: &Belts) -> (Option<Duration>, BoundBy) {
     let gate = belts.gate.and_then(|gate| gate.queue).map(|stay| GATE_LATENESS + stay);

@@ -3,7 +3,8 @@
 //! Events say only "this name may have changed"; what has become of it is looked up. A lost event (queue overflow), a
 //! directory that cannot be resolved in any other way than having gone, or more names than are kept mean "look at
 //! everything". A directory is found where it is when its events are read: what happens in one that is elsewhere for a while
-//! is noted there, or nowhere. So one that was renamed is looked at with all that is in it. Source: fanotify(7), fanotify_init(2), fanotify_mark(2), name_to_handle_at(2).
+//! is noted there, or nowhere. So one that was renamed is looked at with all that is in it. Source: fanotify(7),
+//! fanotify_init(2), fanotify_mark(2), name_to_handle_at(2).
 #![allow(unsafe_code)] // nix drops the records behind an event's metadata; handles have no wrappers
 
 use std::collections::BTreeSet;

@@ -113,8 +113,8 @@ impl Lines {
             let (megabits, transmit_queue_length) = queue::line(&at.name);
             let mut line = Line { at, megabits, transmit_queue_length, queue: None };
             line.queue = line.read(&mut self.netlink).ok();
-            let queues = line.queue.as_ref().is_none_or(|queue| queue.kind != "noqueue");
-            if queues && line.queue.is_some() && line.longest_stay().is_none_or(|stay| stay > STAY_MAX) {
+            let queues = line.queue.as_ref().is_some_and(|queue| queue.kind != "noqueue");
+            if queues && line.longest_stay().is_none_or(|stay| stay > STAY_MAX) {
                 self.shorten(&mut line);
             }
             all.push(line);

@@ -204,8 +204,8 @@ impl Takeover {
 
     /// Puts every service address up for the lifetime and starts announcing: [`Takeover::announce`] is due at once.
     ///
-    /// The caller has looked at the right after its last sleep. The neighbour tables are read afterwards, by
-    /// [`Takeover::learn_clients`]: the broadcast does not wait for them.
+    /// The caller has looked at the right after its last sleep. The neighbour tables are read
+    /// elsewhere ([`Takeover::know_clients`]): the broadcast does not wait for them.
     ///
     /// # Errors
     ///
@@ -236,17 +236,7 @@ impl Takeover {
         complete
     }
 
-    /// Gives every held address another lifetime from now on. Late or early, it never brings one back that is gone.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`: an address is gone, because it expired or because somebody removed it. The caller looks at the clock
-    /// and the right *again*, and then either calls [`Takeover::take_up`] or fences. Other errors are the kernel's.
-    pub fn renew(&mut self) -> io::Result<()> {
-        self.renewal().carry_out(&mut self.netlink, || true).map(|_| ())
-    }
-
-    /// The same, for a thread that may wait for the kernel.
+    /// Another lifetime from now on for every address that is up: for a thread that may wait for the kernel.
     #[must_use]
     pub fn renewal(&self) -> Renewal {
         let up = |held: &Held| Up { index: held.index, address: held.address, covered: held.covered };
@@ -353,19 +343,6 @@ impl Takeover {
                 self.send_errors += u64::from(sent.is_err());
             }
         }
-    }
-
-    /// Reads our neighbour tables into the known clients. A few hundred microseconds: while standing by, every few seconds,
-    /// so that the takeover has them.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn learn_clients(&mut self) -> io::Result<()> {
-        for parent in self.parents() {
-            self.clients.read_neighbors(&mut self.netlink, parent)?;
-        }
-        Ok(())
     }
 
     /// Adds clients that somebody else has read from the tables.

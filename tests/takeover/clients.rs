@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use twobox::clock;
+use twobox::netlink::Socket;
+use twobox::takeover::clients::Clients;
 use twobox::takeover::packet::Listener;
 use twobox::takeover::{Takeover, virtual_mac};
 use twobox::time::{Duration, Instant};
@@ -68,7 +70,12 @@ fn known_clients_are_told_one_by_one() {
     let lan = Lan::new("unicast");
     let mut a = lan.open("a", BOTH, false);
     assert!(lan.ping("a", "192.0.2.77") && lan.ping("a", "2001:db8::77"));
-    a.learn_clients().unwrap();
+    let mut known = Clients::default();
+    lan.inside("a", || {
+        let mut socket = Socket::open().unwrap();
+        a.parents().iter().for_each(|parent| known.read_neighbors(&mut socket, *parent).unwrap());
+    });
+    a.know_clients(known.all());
     for client in ["192.0.2.77", "2001:db8::77"] {
         assert!(a.clients().iter().any(|c| c.ip == ip(client) && c.mac == lan.mac("client")), "{client}");
     }

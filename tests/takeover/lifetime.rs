@@ -11,11 +11,17 @@ use twobox::time::{Duration, Instant};
 
 use crate::lan::{BOTH, LEASE, Lan, MS, SERVICE_V4, SERVICE_V6, ip, run, settings};
 
+/// As the network's thread does it.
+fn renew(socket: &mut Socket, takeover: &Takeover) -> std::io::Result<()> {
+    takeover.renewal().carry_out(socket, || true).map(|allowed| assert!(allowed))
+}
+
 #[test]
 fn an_address_lives_while_it_is_renewed_and_cannot_be_brought_back_late() {
     let lan = Lan::new("life");
     let short = Settings { lifetime: address_lease::lifetime(LEASE), ..settings(BOTH, false) };
     let mut a = lan.inside("a", || Takeover::open(&short).unwrap().0);
+    let mut socket = lan.inside("a", || Socket::open().unwrap());
     assert!(a.down().unwrap());
     a.take_up(clock::now()).unwrap();
     assert!(!a.down().unwrap());
@@ -31,7 +37,7 @@ fn an_address_lives_while_it_is_renewed_and_cannot_be_brought_back_late() {
     for _ in 0..10 {
         thread::sleep(MS(250));
         renewed_at = clock::now();
-        a.renew().unwrap();
+        renew(&mut socket, &a).unwrap();
     }
     assert!(lan.ping("client", SERVICE_V4) && lan.ping("client", SERVICE_V6));
     let lived = until_down(&mut a, renewed_at);
@@ -39,7 +45,7 @@ fn an_address_lives_while_it_is_renewed_and_cannot_be_brought_back_late() {
     assert!(lived >= MS(1_000) - MS(5), "removed early");
 
     // A renewal that comes now is refused, in both families, and adds nothing.
-    assert_eq!(a.renew().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(renew(&mut socket, &a).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert!(a.down().unwrap());
     let shown = lan.ip("a", "-o addr show dev lan");
     assert!(!shown.contains(SERVICE_V4) && !shown.contains(SERVICE_V6), "{shown}");
@@ -62,9 +68,10 @@ fn the_bound_of_a_lifetime_holds_when_another_address_is_put_on_just_before_its_
     for (service, prefix, other) in [(SERVICE_V4, 32, "192.0.2.90/24"), (SERVICE_V6, 128, "2001:db8::90/64")] {
         let short = Settings { lifetime: MS(1_000), ..settings(&[(service, prefix)], false) };
         let mut a = lan.inside("a", || Takeover::open(&short).unwrap().0);
+        let mut socket = lan.inside("a", || Socket::open().unwrap());
         a.take_up(clock::now()).unwrap();
         let renewed_at = clock::now();
-        a.renew().unwrap();
+        renew(&mut socket, &a).unwrap();
         thread::sleep(MS(900));
         lan.ip("a", &format!("addr add {other} dev lan nodad"));
         let lived = until_down(&mut a, renewed_at);
@@ -137,10 +144,11 @@ fn a_service_address_of_another_network_brings_its_route_and_takes_it_away() {
     let lan = Lan::new("net");
     let other = settings(&[("198.51.100.10", 24), ("2001:db8:1::10", 64)], false);
     let mut a = lan.inside("a", || Takeover::open(&Settings { lifetime: MS(1_000), ..other }).unwrap().0);
+    let mut socket = lan.inside("a", || Socket::open().unwrap());
     a.take_up(clock::now()).unwrap();
     let reached = |to: &str| run(&format!("ip -n {} route get {to}", lan.namespace("a"))).0;
     assert!(reached("198.51.100.77") && reached("2001:db8:1::77"));
-    a.renew().unwrap();
+    renew(&mut socket, &a).unwrap();
     assert_eq!(a.take_down().unwrap(), 2);
     assert!(!reached("198.51.100.77"));
     // The kernel leaves an IPv6 route to its own lifetime, which is the address's.
