@@ -65,7 +65,7 @@ impl Cluster {
         if now >= until {
             return; // the node fences in the next turn
         }
-        match self.parts.takeover.take_up(now) {
+        match self.parts.takeover.take_up(now, || clock::now() < until) {
             Ok(()) => {}
             Err(error) => log::error!("a service address cannot be put up: {error}; tried again every second"),
         }

@@ -202,38 +202,54 @@ impl Takeover {
         self.listeners.iter().map(AsFd::as_fd)
     }
 
-    /// Puts every service address up for the lifetime and starts announcing: [`Takeover::announce`] is due at once.
+    /// Puts every service address up for the lifetime and starts announcing: [`Takeover::announce`] is due at once. Each only
+    /// if `may` says so in the moment before: the kernel may have let the one before wait for as long as the right lasts.
     ///
-    /// The caller has looked at the right after its last sleep. The neighbour tables are read
-    /// elsewhere ([`Takeover::know_clients`]): the broadcast does not wait for them.
+    /// The neighbour tables are read elsewhere ([`Takeover::know_clients`]): the broadcast does not wait for them.
     ///
     /// # Errors
     ///
     /// The first of the kernel's. The other addresses were tried all the same, and are announced.
-    pub fn take_up(&mut self, now: Instant) -> io::Result<()> {
-        let mut result = Ok(());
+    pub fn take_up(&mut self, now: Instant, may: impl FnMut() -> bool) -> io::Result<()> {
         for held in &mut self.held {
-            let done = held.take_up(&mut self.netlink, &self.addresses, self.lifetime);
-            held.up = done.is_ok();
-            result = result.and(done);
+            held.up = false;
         }
+        let result = self.put_up(may);
         self.announcer.start(now);
         result
     }
 
-    /// Puts up what [`Takeover::take_up`] could not put up, and announces all of them again when every one is up. True then.
-    pub fn complete(&mut self, now: Instant) -> bool {
-        if self.held.iter().all(|held| held.up) {
+    /// Puts up what [`Takeover::take_up`] could not put up, under the same condition, and announces all again that are up
+    /// when one has come. True when that was the last one.
+    pub fn complete(&mut self, now: Instant, may: impl FnMut() -> bool) -> bool {
+        let missing = self.missing();
+        if missing == 0 {
             return false;
         }
-        for held in self.held.iter_mut().filter(|held| !held.up) {
-            held.up = held.take_up(&mut self.netlink, &self.addresses, self.lifetime).is_ok();
-        }
-        let complete = self.held.iter().all(|held| held.up);
-        if complete {
+        let _ = self.put_up(may); // was told the first time
+        if self.missing() < missing {
             self.announcer.start(now);
         }
-        complete
+        self.missing() == 0
+    }
+
+    /// How many addresses are not up.
+    fn missing(&self) -> usize {
+        self.held.iter().filter(|held| !held.up).count()
+    }
+
+    /// Puts up what is not, as long as `may` says so.
+    fn put_up(&mut self, mut may: impl FnMut() -> bool) -> io::Result<()> {
+        let mut result = Ok(());
+        for held in self.held.iter_mut().filter(|held| !held.up) {
+            if !may() {
+                break;
+            }
+            let done = held.take_up(&mut self.netlink, &self.addresses, self.lifetime);
+            held.up = done.is_ok();
+            result = result.and(done);
+        }
+        result
     }
 
     /// Another lifetime from now on for every address that is up: for a thread that may wait for the kernel.

@@ -46,7 +46,7 @@ fn a_probe_is_answered_by_a_holder_and_by_nobody_else() {
     let peer = lan.mac("a");
     b.probe(clock::now());
     assert_eq!(listen(&mut b, Some(peer), MS(100)), []);
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     // The kernel joins the group of a new IPv6 address by a worker of its own, a moment later.
     thread::sleep(MS(50));
     // Where the peer is not known, whoever answers may be the peer.
@@ -71,7 +71,7 @@ fn a_probe_is_answered_by_a_holder_and_by_nobody_else() {
     assert_eq!(lan.cached(SERVICE_V4), Some(peer));
     // Without a probe, the holder's announcements are nothing unusual.
     thread::sleep(LEASE);
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     announce_all(&mut a, MS(60));
     assert_eq!(listen(&mut b, Some(peer), MS(50)), []);
 }
@@ -80,7 +80,7 @@ fn a_probe_is_answered_by_a_holder_and_by_nobody_else() {
 fn a_foreign_claim_is_answered_once_and_reported() {
     let lan = Lan::new("defend");
     let mut a = lan.open("a", BOTH, false);
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     announce_all(&mut a, MS(10));
     let foreign = lan.mac("b");
     let claim = || {
@@ -141,7 +141,7 @@ fn a_standby_neither_answers_for_a_service_address_nor_takes_its_packets() {
     };
     assert_eq!(sent_and_received(), [false, false]);
     // The test sees a difference: the same as holder.
-    b.take_up(clock::now()).unwrap();
+    b.take_up(clock::now(), || true).unwrap();
     asks(true);
     assert_eq!(sent_and_received(), [true, true]);
     b.take_down().unwrap();

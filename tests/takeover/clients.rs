@@ -35,7 +35,7 @@ fn move_under_traffic(lan: &Lan, service: &str, a: &mut Takeover, b: &mut Takeov
             thread::sleep(MS(30));
             a.take_down().unwrap();
             let begin = clock::now();
-            b.take_up(begin).unwrap();
+            b.take_up(begin, || true).unwrap();
             b.announce(clock::now());
             socket.recv_from(&mut [0; 8]).unwrap();
             clock::now().since(begin)
@@ -53,11 +53,11 @@ fn an_announcement_moves_clients_of_any_cache_age() {
     for (service, age) in [(SERVICE_V4, 0), (SERVICE_V4, 1_500), (SERVICE_V6, 0), (SERVICE_V6, 1_500)] {
         lan.ip("client", "neigh flush all");
         b.take_down().unwrap();
-        a.take_up(clock::now()).unwrap();
+        a.take_up(clock::now(), || true).unwrap();
         assert!(lan.ping("client", service));
         assert_eq!(lan.cached(service), Some(lan.mac("a")));
         thread::sleep(MS(age));
-        a.take_up(clock::now()).unwrap();
+        a.take_up(clock::now(), || true).unwrap();
         let outage = move_under_traffic(&lan, service, &mut a, &mut b);
         println!("{service}, entry {age} ms old: first client frame after {} us", outage.as_micros());
         assert!(outage < MS(1_000), "{service}: {outage:?}");
@@ -85,7 +85,7 @@ fn known_clients_are_told_one_by_one() {
     for service in [SERVICE_V4, SERVICE_V6] {
         lan.ip("client", &format!("neigh replace {service} lladdr {stale} dev lan nud stale"));
     }
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     a.announce(clock::now());
     for service in [SERVICE_V4, SERVICE_V6] {
         assert_eq!(lan.cached(service), Some(lan.mac("a")), "{service}");
@@ -110,7 +110,7 @@ fn a_virtual_mac_moves_without_the_client_noticing() {
             assert!(link.contains("addrgenmode none") && link.contains("state DOWN"), "{link}");
         }
     }
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     a.announce(clock::now());
     let link = lan.ip("a", "-o addr show dev twobox-0");
     assert!(!link.contains("fe80"), "no address of its own: {link}");
@@ -126,7 +126,7 @@ fn a_virtual_mac_moves_without_the_client_noticing() {
         println!("{service}, virtual MAC: first client frame after {} us", outage.as_micros());
         assert!(lan.ping("client", service), "{service}");
         b.take_down().unwrap();
-        a.take_up(clock::now()).unwrap();
+        a.take_up(clock::now(), || true).unwrap();
         a.announce(clock::now());
         assert!(lan.ping("client", service), "{service}");
     }
@@ -145,7 +145,7 @@ fn the_schedule_is_kept_on_the_wire() {
     let index = lan.inside("b", || nix::net::if_::if_nametoindex("lan").unwrap());
     let listener = lan.inside("b", || Listener::open(index, &[ip(SERVICE_V4)]).unwrap());
     let begin = clock::now();
-    a.take_up(begin).unwrap();
+    a.take_up(begin, || true).unwrap();
     let mut heard: Vec<Instant> = Vec::new();
     while clock::now().since(begin) < MS(1_300) {
         a.announce(clock::now());

@@ -23,7 +23,7 @@ fn an_address_lives_while_it_is_renewed_and_cannot_be_brought_back_late() {
     let mut a = lan.inside("a", || Takeover::open(&short).unwrap().0);
     let mut socket = lan.inside("a", || Socket::open().unwrap());
     assert!(a.down().unwrap());
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     assert!(!a.down().unwrap());
     let shown = lan.ip("a", "-o addr show dev lan");
     // Host prefixes beside the own addresses, with a lifetime; the IPv6 one usable at once and no source of our own.
@@ -59,6 +59,30 @@ fn an_address_lives_while_it_is_renewed_and_cannot_be_brought_back_late() {
     assert_eq!(a.take_down().unwrap(), 2);
 }
 
+/// The kernel may let the first address wait until the right is over: the others stay down then, and what comes later is
+/// announced, although something is still missing.
+#[test]
+fn no_address_goes_up_after_the_right_and_one_that_comes_later_is_announced() {
+    let lan = Lan::new("right");
+    let mut a = lan.open("a", BOTH, false);
+    let once = || {
+        let mut left = 1;
+        move || core::mem::replace(&mut left, 0) == 1
+    };
+    a.take_up(clock::now(), || false).unwrap();
+    assert!(a.down().unwrap());
+    let said = clock::now() + MS(60_000); // all of the schedule is over
+    a.announce(said);
+    assert_eq!(a.next_deadline(), None);
+    assert!(!a.complete(said, once()), "one is still missing");
+    assert_eq!([0, 1].map(|address| a.held(address)), [true, false]);
+    let shown = lan.ip("a", "-o addr show dev lan");
+    assert!(shown.contains(SERVICE_V4) && !shown.contains(SERVICE_V6), "{shown}");
+    assert_eq!(a.next_deadline(), Some(said), "the one that came is announced");
+    assert!(a.complete(said, once()) && !a.complete(said, once()));
+    assert_eq!(a.take_down().unwrap(), 2);
+}
+
 /// The kernel looks for expired addresses at most once a second, and also whenever any address is put on: one that is put on
 /// just before the end of a lifetime moves the next look by a second (net/ipv4/devinet.c and net/ipv6/addrconf.c,
 /// ADDRCONF_TIMER_FUZZ_MAX). The belt's bound must hold for a box on which a container or a DHCP client does that.
@@ -69,7 +93,7 @@ fn the_bound_of_a_lifetime_holds_when_another_address_is_put_on_just_before_its_
         let short = Settings { lifetime: MS(1_000), ..settings(&[(service, prefix)], false) };
         let mut a = lan.inside("a", || Takeover::open(&short).unwrap().0);
         let mut socket = lan.inside("a", || Socket::open().unwrap());
-        a.take_up(clock::now()).unwrap();
+        a.take_up(clock::now(), || true).unwrap();
         let renewed_at = clock::now();
         renew(&mut socket, &a).unwrap();
         thread::sleep(MS(900));
@@ -145,7 +169,7 @@ fn a_service_address_of_another_network_brings_its_route_and_takes_it_away() {
     let other = settings(&[("198.51.100.10", 24), ("2001:db8:1::10", 64)], false);
     let mut a = lan.inside("a", || Takeover::open(&Settings { lifetime: MS(1_000), ..other }).unwrap().0);
     let mut socket = lan.inside("a", || Socket::open().unwrap());
-    a.take_up(clock::now()).unwrap();
+    a.take_up(clock::now(), || true).unwrap();
     let reached = |to: &str| run(&format!("ip -n {} route get {to}", lan.namespace("a"))).0;
     assert!(reached("198.51.100.77") && reached("2001:db8:1::77"));
     renew(&mut socket, &a).unwrap();
