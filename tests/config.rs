@@ -381,7 +381,7 @@ fn what_breaks_an_inequality_is_refused_where_it_stands() {
     assert_eq!(
         site_with("boot-wait = \"60s\"", "boot-wait = \"5s\""),
         [
-            "site.toml:6: pair.boot-wait: 5s is shorter than the longest claim wait of 5.055s; allowed: boot-wait >= 5.055s"
+            "site.toml:6: pair.boot-wait: 5s is shorter than the longest claim wait of 6.556s; allowed: boot-wait >= 6.556s"
         ]
     );
     for profile in ["fast", "fastest"] {

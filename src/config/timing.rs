@@ -314,10 +314,10 @@ mod tests {
         let mut plan = plan(Profile::Default);
         plan.watchdog = Some(Firing { timeout: ms(5000), percent: 110, reset_time: ms(100) });
         assert_eq!(plan.fence_bound(Belt::Watchdog), Some(ms(11_100)));
-        assert_eq!(plan.fence_bound(Belt::AddressLease), Some(ms(4_000)));
+        assert_eq!(plan.fence_bound(Belt::AddressLease), Some(ms(6_000)));
         plan.watchdog = None;
         assert_eq!(plan.fence_bound(Belt::Watchdog), None);
-        assert_eq!(plan.worst_bound(), ms(4_000));
+        assert_eq!(plan.worst_bound(), ms(6_000));
     }
 
     #[test]

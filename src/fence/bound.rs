@@ -109,7 +109,7 @@ mod tests {
         belts.gate = Some(GateBelt { queue: None });
         assert_eq!(bound(&belts), (Some(MS(4_070)), BoundBy::Watchdog));
         belts.watchdog = None;
-        assert_eq!(bound(&belts), (Some(MS(4_000)), BoundBy::AddressLease));
+        assert_eq!(bound(&belts), (Some(MS(6_000)), BoundBy::AddressLease));
         assert!(!bound(&belts).1.fenced());
         belts.address_lease = None;
         assert_eq!(bound(&belts), (None, BoundBy::None));

@@ -10,8 +10,8 @@
 //!   is refused there for a unicast address; where one is *replaced* it changes nothing that matters. A renewal carries
 //!   that flag: for an address that is there it is a renewal, for one that has expired it is EINVAL, in one step under
 //!   the kernel's own lock.
-//! - So a renewal that is late by less than the lifetime prolongs by at most the lifetime, and a later one is refused: the
-//!   bound of the belt is twice the lifetime and the kernel's delay (the fence's `address_lease`).
+//! - So a late renewal prolongs by at most the lifetime, and only as long as the kernel has not removed the address: the bound
+//!   of the belt is twice the lifetime and the kernel's delay (the fence's `address_lease`).
 //!
 //! How an address is put on, and why:
 //!

@@ -26,6 +26,7 @@ pub fn steal_gate(rig: &Rig, node: &str) {
 fn a_peer_that_goes_on_answering_is_not_replaced_and_that_is_told() {
     // A long lease: the thief has time between the stop and the claim.
     let mut rig = Rig::new("unfenced", "profile = \"default\"\nlease = \"2s\"\naddress-lifetime = \"2s\"");
+    rig.edit_sites("boot-wait = \"10s\"", "boot-wait = \"11s\"");
     let active = rig.start_both();
     let standby = other(active);
     rig.signal(active, Signal::SIGSTOP);
@@ -50,7 +51,7 @@ fn a_peer_that_goes_on_answering_is_not_replaced_and_that_is_told() {
 }
 
 /// Nothing but the probe keeps a box with this from serving alone.
-const EAGER: &str = "boot-wait = \"5s\"\nrequire-reflection = false";
+const EAGER: &str = "boot-wait = \"7s\"\nrequire-reflection = false";
 
 /// Boots a second life of the standby that cannot understand its peer, and looks that it never serves beside it.
 fn never_beside(rig: &mut Rig, active: &str, alarm: &str, launch: impl FnOnce(&mut Rig)) {
@@ -59,7 +60,7 @@ fn never_beside(rig: &mut Rig, active: &str, alarm: &str, launch: impl FnOnce(&m
     launch(rig);
     wait("both say what is wrong", || rig.alarmed(active, alarm) && rig.alarmed(standby, alarm));
     // The boot wait, and a claim after it.
-    for _ in 0..80 {
+    for _ in 0..100 {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(rig.role(active), Some(Role::Active));
         assert_ne!(rig.role(standby), Some(Role::Active));

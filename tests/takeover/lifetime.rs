@@ -104,6 +104,42 @@ fn the_bound_of_a_lifetime_holds_when_another_address_is_put_on_just_before_its_
     }
 }
 
+/// Who was stopped between his look at the right and the call renews an address whose lifetime is over, as long as the kernel is
+/// late with its removal; and it may be late once more. The bound reckons with both.
+#[test]
+fn the_bound_holds_for_a_renewal_that_finds_the_kernel_late() {
+    let lan = Lan::new("twice");
+    let lifetime = MS(1_000);
+    let short = Settings { lifetime, ..settings(&[(SERVICE_V4, 32)], false) };
+    let mut a = lan.inside("a", || Takeover::open(&short).unwrap().0);
+    let mut socket = lan.inside("a", || Socket::open().unwrap());
+    // Another address just before the end of the lifetime makes the kernel late.
+    let push = |host: u8, slept: Duration| {
+        thread::sleep(slept);
+        lan.ip("a", &format!("addr add 192.0.2.{host}/24 dev lan"));
+    };
+    for attempt in 0..10 {
+        let hosts = [90 + 2 * attempt, 91 + 2 * attempt];
+        a.take_up(clock::now(), || true).unwrap();
+        let renewed_at = clock::now();
+        push(hosts[0], MS(900));
+        thread::sleep(MS(200).max(lifetime.saturating_sub(clock::now().since(renewed_at)) + MS(50)));
+        if renew(&mut socket, &a).is_err() {
+            continue; // a busy machine: the kernel came first
+        }
+        push(hosts[1], MS(900));
+        while !a.down().unwrap() {
+            assert!(clock::now().since(renewed_at) < address_lease::bound(lifetime), "it is still there");
+            thread::sleep(MS(2));
+        }
+        let lived = clock::now().since(renewed_at);
+        println!("renewed after its lifetime, the address lived for {} ms", lived.as_millis());
+        assert!(lived > lifetime * 2, "renewed late, and gone before its time");
+        return;
+    }
+    panic!("the kernel was never late");
+}
+
 /// How long after `renewed_at` the last address was there.
 fn until_down(a: &mut Takeover, renewed_at: Instant) -> Duration {
     loop {
