@@ -12,6 +12,8 @@ mod clients;
 mod lan;
 #[path = "takeover/lifetime.rs"]
 mod lifetime;
+#[path = "takeover/placement.rs"]
+mod placement;
 
 use std::net::UdpSocket;
 

@@ -71,7 +71,11 @@ mod tests {
         for (lease_ms, seconds) in [(20, 1), (60, 1), (500, 1), (667, 2), (1000, 2), (2000, 3)] {
             assert_eq!(lifetime(Duration::from_millis(lease_ms)), Duration::from_secs(seconds), "{lease_ms} ms");
         }
-        assert_eq!(bound(Duration::from_secs(1)), Duration::from_secs(6), "the kernel may be late with either lifetime");
+        assert_eq!(
+            bound(Duration::from_secs(1)),
+            Duration::from_secs(6),
+            "the kernel may be late with either lifetime"
+        );
     }
 
     #[test]

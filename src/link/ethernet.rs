@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::packet::Packet;
-use super::{Carrier, Counters, Sent, filter};
+use super::{Binder, Carrier, Counters, Sent, filter};
 use crate::wire::{Mac, heartbeat, side};
 
 /// IEEE 802 local experimental EtherType 1 (IEEE 802-2014 clause 9.2.4): reserved for private use, so no other protocol has
@@ -82,12 +82,17 @@ impl Ethernet {
         self.packet.carrier()
     }
 
-    /// Takes the interface that has the name now, after [`Carrier::Gone`]. May take 10 ms.
+    /// For whoever looks after the interface, on a thread that may wait.
     ///
     /// # Errors
-    /// There is none yet.
-    pub fn rebind(&mut self) -> io::Result<()> {
-        self.packet.rebind()
+    /// No more descriptors.
+    pub fn binder(&self) -> io::Result<Binder> {
+        self.packet.binder()
+    }
+
+    /// The [`Binder`] has taken interface `index`, which has this hardware address.
+    pub fn bound(&mut self, index: u32, mac: Mac) {
+        self.packet.bound(index, mac);
     }
 
     /// Hardware address that the frame taken last came from; zero before the first one.

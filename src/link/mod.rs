@@ -15,7 +15,7 @@ mod packet;
 pub mod reflected;
 pub mod serial;
 
-pub use packet::Carrier;
+pub use packet::{Binder, Carrier};
 
 /// What became of something to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,14 +27,48 @@ pub enum Carrier {
     Absent,
     /// Taken down by somebody.
     Down,
-    /// There is no such interface (any more), or another one has taken its name: [`Packet::rebind`] is needed.
+    /// The interface does not exist any more, whether or not another one has taken its name: a [`Binder`] is needed.
     Gone,
+}
+
+/// Binds the socket of a port to the interface that has come in the place of its own, on a thread that may wait: for the lock of
+/// the network's configuration, and for 10 ms by itself.
+pub struct Binder {
+    fd: OwnedFd,
+    name: heapless::String<{ libc::IFNAMSIZ - 1 }>,
+    index: u32,
+    protocol: u16,
+    group: Option<Mac>,
+}
+
+impl Binder {
+    /// Name of the interface that the port wants.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Index of the one that it has.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Binds to interface `index`, whose hardware address the port has to be told.
+    ///
+    /// # Errors
+    ///
+    /// What packet(7) says: there is none.
+    pub fn bind(&mut self, index: u32) -> io::Result<()> {
+        bind(&self.fd, self.protocol, self.group, index.cast_signed())?;
+        self.index = index;
+        Ok(())
+    }
 }
 
 pub(super) struct Packet {
     fd: OwnedFd,
-    /// As ioctl(2) wants it, with its final zero.
-    name: [u8; libc::IFNAMSIZ],
+    name: heapless::String<{ libc::IFNAMSIZ - 1 }>,
     index: i32,
     mac: Mac,
     protocol: u16,
@@ -46,11 +80,11 @@ impl Packet {
     /// Opens a socket for frames of `protocol` (an EtherType or `ETH_P_ALL`) on `interface` that pass `filter`; joins
     /// `group`.
     pub(super) fn open(interface: &str, protocol: u16, filter: &Program, group: Option<Mac>) -> io::Result<Packet> {
-        let mut name = [0; libc::IFNAMSIZ];
-        if interface.is_empty() || interface.len() >= name.len() || interface.contains('\0') {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{interface}` is no interface name")));
+        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{interface}` is no interface name"));
+        if interface.is_empty() || interface.contains('\0') {
+            return Err(invalid());
         }
-        name[..interface.len()].copy_from_slice(interface.as_bytes());
+        let name = heapless::String::try_from(interface).map_err(|_| invalid())?;
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // Protocol 0: hears nothing until it is bound, so not one frame slips in before the filter.
         // SAFETY: socket(2) takes no pointers.
@@ -68,45 +102,32 @@ impl Packet {
         }
         set(&fd, libc::SOL_SOCKET, libc::SO_PRIORITY, &PRIORITY)?;
         let mut packet = Packet { fd, name, index: 0, mac: [0; 6], protocol, group, counters: Counters::default() };
-        packet.rebind()?;
+        let mut request = Packet::request();
+        for (to, from) in request.ifr_name.iter_mut().zip(packet.name.bytes()) {
+            *to = from.cast_signed();
+        }
+        packet.ioctl(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: SIOCGIFINDEX has filled this member of the union.
+        packet.index = unsafe { request.ifr_ifru.ifru_ifindex };
+        packet.ioctl(libc::SIOCGIFHWADDR, &mut request)?;
+        // SAFETY: SIOCGIFHWADDR has filled this member of the union.
+        let hardware = unsafe { request.ifr_ifru.ifru_hwaddr };
+        for (to, from) in packet.mac.iter_mut().zip(hardware.sa_data) {
+            *to = from.cast_unsigned();
+        }
+        bind(&packet.fd, protocol, group, packet.index)?;
         Ok(packet)
     }
 
-    /// Binds to the interface that has the name now. May take 10 ms.
-    pub(super) fn rebind(&mut self) -> io::Result<()> {
-        let index = self.current_index()?;
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: self.protocol.to_be(),
-            sll_ifindex: index,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: the pointer is to a value that lives through the call, with its size.
-        Errno::result(unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), size) })?;
-        let mut request = self.request();
-        self.ioctl(libc::SIOCGIFHWADDR, &mut request)?;
-        // SAFETY: SIOCGIFHWADDR has filled this member of the union.
-        let hardware = unsafe { request.ifr_ifru.ifru_hwaddr };
-        for (to, from) in self.mac.iter_mut().zip(hardware.sa_data) {
-            *to = from.cast_unsigned();
-        }
-        if let Some(group) = self.group {
-            let mut address = [0; 8];
-            address[..6].copy_from_slice(&group);
-            let membership = libc::packet_mreq {
-                mr_ifindex: index,
-                mr_type: libc::PACKET_MR_MULTICAST as u16,
-                mr_alen: group.len() as u16,
-                mr_address: address,
-            };
-            set(&self.fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
-        }
-        self.index = index;
-        Ok(())
+    /// For whoever looks after the interface.
+    pub(super) fn binder(&self) -> io::Result<Binder> {
+        let (fd, name) = (self.fd.try_clone()?, self.name.clone());
+        Ok(Binder { fd, name, index: self.index.cast_unsigned(), protocol: self.protocol, group: self.group })
+    }
+
+    /// The binder has bound the socket to interface `index`, which has this hardware address.
+    pub(super) fn bound(&mut self, index: u32, mac: Mac) {
+        (self.index, self.mac) = (index.cast_signed(), mac);
     }
 
     /// Hardware address of the interface.
@@ -192,32 +213,19 @@ impl Packet {
         self.counters
     }
 
-    /// A request for the interface that the socket is bound to, also after somebody gave it another name; `None` when it has
-    /// gone.
+    /// A request for the interface that the socket is bound to, by the name that it has now; `None` when it has gone. Asked for
+    /// by its number: for a name that nobody has the kernel starts a program that loads a module, and waits for its end
+    /// (`dev_load`, net/core/dev_ioctl.c).
     fn present(&self) -> Option<libc::ifreq> {
-        if self.current_index().ok() == Some(self.index) {
-            return Some(self.request());
-        }
-        let mut request = self.request();
+        let mut request = Packet::request();
         request.ifr_ifru.ifru_ifindex = self.index;
         self.ioctl(libc::SIOCGIFNAME, &mut request).ok()?;
         Some(request)
     }
 
-    fn current_index(&self) -> io::Result<i32> {
-        let mut request = self.request();
-        self.ioctl(libc::SIOCGIFINDEX, &mut request)?;
-        // SAFETY: SIOCGIFINDEX has filled this member of the union.
-        Ok(unsafe { request.ifr_ifru.ifru_ifindex })
-    }
-
-    fn request(&self) -> libc::ifreq {
+    fn request() -> libc::ifreq {
         // SAFETY: all-zero bytes are a valid ifreq: a name and a union of plain numbers.
-        let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(self.name) {
-            *to = from.cast_signed();
-        }
-        request
+        unsafe { core::mem::zeroed() }
     }
 
     /// The C libraries disagree about the type of a request's number (long, int): the bits count.
@@ -232,6 +240,31 @@ impl AsFd for Packet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn bind(fd: &OwnedFd, protocol: u16, group: Option<Mac>, index: i32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: index,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer is to a value that lives through the call, with its size.
+    Errno::result(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) })?;
+    let Some(group) = group else { return Ok(()) };
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&group);
+    let membership = libc::packet_mreq {
+        mr_ifindex: index,
+        mr_type: libc::PACKET_MR_MULTICAST as u16,
+        mr_alen: group.len() as u16,
+        mr_address: address,
+    };
+    set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
 fn set<T>(fd: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {

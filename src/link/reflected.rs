@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::packet::Packet;
-use super::{Carrier, Counters, Sent, filter};
+use super::{Binder, Carrier, Counters, Sent, filter};
 use crate::time::{Duration, Instant};
 use crate::wire::icmp::{self, HOP_LIMIT};
 use crate::wire::{Mac, arp, heartbeat, neighbor, side};
@@ -285,12 +285,17 @@ impl Reflected {
         self.packet.carrier()
     }
 
-    /// Takes the interface that has the name now, after [`Carrier::Gone`]. May take 10 ms.
+    /// For whoever looks after the interface, on a thread that may wait.
     ///
     /// # Errors
-    /// There is none yet.
-    pub fn rebind(&mut self) -> io::Result<()> {
-        self.packet.rebind()
+    /// No more descriptors.
+    pub fn binder(&self) -> io::Result<Binder> {
+        self.packet.binder()
+    }
+
+    /// The [`Binder`] has taken interface `index`, which has this hardware address.
+    pub fn bound(&mut self, index: u32, mac: Mac) {
+        self.packet.bound(index, mac);
     }
 
     /// What happened so far.

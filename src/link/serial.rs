@@ -29,56 +29,76 @@ pub struct LineErrors {
     pub overrun: u32,
 }
 
-/// One port.
+/// A port that was opened. To open and to close one may take long: a converter on USB is asked several things, and one that is
+/// half dead answers none of them.
+pub struct Port(TTYPort);
+
+impl Port {
+    /// Opens the port at `path`: raw, 8 data bits, no parity, one stop bit, no flow control (a peer that does not read must
+    /// not stop us), for nobody else (TIOCEXCL; root can still open it).
+    ///
+    /// # Errors
+    /// No such port, somebody else has it, or it cannot do that baud rate.
+    pub fn open(path: &str, baud: u32) -> io::Result<Port> {
+        let builder = serialport::new(path, baud)
+            .flow_control(serialport::FlowControl::None)
+            .timeout(Duration::ZERO)
+            .exclusive(true);
+        let port = Port(TTYPort::open(&builder)?);
+        // serialport waits for its time-out in poll(2) instead.
+        fcntl(port.fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        tcflush(port.fd(), FlushArg::TCIOFLUSH)?; // what came before the settings is garbled
+        Ok(port)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the port's, which is borrowed as long as the result.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // close(2) of a terminal waits up to half a minute for its output to drain, so none may be left.
+        let _ = tcflush(self.fd(), FlushArg::TCOFLUSH);
+    }
+}
+
+/// The line by one port, and by the next one when that was unplugged.
+#[derive(Default)]
 pub struct Serial {
-    path: String,
-    baud: u32,
-    /// `None` after it was unplugged.
-    port: Option<TTYPort>,
+    /// `None` before the first, and after it was unplugged.
+    port: Option<Port>,
+    /// One that was unplugged, until somebody takes it away.
+    unplugged: Option<Port>,
     /// The rest of a frame that went out in part.
     rest: heapless::Vec<u8, FRAME_MAX>,
     counters: Counters,
 }
 
 impl Serial {
-    /// Opens the port at `path`: raw, 8 data bits, no parity, one stop bit, no flow control (a peer that does not read must
-    /// not stop us), for nobody else (TIOCEXCL; root can still open it).
+    /// The line by the port at `path`, as [`Port::open`].
     ///
     /// # Errors
-    /// No such port, somebody else has it, or it cannot do that baud rate.
+    /// As there.
     pub fn open(path: &str, baud: u32) -> io::Result<Serial> {
-        let mut serial = Serial::closed(path, baud);
-        serial.reopen()?;
+        let mut serial = Serial::default();
+        serial.plug_in(Port::open(path, baud)?);
         Ok(serial)
     }
 
-    /// The port at `path` before it is opened: [`Serial::reopen`] does that.
-    #[must_use]
-    pub fn closed(path: &str, baud: u32) -> Serial {
-        Serial { path: path.to_owned(), baud, port: None, rest: heapless::Vec::new(), counters: Counters::default() }
-    }
-
-    /// Opens the port again after it was unplugged. Allocates a little.
-    ///
-    /// # Errors
-    /// As for [`Serial::open`].
-    pub fn reopen(&mut self) -> io::Result<()> {
-        self.close();
-        let builder = serialport::new(&self.path, self.baud)
-            .flow_control(serialport::FlowControl::None)
-            .timeout(Duration::ZERO)
-            .exclusive(true);
-        let port = TTYPort::open(&builder)?;
-        // SAFETY: the descriptor is the port's, which lives through the call.
-        let fd = unsafe { BorrowedFd::borrow_raw(port.as_raw_fd()) };
-        // serialport waits for its time-out in poll(2) instead.
-        fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        tcflush(fd, FlushArg::TCIOFLUSH)?; // what came before the settings is garbled
+    /// Goes on with this port.
+    pub fn plug_in(&mut self, port: Port) {
+        self.unplug();
         self.port = Some(port);
-        Ok(())
     }
 
-    /// The port is there; else [`Serial::reopen`] is needed.
+    /// A port that was unplugged: to be dropped by who may wait for that.
+    pub fn unplugged(&mut self) -> Option<Port> {
+        self.unplugged.take()
+    }
+
+    /// The port is there; else [`Serial::plug_in`] is needed.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.port.is_some()
@@ -87,25 +107,24 @@ impl Serial {
     /// The port to wait for, while it is open.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the descriptor is the port's, which is borrowed as long as the result.
-        self.port.as_ref().map(|port| unsafe { BorrowedFd::borrow_raw(port.as_raw_fd()) })
+        self.port.as_ref().map(Port::fd)
     }
 
     /// Takes what has come into `buffer` and returns how much; `None` when nothing is there.
     ///
     /// # Errors
-    /// `NotConnected` once when the port turns out to be unplugged; it is closed then. What tty(4) says otherwise.
+    /// `NotConnected` once when the port turns out to be unplugged. What tty(4) says otherwise.
     pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let Some(fd) = self.fd() else { return Ok(None) };
         match nix::unistd::read(fd, buffer) {
-            Ok(0) if !buffer.is_empty() => Err(self.unplugged()), // hung up
+            Ok(0) if !buffer.is_empty() => Err(self.hung_up()), // hung up
             Ok(length) => {
                 self.counters.frames_in += 1;
                 self.counters.bytes_in += length as u64;
                 Ok(Some(length))
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(Errno::EIO | Errno::ENXIO | Errno::ENODEV) => Err(self.unplugged()),
+            Err(Errno::EIO | Errno::ENXIO | Errno::ENODEV) => Err(self.hung_up()),
             Err(e) => {
                 self.counters.errors += 1;
                 Err(e.into())
@@ -185,7 +204,7 @@ impl Serial {
         match nix::unistd::write(fd, bytes) {
             Ok(length) => Ok(length),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-            Err(Errno::EIO | Errno::ENXIO | Errno::ENODEV) => Err(self.unplugged()),
+            Err(Errno::EIO | Errno::ENXIO | Errno::ENODEV) => Err(self.hung_up()),
             Err(e) => {
                 self.counters.errors += 1;
                 Err(e.into())
@@ -202,25 +221,17 @@ impl Serial {
         if done == 0 { waiting } else { 0 }
     }
 
-    fn unplugged(&mut self) -> io::Error {
+    fn hung_up(&mut self) -> io::Error {
         self.counters.errors += 1;
-        self.close();
-        io::Error::new(io::ErrorKind::NotConnected, format!("{} is gone; waiting for it to come back", self.path))
+        self.unplug();
+        io::ErrorKind::NotConnected.into()
     }
 
-    fn close(&mut self) {
+    fn unplug(&mut self) {
         self.rest.clear();
-        if let Some(fd) = self.fd() {
-            // close(2) of a terminal waits up to half a minute for its output to drain, so none may be left.
-            let _ = tcflush(fd, FlushArg::TCOFLUSH);
+        if let Some(port) = self.port.take() {
+            self.unplugged = Some(port);
         }
-        self.port = None;
-    }
-}
-
-impl Drop for Serial {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

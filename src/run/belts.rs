@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::lines::Lines;
+use super::lines::Behind;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
 use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
@@ -37,17 +37,13 @@ pub struct Belts {
     fed_late_at: Option<Instant>,
     lease: AddressLease,
     lifetime: Duration,
-    lines: Lines,
+    behind: Behind,
 }
 
 impl Belts {
     /// Installs the closed gate and arms the watchdog. A belt that cannot be had is told in the log and left out: the
-    /// bound that the peer hears takes it into account.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel gives no netlink socket.
-    pub fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, now: Instant) -> io::Result<Self> {
+    /// bound that the peer hears takes it into account. `behind`: what is behind the gate.
+    pub(super) fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, behind: Behind, now: Instant) -> Self {
         let settings = gate::Settings {
             interfaces: ways.iter().map(|way| way.index).collect(),
             addresses: config.site.addresses.iter().map(|address| address.prefix.ip).collect(),
@@ -61,10 +57,9 @@ impl Belts {
             .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
             .ok()
             .map(Arc::new);
-        let lines = Lines::open(ways)?;
         let (watchdog, dog_belt) = arm_watchdog(config, now);
         let lifetime = config.site.timing.address_lifetime;
-        Ok(Self {
+        Self {
             gate,
             gate_holds: true,
             raw_belt,
@@ -73,21 +68,26 @@ impl Belts {
             fed_late_at: None,
             lease: AddressLease::new(lifetime),
             lifetime,
-            lines,
-        })
+            behind,
+        }
     }
 
     /// F and the belt that it comes from.
     #[must_use]
     pub fn bound(&self) -> (Option<Duration>, BoundBy) {
         let gate = self.gate.as_ref().filter(|_| self.gate_holds).map(|_| ());
-        let gate = gate.map(|()| GateBelt { queue: self.lines.longest_stay() });
+        let gate = gate.map(|()| GateBelt { queue: self.behind.stay });
         bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
     }
 
-    /// The queues behind the gate.
-    pub(super) fn lines(&mut self) -> &mut Lines {
-        &mut self.lines
+    /// What is behind the gate.
+    pub(super) fn behind(&self) -> &Behind {
+        &self.behind
+    }
+
+    /// What is there now.
+    pub(super) fn set_behind(&mut self, behind: &Behind) {
+        self.behind.clone_from(behind);
     }
 
     /// This node is Active: the gate opens until `until`.
@@ -170,8 +170,7 @@ impl Belts {
     }
 
     /// Takes the belts off at the end of the program: only with the addresses confirmed down.
-    pub fn release(mut self) {
-        self.lines.restore();
+    pub fn release(self) {
         if let Err(error) = nft::remove() {
             log::debug!("no belt against raw senders to take off: {error}");
         }

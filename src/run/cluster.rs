@@ -11,7 +11,7 @@ use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
 use super::links::{Links, Received};
 use super::mailbox::Mailbox;
-use super::network::{Answer, Look, Network, Renewed};
+use super::network::{Addresses, Answer, Look, Network, Renewed};
 use super::quiet::until_quiet;
 use super::side::{Letter, Letters, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
@@ -85,10 +85,9 @@ pub(super) struct Cluster {
     pub(super) confirmed_down: bool,
     /// How often that was so.
     confirmations: u32,
-    /// An interface has come in the place of another one, and is not followed yet.
-    moved: bool,
-    /// Clients have been read since the peer was told of them.
-    learned: bool,
+    /// How often an interface has come in the place of another one, and how much of that has been followed.
+    moved: u32,
+    followed: u32,
     /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
@@ -129,8 +128,8 @@ impl Cluster {
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
             confirmations: 0,
-            moved: false,
-            learned: false,
+            moved: 0,
+            followed: 0,
             kept_mac: None,
             bound,
             look_at: now,
@@ -302,13 +301,9 @@ impl Cluster {
                 self.parts.belts.gate_holds(holds);
                 self.look_at_bound(now);
             }
-            ToLoop::Speed { index, megabits } => {
-                self.parts.belts.lines().set_speed(index, megabits);
-                self.look_at_bound(now);
-            }
             ToLoop::Moved => {
-                self.moved = true;
-                self.follow_interfaces();
+                self.moved = self.moved.wrapping_add(1);
+                self.look_at = now;
             }
             ToLoop::Snapshot => {
                 let snapshot = self.snapshot(now);
@@ -324,26 +319,17 @@ impl Cluster {
         }
         self.look_at = now + LOOK;
         let carriers = self.parts.links.look_after(now);
-        if let Some(port) = self.parts.links.plugged_in()
-            && let Err(error) = self.sources.add(port, Source::NullModem)
-        {
-            log::warn!("the null modem is read in the loop's own turns only: {error}");
-        }
-        if self.moved {
-            self.follow_interfaces();
+        if let Some(port) = self.parts.links.unplugged() {
+            self.parts.network.close(port);
         }
         self.parts.node.handle(now, Input::Carriers(carriers));
         self.keep_neighbor();
         self.complete_addresses(now);
-        let Parts { network, belts, takeover, .. } = &mut self.parts;
-        let learns = now >= self.learn_at;
+        let learn = now >= self.learn_at;
         let confirmed = self.confirmed_down.then_some(self.confirmations);
-        let asked = network.look(|| Look {
-            lines: belts.lines().asked(),
-            confirmed,
-            neighbors: if learns { takeover.parents() } else { heapless::Vec::new() },
-        });
-        if learns && asked {
+        let follow = (self.followed != self.moved).then_some(self.moved);
+        let asked = self.parts.network.look(Look { confirmed, follow, learn, port: self.parts.links.lacks_port() });
+        if learn && asked {
             self.learn_at = now + LEARN;
         }
         self.act(now);
@@ -362,23 +348,43 @@ impl Cluster {
                     self.take_up(until);
                 }
             }
-            Answer::Clients(some) => {
-                self.parts.takeover.know_clients(&some);
-                self.learned = true;
-            }
-            Answer::Looked { queues, up } => {
-                if core::mem::take(&mut self.learned) {
-                    self.parts.side.offer_clients(now, &self.parts.takeover);
-                }
-                self.parts.belts.lines().set_queues(&queues);
-                self.look_at_bound(now);
-                if self.confirmed_down && up == Some(self.confirmations) {
-                    log::error!("a service address is up on this box, and we did not put it there");
-                    self.confirmed_down = false;
-                    self.parts.node.handle(now, Input::NotDown);
-                }
+            Answer::Looked => self.hear_of_look(now),
+        }
+    }
+
+    fn hear_of_look(&mut self, now: Instant) {
+        let Parts { network, links, takeover, belts, side, .. } = &mut self.parts;
+        let Some(mut found) = network.findings() else { return };
+        links.bound(found.bound);
+        if let Some(port) = found.port.take().and_then(|port| links.plug_in(port))
+            && let Err(error) = self.sources.add(port, Source::NullModem)
+        {
+            log::warn!("the null modem is read in the loop's own turns only: {error}");
+        }
+        for settled in &found.settled {
+            if let Err(error) = takeover.settle(*settled) {
+                log::error!("claims of service address {} are not heard: {error}", settled.number);
             }
         }
+        self.followed = found.followed.unwrap_or(self.followed);
+        if found.learned {
+            takeover.know_clients(found.clients.all());
+            side.offer_clients(now, takeover);
+        }
+        belts.set_behind(&found.behind);
+        let addresses = found.addresses;
+        drop(found);
+        self.look_at_bound(now);
+        let Some((number, addresses)) = addresses else { return };
+        if !self.confirmed_down || number != self.confirmations || addresses == Addresses::Down {
+            return;
+        }
+        match addresses {
+            Addresses::Unknown(why) => log::error!("nobody knows whether a service address is up on this box: {why}"),
+            _ => log::error!("a service address is up on this box, and we did not put it there"),
+        }
+        self.confirmed_down = false;
+        self.parts.node.handle(now, Input::NotDown);
     }
 
     /// Puts up what could not be put up with the others, as long as there is a right.
@@ -386,15 +392,6 @@ impl Cluster {
         let until = self.parts.network.allowed_until();
         if self.parts.takeover.complete(now, || clock::now() < until) {
             log::info!("every service address is up now");
-        }
-    }
-
-    /// Takes the interfaces that have come in the place of former ones; in a second again if that fails.
-    fn follow_interfaces(&mut self) {
-        let followed = self.parts.belts.lines().follow().and_then(|()| self.parts.takeover.look_after());
-        self.moved = followed.is_err();
-        if let Err(error) = followed {
-            log::error!("service addresses: {error}");
         }
     }
 
@@ -424,9 +421,10 @@ impl Cluster {
     fn confirm_down(&mut self, now: Instant) -> bool {
         let Some(surrender) = self.surrender.filter(|s| s.services_ended) else { return false };
         self.parts.network.forbid();
-        let down = self.parts.takeover.take_down().map(|_| ());
-        self.parts.belts.close();
-        match down.and_then(|()| self.parts.belts.lines().drained()) {
+        let Parts { takeover, belts, .. } = &mut self.parts;
+        let down = takeover.take_down();
+        belts.close();
+        match down.and_then(|_| belts.behind().drained(takeover.netlink())) {
             Ok(true) => {
                 self.surrender = None;
                 self.confirmed_down = true;
@@ -503,8 +501,12 @@ impl Cluster {
     /// The end of the program, after the node has left: the addresses are confirmed down, so the belts may come off.
     pub(super) fn close(mut self: Box<Self>) {
         let confirmed = self.confirmed_down;
-        self.parts.network.end();
-        if let Err(error) = self.parts.takeover.close() {
+        let mut tools = self.parts.network.end();
+        let netlink = self.parts.takeover.netlink();
+        if let Some(lines) = tools.as_mut().map(|tools| &mut tools.lines).filter(|_| confirmed) {
+            lines.restore(netlink);
+        }
+        if let Some(Err(error)) = tools.map(|tools| tools.placement.close(netlink)) {
             log::warn!("interfaces cannot be put back as they were: {error}");
         }
         if confirmed {

@@ -13,12 +13,10 @@ use smol::Timer;
 
 use super::ToLoop;
 use super::belts::{self, Way};
-use super::lines::{self, Place};
 use super::mailbox::Mailbox;
 use crate::clock;
 use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
-use crate::fence::queue;
 use crate::netlink::Socket;
 use crate::takeover::interface;
 use crate::time::{Duration, Instant};
@@ -83,15 +81,12 @@ impl Gatekeeper {
     pub(super) async fn watch(mut self) {
         let mut trust = Trust::default();
         let mut loop_knows = true;
-        let mut passed = Passed::default();
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
         let mut loop_follows = true;
         loop {
             Timer::after(LOOK).await;
             let moved = self.find_interfaces();
             self.look_at_raw_belt(moved);
-            let changed = moved | passed.look(&self.ways);
-            passed.tell_speeds(&self.to_loop);
             if let Some(gate) = self.gate.clone() {
                 let counts = self.look_at_gate(&gate, moved, &mut trust);
                 // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again
@@ -102,7 +97,7 @@ impl Gatekeeper {
                 }
             }
             // Not before: an address goes on the new interface when the gate is there, or counts no more.
-            loop_follows = (loop_follows && !changed) || self.to_loop.send(ToLoop::Moved).is_ok();
+            loop_follows = (loop_follows && !moved) || self.to_loop.send(ToLoop::Moved).is_ok();
         }
     }
 
@@ -145,10 +140,10 @@ impl Gatekeeper {
     /// True if another interface has taken the name of one.
     fn find_interfaces(&mut self) -> bool {
         let mut moved = false;
-        let Ok(mut netlink) = Socket::open() else { return false };
+        let Ok(all) = Socket::open().and_then(|mut netlink| interface::list(&mut netlink)) else { return false };
         for way in &mut self.ways {
             // Gone: its index stays, and the gate is missing there.
-            if let Ok(Some(found)) = interface::replacement(&mut netlink, &way.name, way.index) {
+            if let Some(found) = interface::replacement(&all, &way.name, way.index) {
                 log::info!("interface {} is a new one", way.name);
                 (way.index, moved) = (found.index, true);
             }
@@ -174,38 +169,6 @@ impl Gatekeeper {
                     log::error!("the belt against raw senders is gone and cannot be put back: {error}");
                 }
                 self.told.borrow_mut().raw_belt = false;
-            }
-        }
-    }
-}
-
-/// The interfaces that frames pass, and what the loop has been told of the speed of each.
-#[derive(Default)]
-struct Passed {
-    places: Vec<Place>,
-    told: Vec<Option<Option<u32>>>,
-}
-
-impl Passed {
-    /// True if they are others than before, so that the loop has to follow. What it read at its own start is not known here.
-    fn look(&mut self, ways: &[Way]) -> bool {
-        let Ok(mut netlink) = Socket::open() else { return false };
-        let Ok((places, _)) = lines::places(&mut netlink, ways) else { return false };
-        if places == self.places {
-            return false;
-        }
-        let first = self.places.is_empty();
-        self.told = vec![None; places.len()];
-        self.places = places;
-        !first
-    }
-
-    /// Tells the loop of every speed that is not as it was told.
-    fn tell_speeds(&mut self, to_loop: &Mailbox<ToLoop>) {
-        for (place, told) in self.places.iter().zip(&mut self.told) {
-            let (megabits, _) = queue::line(&place.name);
-            if *told != Some(megabits) && to_loop.send(ToLoop::Speed { index: place.index, megabits }).is_ok() {
-                *told = Some(megabits);
             }
         }
     }

@@ -1,69 +1,83 @@
-//! What can wait behind the gate: the queues of the interfaces by which service addresses leave, and of those below them.
+//! What can wait behind the gate: the queues of the interfaces by which service addresses leave, and of those below them. Read by
+//! the network's thread; the loop has what came of it.
 
 use std::io;
 
 use super::belts::Way;
-use super::network::OfLines;
 use crate::fence::beneath::{Beneath, beneath};
 use crate::fence::queue::{self, Queue};
 use crate::netlink::Socket;
-use crate::takeover::interface;
+use crate::takeover::interface::{self, Interface};
 use crate::time::Duration;
 
 /// A queue that holds a packet longer than this behind the gate is replaced by a short one.
 const STAY_MAX: Duration = Duration::from_millis(20);
+/// Interfaces with a queue that frames with a service address can pass; more are on no box.
+const MOST: usize = 32;
+
+/// What is behind the gate, for the loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// The longest time for which a packet stays there; `None`: nobody knows.
+    pub stay: Option<Duration>,
+    /// The interfaces whose queues have to be empty before everything has left.
+    pub queues: heapless::Vec<u32, MOST>,
+}
+
+impl Behind {
+    /// Nothing waits there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: nothing is known then.
+    pub(super) fn drained(&self, netlink: &mut Socket) -> io::Result<bool> {
+        for index in &self.queues {
+            // The length of its transmit queue is no matter of what is in it.
+            if !queue::read(netlink, *index, 0)?.drained() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
 
 /// An interface that a frame passes on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+struct Place {
     /// Number of the way that it belongs to.
     way: usize,
     /// 0 for the way itself, where the gate is; 1 for what is right below.
     depth: u8,
-    pub name: String,
-    pub index: u32,
-}
-
-/// All interfaces that frames of `ways` pass, and whether that is all. Allocates.
-///
-/// # Errors
-///
-/// The kernel's.
-pub(super) fn places(netlink: &mut Socket, ways: &[Way]) -> io::Result<(Vec<Place>, bool)> {
-    let (mut all, mut known) = (Vec::new(), true);
-    for (way, at) in ways.iter().enumerate() {
-        all.push(Place { way, depth: 0, name: at.name.clone(), index: at.index });
-        let below = beneath(netlink, at.index)?;
-        known &= below.is_some();
-        let place = |b: Beneath| Place { way, depth: b.depth, name: b.name, index: b.index };
-        all.extend(below.into_iter().flatten().map(place));
-    }
-    Ok((all, known))
+    name: String,
+    index: u32,
 }
 
 struct Line {
     at: Place,
     megabits: Option<u32>,
-    transmit_queue_length: u32,
-    /// As it was read last; `None`: nothing is known.
-    queue: Option<Queue>,
+    queue: Queue,
 }
 
 impl Line {
-    fn read(&self, netlink: &mut Socket) -> io::Result<Queue> {
-        queue::read(netlink, self.at.index, self.transmit_queue_length)
+    fn read(at: Place, netlink: &mut Socket) -> io::Result<Line> {
+        let (megabits, transmit_queue_length) = queue::line(&at.name);
+        let queue = queue::read(netlink, at.index, transmit_queue_length)?;
+        Ok(Line { at, megabits, queue })
     }
 
     fn longest_stay(&self) -> Option<Duration> {
-        self.queue.as_ref()?.longest_stay(self.megabits)
+        self.queue.longest_stay(self.megabits)
+    }
+
+    fn has_queue(&self) -> bool {
+        self.queue.kind != "noqueue"
     }
 }
 
 /// The queues.
 pub(super) struct Lines {
-    netlink: Socket,
     ways: Vec<Way>,
-    /// The ways, and what is below them; without those that have no queue, where there are very many.
+    /// The ways, and what is below them.
     all: Vec<Line>,
     /// That is all there is.
     known: bool,
@@ -77,71 +91,83 @@ impl Lines {
     /// # Errors
     ///
     /// The kernel's.
-    pub(super) fn open(ways: &[Way]) -> io::Result<Self> {
-        let mut lines = Self {
-            netlink: Socket::open()?,
-            ways: ways.to_vec(),
-            all: Vec::new(),
-            known: false,
-            shortened: Vec::new(),
-        };
-        lines.look()?;
+    pub(super) fn open(netlink: &mut Socket, ways: &[Way]) -> io::Result<Self> {
+        let mut lines = Self { ways: ways.to_vec(), all: Vec::new(), known: true, shortened: Vec::new() };
+        let interfaces = interface::list(netlink)?;
+        lines.look(netlink, &interfaces)?;
         Ok(lines)
     }
 
-    /// Follows interfaces that have come in the place of others, above or below. Allocates.
+    /// Reads the queues and the speeds, with the `interfaces` as they are: follows interfaces that have come in the place of others, above or below, and makes short
+    /// what is long there.
     ///
     /// # Errors
     ///
     /// The kernel's: nothing has changed then.
-    pub(super) fn follow(&mut self) -> io::Result<()> {
-        for way in &mut self.ways {
-            if let Ok(Some(found)) = interface::replacement(&mut self.netlink, &way.name, way.index) {
-                way.index = found.index;
-            }
-        }
-        self.look()
-    }
-
-    fn look(&mut self) -> io::Result<()> {
-        let (places, known) = places(&mut self.netlink, &self.ways)?;
-        if !known {
+    pub(super) fn look(&mut self, netlink: &mut Socket, interfaces: &[Interface]) -> io::Result<()> {
+        let (places, known) = self.places(netlink, interfaces)?;
+        if self.known && !known {
             log::warn!("not every interface below those of the service addresses can be seen: the gate bounds nothing");
         }
+        let same = places.iter().eq(self.all.iter().map(|line| &line.at));
         let mut all = Vec::new();
         for at in places {
-            let (megabits, transmit_queue_length) = queue::line(&at.name);
-            let mut line = Line { at, megabits, transmit_queue_length, queue: None };
-            line.queue = line.read(&mut self.netlink).ok();
-            let queues = line.queue.as_ref().is_some_and(|queue| queue.kind != "noqueue");
-            if queues && line.longest_stay().is_none_or(|stay| stay > STAY_MAX) {
-                self.shorten(&mut line);
+            all.push(Line::read(at, netlink)?);
+        }
+        if !same {
+            for line in &mut all {
+                if line.has_queue() && line.longest_stay().is_none_or(|stay| stay > STAY_MAX) {
+                    self.shorten(line, netlink);
+                }
             }
-            all.push(line);
         }
-        let most = OfLines::<u32>::new().capacity();
-        if all.len() > most {
-            // A bridge with many containers, say.
-            all.retain(|line| line.at.depth == 0 || line.queue.as_ref().is_none_or(|queue| queue.kind != "noqueue"));
-        }
-        self.known = known && all.len() <= most;
-        self.all = all;
+        (self.all, self.known) = (all, known);
         Ok(())
     }
 
-    fn shorten(&mut self, line: &mut Line) {
-        match queue::shorten(&mut self.netlink, line.at.index) {
+    /// All interfaces that frames pass, and whether that is all.
+    fn places(&mut self, netlink: &mut Socket, interfaces: &[Interface]) -> io::Result<(Vec<Place>, bool)> {
+        let (mut all, mut known) = (Vec::new(), true);
+        for (number, way) in self.ways.iter_mut().enumerate() {
+            if let Some(new) = interface::replacement(interfaces, &way.name, way.index) {
+                way.index = new.index;
+            }
+            all.push(Place { way: number, depth: 0, name: way.name.clone(), index: way.index });
+            let below = beneath(netlink, way.index)?;
+            known &= below.is_some();
+            let place = |b: Beneath| Place { way: number, depth: b.depth, name: b.name, index: b.index };
+            all.extend(below.into_iter().flatten().map(place));
+        }
+        Ok((all, known))
+    }
+
+    fn shorten(&mut self, line: &mut Line, netlink: &mut Socket) {
+        match queue::shorten(netlink, line.at.index) {
             Ok(()) => {
-                self.shortened.push(line.at.index);
-                line.queue = line.read(&mut self.netlink).ok();
+                if !self.shortened.contains(&line.at.index) {
+                    self.shortened.push(line.at.index);
+                }
+                if let Ok(short) = Line::read(line.at.clone(), netlink) {
+                    *line = short;
+                }
             }
             Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", line.at.name),
         }
     }
 
-    /// The longest time for which a packet stays behind the gate; `None`: nobody knows. One queue after the other holds it; of
-    /// several below the same interface one.
-    pub(super) fn longest_stay(&self) -> Option<Duration> {
+    /// What the loop needs of it.
+    pub(super) fn behind(&self) -> Behind {
+        // Those of the ways themselves, and below them those that have one: a bridge may have many containers.
+        let has_to_be_empty = |line: &&Line| line.at.depth == 0 || line.has_queue();
+        let queues: Vec<u32> = self.all.iter().filter(has_to_be_empty).map(|line| line.at.index).collect();
+        match heapless::Vec::from_slice(&queues) {
+            Ok(queues) => Behind { stay: self.longest_stay(), queues },
+            Err(_) => Behind { stay: None, queues: queues.iter().copied().take(MOST).collect() },
+        }
+    }
+
+    /// One queue after the other holds a packet; of several below the same interface one.
+    fn longest_stay(&self) -> Option<Duration> {
         let mut longest = Duration::ZERO;
         for way in 0..self.ways.len() {
             let mut stay = Duration::ZERO;
@@ -156,46 +182,10 @@ impl Lines {
         self.known.then_some(longest)
     }
 
-    /// Index and length of the transmit queue of every interface, for who reads the queues.
-    pub(super) fn asked(&self) -> OfLines<(u32, u32)> {
-        let most = OfLines::<u32>::new().capacity();
-        self.all.iter().take(most).map(|line| (line.at.index, line.transmit_queue_length)).collect()
-    }
-
-    /// What was read of those. One that has been replaced since is not meant.
-    pub(super) fn set_queues(&mut self, queues: &[(u32, Option<Queue>)]) {
-        for line in &mut self.all {
-            if let Some((_, queue)) = queues.iter().find(|(index, _)| *index == line.at.index) {
-                line.queue.clone_from(queue);
-            }
-        }
-    }
-
-    /// The speed of an interface, in megabits a second.
-    pub(super) fn set_speed(&mut self, index: u32, megabits: Option<u32>) {
-        for line in self.all.iter_mut().filter(|line| line.at.index == index) {
-            line.megabits = megabits;
-        }
-    }
-
-    /// Nothing waits behind the gate.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's: nothing is known then.
-    pub(super) fn drained(&mut self) -> io::Result<bool> {
-        for line in &self.all {
-            if !line.read(&mut self.netlink)?.drained() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Puts the former queues back.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn restore(&mut self, netlink: &mut Socket) {
         for index in self.shortened.drain(..) {
-            match queue::restore(&mut self.netlink, index) {
+            match queue::restore(netlink, index) {
                 // Its interface has gone, or somebody else has changed it.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => {}
                 Err(error) => log::warn!("the former queue of interface {index} cannot be put back: {error}"),
@@ -211,16 +201,18 @@ mod tests {
 
     fn line(way: usize, depth: u8, kind: &str, megabits: u32) -> Line {
         let queue = Queue { kind: heapless::String::try_from(kind).unwrap(), capacity: Some(0), ..Queue::default() };
-        let at = Place { way, depth, name: String::new(), index: 0 };
-        Line { at, megabits: Some(megabits), transmit_queue_length: 0, queue: Some(queue) }
+        let at = Place { way, depth, name: String::new(), index: u32::from(depth) };
+        Line { at, megabits: Some(megabits), queue }
+    }
+
+    fn lines() -> Lines {
+        let way = Way { name: String::new(), index: 0 };
+        Lines { ways: vec![way.clone(), way], all: Vec::new(), known: true, shortened: Vec::new() }
     }
 
     #[test]
     fn what_waits_below_the_gate_counts_one_queue_after_the_other() {
-        let way = Way { name: String::new(), index: 0 };
-        let ways = vec![way.clone(), way];
-        let mut lines =
-            Lines { netlink: Socket::open().unwrap(), ways, all: Vec::new(), known: true, shortened: Vec::new() };
+        let mut lines = lines();
         assert_eq!(lines.longest_stay(), Some(Duration::ZERO));
         let alone = |megabits| line(0, 0, "bfifo", megabits).longest_stay().unwrap();
         // A bond of two cards, the slower of which may have the packet; and a card.
@@ -236,5 +228,16 @@ mod tests {
         lines.all.pop();
         lines.known = false;
         assert_eq!(lines.longest_stay(), None);
+    }
+
+    #[test]
+    fn of_very_many_interfaces_those_with_a_queue_count() {
+        let mut lines = lines();
+        lines.all = vec![line(0, 0, "noqueue", 0)];
+        lines.all.extend((0..200).map(|_| line(0, 1, "noqueue", 0)));
+        assert_eq!(lines.behind(), Behind { stay: Some(Duration::ZERO), queues: [0].into_iter().collect() });
+        lines.all.extend((0..MOST).map(|_| line(0, 2, "mq", 1000)));
+        let behind = lines.behind();
+        assert_eq!((behind.stay, behind.queues.len()), (None, MOST), "too many to be looked at");
     }
 }

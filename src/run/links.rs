@@ -8,10 +8,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::link::ethernet::Ethernet;
 use crate::link::reflected::{self, Arrival, Reflected};
-use crate::link::serial::Serial;
-use crate::link::{Carrier, Counters, Sent};
+use crate::link::serial::{Port, Serial};
+use crate::link::{Binder, Carrier, Counters, Sent};
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS, WITNESSES};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::heartbeat::{self, Heartbeat, MAX_SIZE, Reject, Seal};
 use crate::wire::line::{Finding, Observer};
 use crate::wire::pair::{BootId, Side};
@@ -31,8 +31,8 @@ const CHUNK: usize = 4096;
 /// Calls in one turn when more than that has come, which is a third of a second at 115,200 baud: the driver's own buffers hold
 /// ten times as much as this.
 const CHUNKS: usize = 16;
-/// How often a port that was unplugged is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Ports on an interface: the crossover, the LAN, the witnesses.
+pub(super) const PORTS: usize = 3;
 
 /// Something that came by a link.
 pub(super) enum Received<'a> {
@@ -63,9 +63,6 @@ struct NullModem {
     observer: Observer,
     matcher: Matcher,
     line_errors: u32,
-    retry_at: Instant,
-    /// The port was opened, and nobody waits on it yet.
-    plugged_in: bool,
 }
 
 /// All links.
@@ -104,10 +101,10 @@ impl Links {
             None => None,
             Some(port) => {
                 let path = port.device.display().to_string();
-                let mut port = Serial::closed(&path, port.baud);
-                if let Err(error) = port.reopen() {
+                let port = Serial::open(&path, port.baud).unwrap_or_else(|error| {
                     log::error!("null modem {path}: {error}; tried again every second");
-                }
+                    Serial::default()
+                });
                 Some(NullModem::new(port))
             }
         };
@@ -121,6 +118,25 @@ impl Links {
             tallies: [Tally::default(); WITNESSES],
             last_serial_beat: Instant::BOOT,
         })
+    }
+
+    /// For whoever looks after the interfaces of the ports.
+    pub(super) fn binders(&self) -> std::io::Result<[Option<Binder>; PORTS]> {
+        let of = |port: &Option<Ethernet>| port.as_ref().map(Ethernet::binder).transpose();
+        Ok([of(&self.crossover)?, of(&self.lan)?, self.witnesses.as_ref().map(Reflected::binder).transpose()?])
+    }
+
+    /// The ports whose sockets have been bound to other interfaces, of this index and hardware address.
+    pub(super) fn bound(&mut self, bound: [Option<(u32, Mac)>; PORTS]) {
+        let [crossover, lan, witnesses] = bound;
+        for (port, bound) in [(&mut self.crossover, crossover), (&mut self.lan, lan)] {
+            if let (Some(port), Some((index, mac))) = (port, bound) {
+                port.bound(index, mac);
+            }
+        }
+        if let (Some(port), Some((index, mac))) = (&mut self.witnesses, witnesses) {
+            port.bound(index, mac);
+        }
     }
 
     /// Descriptors to wait on; the same set until a port is plugged in again.
@@ -261,35 +277,39 @@ impl Links {
         }
     }
 
-    /// Which direct paths have carrier, one bit each; looks after ports and interfaces that went away. Once a second.
+    /// Which direct paths have carrier, one bit each; Once a second.
     pub(super) fn look_after(&mut self, now: Instant) -> u8 {
         self.tallies.iter_mut().for_each(Tally::second);
         let mut carriers = 0;
         if let Some(line) = &mut self.null_modem {
-            line.look_after(now);
+            line.count_errors(now);
             carriers |= u8::from(line.observer.finding(now) == Finding::Peer) << NULL_MODEM;
         }
-        for (path, port) in [(CROSSOVER, &mut self.crossover), (LAN, &mut self.lan)] {
-            let Some(port) = port else { continue };
-            match port.carrier() {
-                Carrier::Present => carriers |= 1 << path,
-                Carrier::Gone => drop(port.rebind()), // not there yet: tried again in a second
-                _ => {}
-            }
-        }
-        if let Some(port) = &mut self.witnesses
-            && port.carrier() == Carrier::Gone
-        {
-            let _ = port.rebind();
+        for (path, port) in [(CROSSOVER, &self.crossover), (LAN, &self.lan)] {
+            let is_there = port.as_ref().is_some_and(|port| port.carrier() == Carrier::Present);
+            carriers |= u8::from(is_there) << path;
         }
         carriers
     }
 
-    /// The null modem's port if it was plugged in since the last call: somebody has to wait on it.
-    pub(super) fn plugged_in(&mut self) -> Option<BorrowedFd<'_>> {
+    /// The null modem's port is not there: [`Links::plug_in`] is waited for.
+    pub(super) fn lacks_port(&self) -> bool {
+        self.null_modem.as_ref().is_some_and(|line| !line.port.is_open())
+    }
+
+    /// The port that was unplugged, if it was not taken yet: closing it may take long.
+    pub(super) fn unplugged(&mut self) -> Option<Port> {
+        self.null_modem.as_mut()?.port.unplugged()
+    }
+
+    /// The null modem has a port again: somebody has to wait on it.
+    pub(super) fn plug_in(&mut self, port: Port) -> Option<BorrowedFd<'_>> {
         let line = self.null_modem.as_mut()?;
-        let fresh = core::mem::take(&mut line.plugged_in);
-        line.port.fd().filter(|_| fresh)
+        line.port.plug_in(port);
+        // Another port counts from its own beginning.
+        line.line_errors = line.port.line_errors().unwrap_or_default().framing;
+        log::info!("null modem: the port is back");
+        line.port.fd()
     }
 
     /// Witnesses that answer only some of the pings, one bit each.
@@ -323,15 +343,7 @@ type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Option<Reject> + 'a;
 
 impl NullModem {
     fn new(port: Serial) -> Self {
-        Self {
-            port,
-            decoder: Decoder::new(),
-            observer: Observer::new(),
-            matcher: Matcher::new(),
-            line_errors: 0,
-            retry_at: Instant::BOOT,
-            plugged_in: false,
-        }
+        Self { port, decoder: Decoder::new(), observer: Observer::new(), matcher: Matcher::new(), line_errors: 0 }
     }
 
     /// One call takes everything there is. Another one that finds nothing would wait for the kernel's worker that carries
@@ -346,6 +358,10 @@ impl NullModem {
             let length = match port.recv(&mut chunk) {
                 Ok(Some(length)) => length,
                 Ok(None) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
+                    log::warn!("null modem: the port is gone; waiting for it to come back");
+                    break;
+                }
                 Err(error) => {
                     log::warn!("null modem: {error}");
                     break;
@@ -372,18 +388,11 @@ impl NullModem {
         }
     }
 
-    fn look_after(&mut self, now: Instant) {
+    fn count_errors(&mut self, now: Instant) {
         if let Some(errors) = self.port.line_errors() {
             let more = errors.framing.wrapping_sub(self.line_errors);
             self.line_errors = errors.framing;
             self.observer.framing_errors(now, more);
-        }
-        if !self.port.is_open() && now >= self.retry_at {
-            self.retry_at = now + RETRY;
-            if self.port.reopen().is_ok() {
-                self.plugged_in = true;
-                log::info!("null modem: the port is back");
-            }
         }
     }
 
@@ -433,6 +442,7 @@ mod tests {
     use super::super::sources::Sources;
     use super::*;
     use crate::realtime::{self, Thread};
+    use crate::time::Duration;
 
     fn of(null_modem: NullModem) -> Links {
         Links {

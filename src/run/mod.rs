@@ -74,6 +74,7 @@ use crate::wire::pair::{BootId, Data, Side, Term};
 use crate::wire::side::Kind;
 use belts::{Belts, Way};
 use cluster::Cluster;
+use lines::Lines;
 use mailbox::Mailbox;
 use neighbor::Neighbor;
 
@@ -140,14 +141,6 @@ pub enum ToLoop {
     Gate {
         /// It is in order.
         holds: bool,
-    },
-    /// What an interface that service addresses leave by, or one below it, makes now; a link that comes up later than the daemon
-    /// tells only then.
-    Speed {
-        /// Its index.
-        index: u32,
-        /// Megabits a second; `None`: not known, as without a carrier.
-        megabits: Option<u32>,
     },
     /// An own address is on its interface.
     OwnAddress(std::net::IpAddr),
@@ -306,7 +299,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
     if let Some(error) = unknown {
         return Err(error);
     }
-    let (takeover, leftovers) = Takeover::open(&takeover_settings)
+    let (mut takeover, leftovers) = Takeover::open(&takeover_settings)
         .map_err(|e| format!("service addresses: {e}; run this as root, or give it CAP_NET_ADMIN and CAP_NET_RAW"))?;
     if leftovers.addresses + leftovers.macvlans > 0 {
         log::warn!(
@@ -321,8 +314,8 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         .filter(|at| takeover_settings.addresses[*at].virtual_mac)
         .filter_map(|at| takeover.mac(at))
         .collect();
-    let network = network::Network::start(takeover.addresses()).map_err(|e| format!("the network's thread: {e}"))?;
-    let mut belts = Belts::open(&config, &ways, virtual_macs, now).map_err(|e| format!("fence: {e}"))?;
+    let lines = Lines::open(takeover.netlink(), &ways).map_err(|e| format!("fence: {e}"))?;
+    let mut belts = Belts::open(&config, &ways, virtual_macs, lines.behind(), now);
     let (fence, _) = belts.bound();
     let (gate, raw_belt) = belts.share();
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());
@@ -332,6 +325,8 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
     let own_is_ours = options.appliance.is_none();
     let known_neighbor = Neighbor::new(known_neighbor, now);
     let links = links::Links::open(&config, options.node, known_neighbor, own_is_ours, &name)?;
+    let network =
+        start_network(&config, &mut takeover, lines, &links).map_err(|e| format!("the network's thread: {e}"))?;
     let by_watchdog = belts.watchdog().is_some_and(crate::fence::watchdog::Watchdog::reset_by_watchdog);
     let traces = life::Traces {
         panicked: options.appliance.as_ref().is_some_and(|appliance| appliance.panic.is_some()),
@@ -399,6 +394,19 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
             .map_err(|_| "the mailbox is full before the start".to_owned())?;
     }
     Ok(Opened { cluster: Box::new(cluster), helper, disk, to_helper, to_disk, life })
+}
+
+fn start_network(
+    config: &Config,
+    takeover: &mut Takeover,
+    lines: Lines,
+    links: &links::Links,
+) -> std::io::Result<network::Network> {
+    let null_modem = config.board.null_modem.as_ref();
+    let null_modem = null_modem.map(|port| (port.device.display().to_string(), port.baud));
+    let placement = takeover.placement().expect("the takeover was just opened");
+    let addresses = takeover.addresses().to_vec();
+    network::Network::start(network::Tools { addresses, placement, lines, null_modem, binders: links.binders()? })
 }
 
 fn not_opened(state: &Path, error: &std::io::Error) -> String {

@@ -40,6 +40,12 @@ impl Clients {
         }
     }
 
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.oldest = 0;
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> &[Client] {

@@ -8,11 +8,10 @@ use super::address::{self, ADDRESSES, ServiceAddress};
 use super::announcer::Announcer;
 use super::clients::{Client, Clients};
 use super::conflict::{Claim, Conflict, Conflicts, Finding};
+use super::interface;
 use super::packet::{Listener, Sender};
+use super::placement::{Placement, Settled};
 use super::renewal::{Renewal, Up};
-use super::sysctl::{self, Sysctls};
-use super::virtual_mac::virtual_mac;
-use super::{interface, interface::MACVLAN_PREFIX};
 use crate::netlink::Socket;
 use crate::time::{Duration, Instant};
 use crate::wire::{Mac, arp, neighbor};
@@ -71,16 +70,7 @@ pub struct Heard {
 /// A service address and where it goes.
 struct Held {
     address: ServiceAddress,
-    /// The interface that gets the address: the configured one, or the macvlan on it.
-    index: u32,
-    /// The configured interface.
-    parent: u32,
-    /// Its name.
-    interface: heapless::String<15>,
-    /// Hardware address that clients see.
-    mac: Mac,
-    /// Own hardware address of the configured interface.
-    parent_mac: Mac,
+    at: Settled,
     virtual_mac: bool,
     covered: bool,
     up: bool,
@@ -93,7 +83,8 @@ pub struct Takeover {
     listeners: Vec<Listener>,
     /// The one that was read last.
     read_last: usize,
-    sysctls: Sysctls,
+    /// Until somebody looks after it.
+    placement: Option<Placement>,
     held: heapless::Vec<Held, ADDRESSES>,
     addresses: heapless::Vec<ServiceAddress, ADDRESSES>,
     lifetime: Duration,
@@ -117,7 +108,7 @@ impl Takeover {
             sender: Sender::open(settings.mark)?,
             listeners: Vec::new(),
             read_last: 0,
-            sysctls: Sysctls::default(),
+            placement: None,
             held: heapless::Vec::new(),
             addresses: heapless::Vec::new(),
             lifetime: settings.lifetime,
@@ -133,44 +124,33 @@ impl Takeover {
             addresses: takeover.take_down()?,
             macvlans: interface::delete_leftovers(&mut takeover.netlink)?,
         };
-        for (number, a) in settings.addresses.iter().enumerate() {
-            takeover.prepare(&settings.pair, number, a)?;
+        let placement = Placement::open(&mut takeover.netlink, settings)?;
+        for (a, at) in settings.addresses.iter().zip(placement.settled()) {
+            let held = Held { address: a.address, at, virtual_mac: a.virtual_mac, covered: false, up: false };
+            let _ = takeover.held.push(held); // as many as `addresses`, whose room was checked
         }
+        takeover.placement = Some(placement);
         takeover.listen()?;
         Ok((takeover, leftovers))
     }
 
-    fn prepare(&mut self, pair: &str, number: usize, a: &SettingsAddress) -> io::Result<()> {
-        let parent = interface::find(&mut self.netlink, &a.interface)?;
-        let mut held = Held {
-            address: a.address,
-            index: parent.index,
-            parent: parent.index,
-            interface: parent.name.clone(),
-            mac: if a.virtual_mac { virtual_mac(pair, a.address.ip) } else { parent.mac },
-            parent_mac: parent.mac,
-            virtual_mac: a.virtual_mac,
-            covered: false,
-            up: false,
-        };
-        held.settle(number, &parent, &mut self.netlink, &mut self.sysctls)?;
-        let _ = self.held.push(held); // as many as `addresses`, whose room was checked
-        Ok(())
+    /// For whoever looks after the interfaces, and closes it in the end; once.
+    pub fn placement(&mut self) -> Option<Placement> {
+        self.placement.take()
     }
 
-    /// Follows interfaces that were taken out and put in again, so that a takeover finds the new ones. Once a second; allocates
-    /// only when one has changed.
+    /// A service address goes elsewhere from now on.
     ///
     /// # Errors
     ///
-    /// As [`Takeover::open`]; tried again at the next call.
-    pub fn look_after(&mut self) -> io::Result<()> {
-        for (number, held) in self.held.iter_mut().enumerate() {
-            let former = held.parent;
-            let Some(parent) = interface::replacement(&mut self.netlink, &held.interface, former)? else { continue };
-            held.settle(number, &parent, &mut self.netlink, &mut self.sysctls)?;
-            for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former) {
-                listener.rebind(parent.index)?;
+    /// What bind(2) says: others are not heard there.
+    pub fn settle(&mut self, at: Settled) -> io::Result<()> {
+        let Some(held) = self.held.get_mut(at.number) else { return Ok(()) };
+        let former = core::mem::replace(&mut held.at, at);
+        held.up &= former.index == at.index;
+        if former.parent != at.parent {
+            for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former.parent) {
+                listener.rebind(at.parent)?;
             }
         }
         Ok(())
@@ -178,7 +158,7 @@ impl Takeover {
 
     /// One listener for each interface and family.
     fn listen(&mut self) -> io::Result<()> {
-        let mut parents: Vec<u32> = self.held.iter().map(|h| h.parent).collect();
+        let mut parents: Vec<u32> = self.held.iter().map(|h| h.at.parent).collect();
         parents.sort_unstable();
         parents.dedup();
         for parent in parents {
@@ -186,7 +166,7 @@ impl Takeover {
                 let addresses: Vec<IpAddr> = self
                     .held
                     .iter()
-                    .filter(|h| h.parent == parent && h.address.ip.is_ipv4() == v4)
+                    .filter(|h| h.at.parent == parent && h.address.ip.is_ipv4() == v4)
                     .map(|h| h.address.ip)
                     .collect();
                 if !addresses.is_empty() {
@@ -255,7 +235,7 @@ impl Takeover {
     /// Another lifetime from now on for every address that is up: for a thread that may wait for the kernel.
     #[must_use]
     pub fn renewal(&self) -> Renewal {
-        let up = |held: &Held| Up { index: held.index, address: held.address, covered: held.covered };
+        let up = |held: &Held| Up { index: held.at.index, address: held.address, covered: held.covered };
         Renewal { up: self.held.iter().filter(|held| held.up).map(up).collect(), lifetime: self.lifetime }
     }
 
@@ -263,18 +243,6 @@ impl Takeover {
     #[must_use]
     pub fn addresses(&self) -> &[ServiceAddress] {
         &self.addresses
-    }
-
-    /// The interfaces whose neighbours are the clients.
-    #[must_use]
-    pub fn parents(&self) -> heapless::Vec<u32, ADDRESSES> {
-        let mut parents = heapless::Vec::new();
-        for held in &self.held {
-            if !parents.contains(&held.parent) {
-                let _ = parents.push(held.parent); // no more than addresses
-            }
-        }
-        parents
     }
 
     /// Silences the announcer, takes every service address off every interface of this box, brings the macvlans down, and
@@ -291,7 +259,7 @@ impl Takeover {
         for held in &mut self.held {
             held.up = false;
             if held.virtual_mac {
-                match interface::set_up(&mut self.netlink, held.index, false) {
+                match interface::set_up(&mut self.netlink, held.at.index, false) {
                     // Somebody deleted it: it is down.
                     Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
                     done => result = result.and(done),
@@ -339,20 +307,20 @@ impl Takeover {
         if due.broadcast {
             for held in self.held.iter().filter(|h| h.up) {
                 let sent = match held.address.ip {
-                    IpAddr::V4(ip) => self.sender.send(held.index, &arp::announcement(held.mac, ip)),
-                    IpAddr::V6(ip) => self.sender.send(held.index, &neighbor::announcement(held.mac, ip)),
+                    IpAddr::V4(ip) => self.sender.send(held.at.index, &arp::announcement(held.at.mac, ip)),
+                    IpAddr::V6(ip) => self.sender.send(held.at.index, &neighbor::announcement(held.at.mac, ip)),
                 };
                 self.send_errors += u64::from(sent.is_err());
             }
         }
         for client in &self.clients.all()[due.clients] {
-            for held in self.held.iter().filter(|h| h.up && h.parent == client.index) {
+            for held in self.held.iter().filter(|h| h.up && h.at.parent == client.index) {
                 let sent = match (held.address.ip, client.ip) {
                     (IpAddr::V4(ip), IpAddr::V4(to)) => {
-                        self.sender.send(held.index, &arp::request(client.mac, held.mac, ip, to))
+                        self.sender.send(held.at.index, &arp::request(client.mac, held.at.mac, ip, to))
                     }
                     (IpAddr::V6(ip), IpAddr::V6(to)) => {
-                        self.sender.send(held.index, &neighbor::solicitation(client.mac, held.mac, ip, to))
+                        self.sender.send(held.at.index, &neighbor::solicitation(client.mac, held.at.mac, ip, to))
                     }
                     _ => continue,
                 };
@@ -371,7 +339,7 @@ impl Takeover {
     /// Adds a client that the peer knows, on the interface of service address `address`.
     pub fn insert_client(&mut self, address: usize, ip: IpAddr, mac: Mac) {
         if let Some(held) = self.held.get(address) {
-            self.clients.insert(Client { ip, mac, index: held.parent });
+            self.clients.insert(Client { ip, mac, index: held.at.parent });
         }
     }
 
@@ -386,8 +354,8 @@ impl Takeover {
         for (number, held) in self.held.iter().enumerate() {
             // From the interface's own hardware address: the macvlan is down.
             let sent = match held.address.ip {
-                IpAddr::V4(ip) => self.sender.send(held.parent, &arp::probe(held.parent_mac, ip)),
-                IpAddr::V6(ip) => self.sender.send(held.parent, &neighbor::probe(held.parent_mac, ip)),
+                IpAddr::V4(ip) => self.sender.send(held.at.parent, &arp::probe(held.at.parent_mac, ip)),
+                IpAddr::V6(ip) => self.sender.send(held.at.parent, &neighbor::probe(held.at.parent_mac, ip)),
             };
             self.send_errors += u64::from(sent.is_err());
             self.conflicts.probed(now, number);
@@ -429,9 +397,9 @@ impl Takeover {
             (IpAddr::V6(neighbor.target), neighbor.mac, true)
         };
         let (address, held) = self.held.iter().enumerate().find(|(_, h)| h.address.ip == ip)?;
-        let own = mac == held.parent_mac;
+        let own = mac == held.at.parent_mac;
         // Two boxes that never understood each other (another key, the same name): then nobody is a stranger.
-        let from_peer = peer.is_none_or(|peer| peer == mac) || (held.virtual_mac && mac == held.mac);
+        let from_peer = peer.is_none_or(|peer| peer == mac) || (held.virtual_mac && mac == held.at.mac);
         (!own).then_some((Claim { address, mac, answer }, from_peer))
     }
 
@@ -445,7 +413,7 @@ impl Takeover {
     /// is virtual.
     #[must_use]
     pub fn mac(&self, address: usize) -> Option<Mac> {
-        self.held.get(address).map(|h| h.mac)
+        self.held.get(address).map(|h| h.at.mac)
     }
 
     /// Frames that could not be sent so far.
@@ -454,47 +422,19 @@ impl Takeover {
         self.send_errors
     }
 
-    /// Deletes the macvlans and puts the sysctls back: at the end of the program, addresses being down.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn close(mut self) -> io::Result<()> {
-        let deleted = interface::delete_leftovers(&mut self.netlink);
-        self.sysctls.restore()?;
-        deleted.map(|_| ())
+    /// The socket for the network's configuration, for who has something to ask in between.
+    pub fn netlink(&mut self) -> &mut Socket {
+        &mut self.netlink
     }
 }
 
 impl Held {
-    /// Makes `parent` the interface of this address: its sysctls, and the macvlan of a virtual MAC.
-    fn settle(
-        &mut self,
-        number: usize,
-        parent: &interface::Interface,
-        netlink: &mut Socket,
-        sysctls: &mut Sysctls,
-    ) -> io::Result<()> {
-        sysctls.set(&parent.name, sysctl::PARENT)?;
-        if self.virtual_mac {
-            let name = format!("{MACVLAN_PREFIX}{number}");
-            self.index = interface::create_macvlan(netlink, parent.index, &name, self.mac).map_err(|e| {
-                io::Error::new(e.kind(), format!("{name}: a macvlan on {} for its virtual MAC: {e}", parent.name))
-            })?;
-            sysctls.set(&name, sysctl::MACVLAN)?;
-        } else {
-            (self.index, self.mac) = (parent.index, parent.mac);
-        }
-        (self.parent, self.parent_mac) = (parent.index, parent.mac);
-        Ok(())
-    }
-
     fn take_up(&mut self, netlink: &mut Socket, addresses: &[ServiceAddress], lifetime: Duration) -> io::Result<()> {
         // The parent's addresses count for a macvlan as well: its clients are answered by the parent.
-        self.covered = address::covered(netlink, self.parent, self.address, addresses)?;
+        self.covered = address::covered(netlink, self.at.parent, self.address, addresses)?;
         if self.virtual_mac {
-            interface::set_up(netlink, self.index, true)?;
+            interface::set_up(netlink, self.at.index, true)?;
         }
-        address::add(netlink, self.index, self.address, self.covered, lifetime)
+        address::add(netlink, self.at.index, self.address, self.covered, lifetime)
     }
 }

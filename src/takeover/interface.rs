@@ -80,19 +80,12 @@ pub fn find(socket: &mut Socket, name: &str) -> io::Result<Interface> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no network interface {name}")))
 }
 
-/// The interface that has come in the place of number `index`, which was called `name`: `None` while that one is there, by
-/// whatever name, and while nothing has its name. Allocates, but not while all is as it was.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn replacement(socket: &mut Socket, name: &str, index: u32) -> io::Result<Option<Interface>> {
-    if nix::net::if_::if_nametoindex(name) == Ok(index) {
-        return Ok(None);
-    }
-    let all = list(socket)?;
-    let renamed = all.iter().any(|interface| interface.index == index);
-    Ok(all.into_iter().find(|interface| !renamed && interface.name == name))
+/// The interface of `all` that has come in the place of number `index`, which was called `name`: `None` while that one is there,
+/// by whatever name, and while nothing has its name.
+#[must_use]
+pub fn replacement<'a>(all: &'a [Interface], name: &str, index: u32) -> Option<&'a Interface> {
+    let is_there = all.iter().any(|interface| interface.index == index);
+    all.iter().find(|interface| !is_there && interface.name == name)
 }
 
 /// Brings an interface up or down.

@@ -2,9 +2,13 @@
 #![allow(unsafe_code)] // a raw packet socket has no safe form
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use twobox::link::ethernet::{ETHER_TYPE, Ethernet, GROUP};
-use twobox::link::{Carrier, Sent};
+use twobox::link::{Binder, Carrier, Sent};
+use twobox::netlink::Socket;
+use twobox::takeover::interface;
 
 use crate::allocations;
 use crate::lab::{Namespace, quiet, wait};
@@ -145,18 +149,66 @@ fn an_interface_that_goes_down_and_comes_up_is_used_again() {
 #[test]
 fn an_interface_that_is_gone_is_reported_and_taken_again_when_it_is_back() {
     let mut c = cable();
+    let mut binders = [&c.a, &c.b].map(|end| end.binder().unwrap());
     c.at_a.ip("link del x0");
     assert_eq!(c.a.carrier(), Carrier::Gone);
     assert_eq!(c.a.send(b"2b").unwrap(), Sent::Dropped);
     assert_eq!(c.a.recv(&mut [0; 224]).unwrap(), None);
-    assert!(c.a.rebind().is_err());
     c.at_a.cable("x0", &c.at_b, "x0");
     assert_eq!(c.a.carrier(), Carrier::Gone, "another interface of the same name");
-    c.a.rebind().unwrap();
-    c.b.rebind().unwrap();
+    let take = |at: &Namespace, port: &mut Ethernet, binder: &mut Binder| {
+        let new = at.inside(|| interface::find(&mut Socket::open().unwrap(), "x0").unwrap());
+        assert_eq!(binder.name(), "x0");
+        assert_ne!(binder.index(), new.index);
+        assert!(binder.bind(u32::MAX / 2).is_err());
+        binder.bind(new.index).unwrap();
+        port.bound(new.index, new.mac);
+        assert_eq!((binder.index(), port.mac()), (new.index, new.mac));
+    };
+    take(&c.at_a, &mut c.a, &mut binders[0]);
+    take(&c.at_b, &mut c.b, &mut binders[1]);
     wait("carrier", || (c.a.carrier() == Carrier::Present && c.b.carrier() == Carrier::Present).then_some(()));
     c.a.send(b"2b again").unwrap();
     assert_eq!(heard(&mut c.b), b"2b again");
+}
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count(_: i32) {
+    CALLS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// From now on each call of `ioctl` with this request counts in this thread, and does nothing.
+fn count_ioctls(request: u64) {
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    };
+    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request).unwrap();
+    let rules = [(libc::SYS_ioctl, vec![SeccompRule::new(vec![is]).unwrap()])].into_iter().collect();
+    let here = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trap, here).unwrap();
+    // SAFETY: the handler only adds to an atomic number.
+    let former = unsafe { libc::signal(libc::SIGSYS, count as extern "C" fn(i32) as libc::sighandler_t) };
+    assert_ne!(former, libc::SIG_ERR);
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+/// For a name that nobody has the kernel starts a program that loads a module, and waits for its end (`dev_load` in
+/// net/core/dev_ioctl.c): no work for the loop. So nobody is looked for by his name once everything is open.
+#[test]
+fn an_interface_that_is_gone_is_not_looked_for_by_its_name() {
+    let mut c = cable();
+    c.at_a.ip("link del x0");
+    thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            count_ioctls(libc::SIOCGIFINDEX as u64);
+            assert_eq!(c.a.carrier(), Carrier::Gone);
+            assert_eq!(c.a.send(b"2b").unwrap(), Sent::Dropped);
+            c.a.counters();
+        });
+        looks.join().unwrap();
+    });
+    assert_eq!(CALLS.load(Ordering::SeqCst), 0);
 }
 
 #[test]

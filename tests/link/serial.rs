@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use twobox::link::Sent;
-use twobox::link::serial::Serial;
+use twobox::link::serial::{Port, Serial};
 use twobox::wire::serial::{Decoder, FRAME_MAX, Piece, encode};
 
 use crate::allocations;
@@ -138,7 +138,14 @@ fn a_port_that_is_unplugged_says_so_once_and_can_be_opened_again() {
     assert!(!port.is_open() && port.fd().is_none());
     assert_eq!(port.recv(&mut [0; 16]).unwrap(), None);
     assert_eq!(port.send(b"x").unwrap(), Sent::Dropped);
-    assert!(port.reopen().is_err(), "nobody has plugged it in again");
+    assert!(port.unplugged().is_some() && port.unplugged().is_none(), "it is there to be closed");
+    let (mut far, mut near) = cable();
+    let port_again = near.unplugged();
+    assert!(port_again.is_none(), "nobody has unplugged it");
+    drop(near);
+    port.plug_in(Port::open(&ptsname_r(&far).unwrap(), 115_200).unwrap());
+    far.write_all(&framed(b"2b again")).unwrap();
+    assert_eq!(frames(&mut port, 1).0, [b"2b again"]);
 }
 
 #[test]

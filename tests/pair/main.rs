@@ -407,6 +407,30 @@ fn the_loop_allocates_nothing_once_it_is_ready() {
         rig.client.await_answer_from(other(node));
     }
     assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations in two hand-overs");
+    // Cables and ports go and come.
+    rig.await_touch();
+    let finding = |rig: &Rig, name: &str| {
+        let status = rig.status("a")?;
+        status.links.into_iter().find(|link| link.name == name)?.finding
+    };
+    rig.null_modem.unplug("a");
+    rig.ip("a", "link del cross");
+    wait("both are missed", || {
+        finding(&rig, "null-modem") == Some("the port is gone".into())
+            && finding(&rig, "crossover") == Some("the interface is gone".into())
+    });
+    std::thread::sleep(LEASE * 4);
+    rig.null_modem.plug("a");
+    rig.ip("a", "link add cross type veth peer name cross netns NAME-b".replace("NAME", &rig.name).as_str());
+    for node in ["a", "b"] {
+        rig.ip(node, "link set cross up");
+    }
+    wait("both are used again", || {
+        ["null-modem", "crossover"]
+            .iter()
+            .all(|name| rig.status("a").is_some_and(|s| s.links.iter().any(|l| l.name == *name && l.up)))
+    });
+    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations while they went and came");
     nix::sys::signal::raise(Signal::SIGTERM).unwrap();
     assert_eq!(daemon.join().unwrap(), Ok(()));
 }

@@ -153,7 +153,8 @@ fn a_standby_neither_answers_for_a_service_address_nor_takes_its_packets() {
     // The settings that make it so are put back at the end.
     let read = || must(&format!("ip netns exec {} sysctl -n net.ipv4.conf.lan.arp_ignore", lan.namespace("b")));
     assert_eq!(read().trim(), "1");
-    lan.inside("b", || b.close().unwrap());
+    let placement = b.placement().unwrap();
+    lan.inside("b", || placement.close(b.netlink()).unwrap());
     assert_eq!(read().trim(), "0");
 }
 

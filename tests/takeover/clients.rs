@@ -73,7 +73,8 @@ fn known_clients_are_told_one_by_one() {
     let mut known = Clients::default();
     lan.inside("a", || {
         let mut socket = Socket::open().unwrap();
-        a.parents().iter().for_each(|parent| known.read_neighbors(&mut socket, *parent).unwrap());
+        let placement = a.placement().unwrap();
+        placement.parents().iter().for_each(|parent| known.read_neighbors(&mut socket, *parent).unwrap());
     });
     a.know_clients(known.all());
     for client in ["192.0.2.77", "2001:db8::77"] {
@@ -131,8 +132,9 @@ fn a_virtual_mac_moves_without_the_client_noticing() {
         assert!(lan.ping("client", service), "{service}");
     }
     a.take_down().unwrap();
-    for (end, takeover) in [("a", a), ("b", b)] {
-        lan.inside(end, || takeover.close().unwrap());
+    for (end, mut takeover) in [("a", a), ("b", b)] {
+        let placement = takeover.placement().unwrap();
+        lan.inside(end, || placement.close(takeover.netlink()).unwrap());
         assert!(!lan.ip(end, "-o link show").contains("twobox-"));
     }
 }

@@ -1,0 +1,84 @@
+//! Interfaces that go and come while the program runs.
+
+use twobox::clock;
+use twobox::takeover::packet::Sender;
+use twobox::takeover::{Takeover, interface};
+use twobox::wire::arp;
+
+use crate::lan::{BOTH, Lan, MS, SERVICE_V4, SERVICE_V6, listen, must, run};
+
+/// Somebody deletes the macvlan of the box that serves: it is made again, and gets its address back.
+#[test]
+fn a_macvlan_that_somebody_deletes_is_made_again() {
+    let lan = Lan::new("again");
+    let (probe, said) = run(&format!("ip -n {} link add link lan name probe type macvlan", lan.namespace("a")));
+    if !probe {
+        println!("SKIPPED: this kernel makes no macvlan: {said}");
+        return;
+    }
+    let mut a = lan.open("a", BOTH, true);
+    let mut placement = a.placement().unwrap();
+    let mut follow = |a: &mut Takeover| {
+        let mut changed = heapless::Vec::new();
+        lan.inside("a", || {
+            let all = interface::list(a.netlink()).unwrap();
+            placement.follow(a.netlink(), &all, false, &mut changed).unwrap();
+        });
+        changed.iter().for_each(|at| a.settle(*at).unwrap());
+        changed.len()
+    };
+    a.take_up(clock::now(), || true).unwrap();
+    assert_eq!(follow(&mut a), 0, "nothing has changed");
+    lan.ip("a", "link del twobox-1");
+    assert_eq!(follow(&mut a), 1);
+    assert_eq!([0, 1].map(|address| a.held(address)), [true, false]);
+    assert!(a.complete(clock::now(), || true));
+    a.announce(clock::now());
+    for service in [SERVICE_V4, SERVICE_V6] {
+        assert!(lan.ping("client", service), "{service}");
+    }
+    a.take_down().unwrap();
+    assert!(a.down().unwrap());
+}
+
+/// The card is taken out and another one put in: addresses go there when the gate is there.
+#[test]
+fn a_new_interface_is_followed_when_it_may_be() {
+    let lan = Lan::new("card");
+    let mut a = lan.open("a", BOTH, false);
+    let mut placement = a.placement().unwrap();
+    let mut follow = |a: &mut Takeover, may_move: bool| {
+        let mut changed = heapless::Vec::new();
+        let all = interface::list(a.netlink()).unwrap();
+        placement.follow(a.netlink(), &all, may_move, &mut changed).map(|()| {
+            changed.iter().for_each(|at| a.settle(*at).unwrap());
+            changed.len()
+        })
+    };
+    a.take_up(clock::now(), || true).unwrap();
+    lan.ip("a", "link del lan");
+    assert_eq!(follow(&mut a, true).unwrap(), 0, "there is none yet");
+    let bridge = lan.namespace("lan");
+    must(&format!("ip -n {bridge} link add name port-a type veth peer name lan netns {}", lan.namespace("a")));
+    must(&format!("ip -n {bridge} link set port-a master bridge up"));
+    lan.ip("a", "link set lan up");
+    lan.ip("a", "addr add 192.0.2.2/24 dev lan");
+    lan.ip("a", "addr add 2001:db8::2/64 dev lan nodad");
+    assert_eq!(follow(&mut a, false).unwrap(), 0, "the gate is not there yet");
+    assert_eq!(lan.inside("a", || follow(&mut a, true)).unwrap(), 2);
+    assert!(a.complete(clock::now(), || true));
+    a.announce(clock::now());
+    for service in [SERVICE_V4, SERVICE_V6] {
+        assert!(lan.ping("client", service), "{service}");
+    }
+    let heard = |a: &mut Takeover| listen(a, None, MS(200)).len();
+    heard(&mut a);
+    let foreign = lan.mac("b");
+    lan.inside("b", || {
+        let index = nix::net::if_::if_nametoindex("lan").unwrap();
+        let claim = arp::announcement(foreign, SERVICE_V4.parse().unwrap());
+        Sender::open(0).unwrap().send(index, &claim).unwrap();
+    });
+    assert_eq!(heard(&mut a), 1, "claims are heard there");
+    assert_eq!(a.take_down().unwrap(), 2);
+}
