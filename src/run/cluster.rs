@@ -7,6 +7,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::belts::Belts;
+use super::claims::Claims;
 use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
 use super::links::{Links, Received};
@@ -24,7 +25,7 @@ use crate::fence::reset::Reset;
 use crate::node::settings::{PATHS, WITNESSES};
 use crate::node::{self, Input, Node};
 use crate::takeover::conflict::Finding;
-use crate::takeover::{ADDRESSES, Takeover};
+use crate::takeover::{ADDRESSES, Heard, Takeover};
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 use crate::wire::heartbeat::Seal;
@@ -91,6 +92,8 @@ pub(super) struct Cluster {
     /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
+    /// Foreign claims in the log.
+    claims: Claims,
     look_at: Instant,
     learn_at: Instant,
     speak_at: Option<Instant>,
@@ -132,6 +135,7 @@ impl Cluster {
             followed: 0,
             kept_mac: None,
             bound,
+            claims: Claims::default(),
             look_at: now,
             learn_at: now,
             speak_at: None,
@@ -227,11 +231,7 @@ impl Cluster {
             match heard.finding {
                 Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
                 Finding::Usual => {}
-                finding => {
-                    let [a, b, c, d, e, f] = heard.mac;
-                    let who = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-                    log::warn!("service address {} is claimed by {who} ({finding:?})", heard.address);
-                }
+                finding => self.say_claim(now, &heard, finding),
             }
             self.act(now);
         }
@@ -259,6 +259,16 @@ impl Cluster {
             self.read(now, letter);
             self.act(now);
         }
+    }
+
+    fn say_claim(&mut self, now: Instant, heard: &Heard, finding: Finding) {
+        let Some(unsaid) = self.claims.heard(now, heard.address) else { return };
+        let [a, b, c, d, e, f] = heard.mac;
+        let who = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        log::warn!(
+            "service address {} is claimed by {who} ({finding:?}); {unsaid} claims before were not told",
+            heard.address
+        );
     }
 
     fn drain_links(&mut self, ready: Ready) {

@@ -17,6 +17,7 @@
 mod alarms;
 mod belts;
 mod child;
+mod claims;
 mod cluster;
 mod disk;
 mod drill;
