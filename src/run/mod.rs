@@ -217,7 +217,7 @@ impl From<String> for Failure {
 ///
 /// What is wrong and what to do. Nothing serves then, and the addresses are down.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let config = config::load(&options.site, &options.board).map_err(|problems| Failure {
+    let config = aside(|| config::load(&options.site, &options.board)).map_err(|problems| Failure {
         text: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         exit: Exit::WrongUse,
     })?;
@@ -227,7 +227,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn serve(options: &Options, config: Config) -> Result<(), String> {
-    start_log(options, &config)?;
+    aside(|| start_log(options, &config))?;
     // The pair's key is in this process: no core dump and no debugger but root's shows it.
     nix::sys::prctl::set_dumpable(false).map_err(|e| format!("prctl: {e}"))?;
     if let Err(error) = oom::protect() {
@@ -239,7 +239,7 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     if let Err(error) = realtime::lock_memory(options.appliance.is_some()) {
         log::warn!("memory is not locked ({error}): the loop may be late when memory is short; give CAP_IPC_LOCK");
     }
-    let Opened { mut cluster, helper, disk, to_helper, to_disk, life } = open(options, config)?;
+    let Opened { mut cluster, helper, disk, to_helper, to_disk, life } = aside(|| open(options, config))?;
     prepare_thread();
     cluster.run().map_err(|e| format!("the loop: {e}"))?;
 
@@ -265,9 +265,15 @@ struct Opened {
     life: life::Life,
 }
 
-/// Opens everything and starts the threads. Its frame is large, and lies where [`prepare_thread`] makes room for the loop's:
-/// as part of [`serve`] it would stay locked beside that.
-#[inline(never)]
+/// Does `work` on a stack that is given back afterwards: the loop's stays locked, as deep as it was ever used.
+fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Opens everything and starts the threads.
 fn open(options: &Options, config: Config) -> Result<Opened, String> {
     let directory = Directory::open(&options.state).map_err(|e| not_opened(&options.state, &e))?;
     let memory = remember(&directory)?;
@@ -421,7 +427,6 @@ fn mailbox<T, const N: usize>() -> Result<Arc<Mailbox<T, N>>, String> {
     Mailbox::new().map(Arc::new).map_err(|e| format!("no eventfd: {e}"))
 }
 
-#[inline(never)] // as [`open`]
 fn start_log(options: &Options, config: &Config) -> Result<(), String> {
     let sink =
         if options.appliance.is_some() { Sink::kmsg().unwrap_or_else(|_| Sink::stderr()) } else { Sink::stderr() };
