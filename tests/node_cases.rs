@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "node_cases/force.rs"]
 mod force;
+#[path = "node_cases/peer.rs"]
+mod peer;
 #[path = "node_cases/rules.rs"]
 mod rules;
 #[path = "node_cases/script.rs"]

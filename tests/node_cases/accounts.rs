@@ -4,7 +4,7 @@ use twobox::time::Duration;
 use twobox::wire::heartbeat::Vote;
 use twobox::wire::pair::Role;
 
-use crate::script::{MS, Script, settings};
+use super::script::{MS, Script, settings};
 
 /// The clients' outage begins when the services are told to stop, not with the vote that follows.
 #[test]

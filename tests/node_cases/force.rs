@@ -4,7 +4,7 @@ use twobox::node::settings::LAN;
 use twobox::node::{Answer, Input, Order};
 use twobox::wire::pair::Role;
 
-use crate::script::{MS, Script, TICK};
+use super::script::{MS, Script, TICK};
 
 #[test]
 fn a_force_ordered_while_claiming_is_not_kept_for_later() {
