@@ -93,12 +93,91 @@ fn a_newer_version_is_believed_only_with_the_key() {
     assert_eq!(seal(Side::B, 42).decode(&newer), Err(Reject::BadTag));
 }
 
+/// The example with other bytes at `place`, under a good tag.
+fn resealed(place: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = encoded(&example()).to_vec();
+    frame[place..place + bytes.len()].copy_from_slice(bytes);
+    sealed(&frame[..SIZE - TAG_SIZE])
+}
+
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let tag = blake3::keyed_hash(&seal(Side::A, 1).key, body);
+    [body, &tag.as_bytes()[..TAG_SIZE]].concat()
+}
+
+/// Whoever has the key and sends this has a bug, or is older than the first version.
+#[test]
+fn a_field_without_a_meaning_is_malformed() {
+    let none: [(&str, usize, &[u8]); 14] = [
+        ("version 0", 2, &[0]),
+        ("a third node", 3, &[2]),
+        ("no boot", 12, &[0; 8]),
+        ("a seventh role", 21, &[6]),
+        ("a fifth flag", 22, &[16]),
+        ("reserved", 23, &[1]),
+        ("reserved", 118, &[1]),
+        ("reserved", 119, &[1]),
+        ("no lease", 48, &[0; 4]),
+        ("an endless lease", 48, &[0xff; 4]),
+        ("an endless interval", 56, &[0xff; 4]),
+        ("more served than used", 64, &[9]),
+        ("a vote for nobody", 80, &[1]),
+        ("a vote for no term", 88, &[1]),
+    ];
+    let b = seal(Side::B, 42);
+    for (what, place, bytes) in none {
+        assert_eq!(b.decode(&resealed(place, bytes)), Err(Reject::Malformed), "{what}");
+    }
+    assert_eq!(b.decode(&resealed(96, &[0; 8])), Err(Reject::Malformed), "an echo of nobody");
+    // The highest term used was served: nothing is wrong with that.
+    assert_eq!(b.decode(&resealed(64, &[8])), Ok(Heartbeat { served: 8, ..example() }));
+    assert_eq!(b.decode(&resealed(52, &[0xff; 4])), Ok(Heartbeat { fence: None, ..example() }));
+}
+
+/// Changes of a tag that cancel each other out are changes.
+#[test]
+fn every_byte_of_the_tag_counts() {
+    let b = seal(Side::B, 42);
+    for (one, other) in (0..TAG_SIZE).flat_map(|one| (0..TAG_SIZE).map(move |other| (one, other))) {
+        let mut frame = encoded(&example());
+        frame[SIZE - TAG_SIZE + one] ^= 0x80;
+        if one != other {
+            frame[SIZE - TAG_SIZE + other] ^= 0x80;
+        }
+        assert_eq!(b.decode(&frame), Err(Reject::BadTag), "bytes {one} and {other}");
+    }
+}
+
+/// What every version keeps: the start up to the pair's tag, the tag at the end, and the greatest size.
+#[test]
+fn a_newer_version_may_have_any_size_between_the_shortest_and_the_longest() {
+    let b = seal(Side::B, 42);
+    for (size, expected) in [
+        (12 + TAG_SIZE - 1, Reject::Truncated),
+        (12 + TAG_SIZE, Reject::VersionAhead),
+        (SIZE, Reject::VersionAhead),
+        (MAX_SIZE, Reject::VersionAhead),
+        (MAX_SIZE + 1, Reject::Oversized),
+    ] {
+        let mut body = encoded(&example()).to_vec();
+        body.resize(MAX_SIZE + 1, 0);
+        body[2] = VERSION + 1;
+        assert_eq!(b.decode(&sealed(&body[..size - TAG_SIZE])), Err(expected), "{size} bytes");
+    }
+}
+
 /// Bounds that the peer waits for are rounded up to the wire's microsecond.
 #[test]
 fn bounds_are_never_told_too_short() {
     let sent = Heartbeat { fence: Some(Duration::from_nanos(1_001)), ..example() };
     let heard = seal(Side::B, 42).decode(&encoded(&sent)).expect("good");
     assert_eq!(heard.fence, Some(Duration::from_micros(2)));
+    // The longest that the wire can tell stands for all that are longer, and is not taken for none.
+    for longer in [Duration::from_micros(u32::MAX.into()), Duration::from_secs(100_000), Duration::MAX] {
+        let sent = Heartbeat { fence: Some(longer), ..example() };
+        let heard = seal(Side::B, 42).decode(&encoded(&sent)).expect("good");
+        assert_eq!(heard.fence, Some(Duration::from_micros(u64::from(u32::MAX) - 1)));
+    }
 }
 
 prop_compose! {

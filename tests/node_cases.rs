@@ -2,14 +2,24 @@
 
 #[path = "node_cases/accounts.rs"]
 mod accounts;
+#[path = "node_cases/arbitration.rs"]
+mod arbitration;
 #[path = "node_cases/force.rs"]
 mod force;
 #[path = "node_cases/peer.rs"]
 mod peer;
+#[path = "node_cases/right.rs"]
+mod right;
+#[path = "node_cases/rounds.rs"]
+mod rounds;
 #[path = "node_cases/rules.rs"]
 mod rules;
 #[path = "node_cases/script.rs"]
 mod script;
+#[path = "node_cases/silence.rs"]
+mod silence;
+#[path = "node_cases/told.rs"]
+mod told;
 
 use script::{MS, Script, TICK, settings};
 use twobox::node::settings::{FIRST_REFLECTED, LAN, Settings, StaleData};

@@ -5,47 +5,6 @@ use super::*;
 use twobox::node::Record;
 use twobox::wire::pair::Generation;
 
-impl Script {
-    fn with(settings: Settings, memory: Memory) -> Script {
-        let mut s = Script::new();
-        s.node = Node::new(settings, s.now, memory, false);
-        s.input(Input::Down { order: 0 });
-        s
-    }
-
-    /// The peer is a fit spare; whether it votes for us is another matter.
-    fn peer_stands_by(&mut self) {
-        self.peer.frame.role = Role::Standby;
-        self.peer.frame.eligible = true;
-    }
-
-    fn peer_votes(&mut self, term: u64) {
-        self.peer.frame.vote = Some(Vote { term, candidate: settings().boot });
-    }
-
-    /// Active by the vote of a peer that then stands by.
-    fn active(&mut self) {
-        self.run(1000);
-        self.peer_stands_by();
-        self.peer_votes(2);
-        self.run(200);
-        assert_eq!(self.role(), Role::Active);
-        self.peer.frame.vote = None;
-    }
-
-    fn never(&mut self, role: Role, ms: u32) {
-        for _ in 0..ms / TICK {
-            self.run(TICK);
-            assert_ne!(self.role(), role, "{}", self.node.status(self.now).why);
-        }
-    }
-
-    fn data(&mut self, generation: Generation, stale_trees: u8) {
-        let data = Data { generation, lag_s: 0, stale_trees };
-        self.input(Input::Data { data, newest: generation.term });
-    }
-}
-
 fn mirrored() -> Settings {
     Settings { mirrored: true, stale_data: StaleData::Hold, ..settings() }
 }

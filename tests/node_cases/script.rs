@@ -2,10 +2,11 @@
 
 use twobox::node::planted::Planted;
 use twobox::node::settings::{FIRST_REFLECTED, LAN, NULL_MODEM, Settings, StaleData};
+use twobox::node::status::RightKind;
 use twobox::node::{Action, Answer, Input, Memory, Node, Order};
 use twobox::time::{Duration, Instant};
-use twobox::wire::heartbeat::{Echo, Heartbeat};
-use twobox::wire::pair::{BootId, Data, Role, Score, Side};
+use twobox::wire::heartbeat::{Echo, Heartbeat, Vote};
+use twobox::wire::pair::{BootId, Data, Generation, Role, Score, Side};
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const TICK: u32 = 5;
@@ -60,6 +61,10 @@ pub struct Script {
     pub down: Vec<u32>,
     pub answer: Option<Answer>,
     pub left: bool,
+    /// What the node said last.
+    pub said: Option<Heartbeat>,
+    /// What it did besides speaking.
+    pub did: Vec<Action>,
 }
 
 impl Script {
@@ -100,6 +105,8 @@ impl Script {
             down: vec![],
             answer: None,
             left: false,
+            said: None,
+            did: vec![],
         };
         script.input(Input::Down { order: 0 });
         script
@@ -113,6 +120,66 @@ impl Script {
         s
     }
 
+    /// A node of its own settings and record, whose addresses are down.
+    pub fn with(settings: Settings, memory: Memory) -> Script {
+        let mut s = Script::new();
+        s.node = Node::new(settings, s.now, memory, false);
+        s.input(Input::Down { order: 0 });
+        s
+    }
+
+    /// The peer is a fit spare; whether it votes for us is another matter.
+    pub fn peer_stands_by(&mut self) {
+        self.peer.frame.role = Role::Standby;
+        self.peer.frame.eligible = true;
+    }
+
+    pub fn peer_votes(&mut self, term: u64) {
+        self.peer.frame.vote = Some(Vote { term, candidate: settings().boot });
+    }
+
+    /// Active by the vote of a peer that then stands by.
+    pub fn active(&mut self) {
+        self.run(1000);
+        self.peer_stands_by();
+        self.peer_votes(2);
+        self.run(200);
+        assert_eq!(self.role(), Role::Active);
+        self.peer.frame.vote = None;
+    }
+
+    /// The ticket of the last write that was wanted.
+    pub fn ticket(&self) -> u32 {
+        let ticket = |a: &Action| if let Action::Persist { ticket, .. } = a { Some(*ticket) } else { None };
+        self.did.iter().rev().find_map(ticket).expect("it writes")
+    }
+
+    /// Runs until the node has that role, for so long at most.
+    pub fn until(&mut self, role: Role, ms: u32) {
+        let end = self.now + MS * ms;
+        while self.role() != role {
+            assert!(self.now < end, "{}", self.node.status(self.now).why);
+            self.run(TICK);
+        }
+    }
+
+    pub fn never(&mut self, role: Role, ms: u32) {
+        for _ in 0..ms / TICK {
+            self.run(TICK);
+            assert_ne!(self.role(), role, "{}", self.node.status(self.now).why);
+        }
+    }
+
+    pub fn data(&mut self, generation: Generation, stale_trees: u8) {
+        let data = Data { generation, lag_s: 0, stale_trees };
+        self.input(Input::Data { data, newest: generation.term });
+    }
+
+    /// The kind of what permits serving now.
+    pub fn right(&self) -> Option<RightKind> {
+        self.node.right_kind(self.now)
+    }
+
     pub fn role(&self) -> Role {
         self.node.status(self.now).role
     }
@@ -123,8 +190,14 @@ impl Script {
         let mut written = vec![];
         let mut conflict = false;
         while let Some(action) = self.node.next_action() {
+            if !matches!(action, Action::Send(_)) {
+                self.did.push(action);
+            }
             match action {
-                Action::Send(h) => self.peer.heard = Some(h.sent_at),
+                Action::Send(h) => {
+                    self.peer.heard = Some(h.sent_at);
+                    self.said = Some(h);
+                }
                 Action::Ping { witness, round } if self.witness => pongs.push((witness, round)),
                 Action::Persist { ticket, .. } => written.extend(self.disk.map(|durable| (ticket, durable))),
                 Action::Yield { order } | Action::Fence { order } => self.down.push(order),
