@@ -131,7 +131,7 @@ make_state() {
     echo "$2" >"$work/node-name"
     {
         for file in node-name site.toml pair.key; do
-            printf 'write %s %s\nsif %s uid 0\nsif %s gid 0\n' "$work/$file" "$file" "$file" "$file"
+            printf 'write "%s" %s\nsif %s uid 0\nsif %s gid 0\n' "$work/$file" "$file" "$file" "$file"
         done
         printf 'sif site.toml mode 0100644\nsif node-name mode 0100644\nsif pair.key mode 0100600\n'
     } >"$work/debugfs"
@@ -196,7 +196,7 @@ prepare() {
     find_program
     work=$(mktemp -d "${TMPDIR:-/tmp}/twobox-flash.XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    trap 'exit 130' INT TERM
+    trap 'exit 130' HUP INT TERM # a terminal that goes away must not leave a key behind
 }
 
 build() {
@@ -242,7 +242,8 @@ command_pair() {
     for node in a b; do
         make_state "$work/state-$node" "$node"
         make_disk "$work/disk" "$work/state-$node"
-        (umask 077 && cp --sparse=always "$work/disk" "$output/$node.img")
+        # Half a copy has another name.
+        (umask 077 && cp --sparse=always "$work/disk" "$output/$node.new" && mv "$output/$node.new" "$output/$node.img")
         echo "$output/$node.img"
     done
     cp "$work/initramfs" "$work/command-line" "$output/"
@@ -284,6 +285,22 @@ look_at_device() {
     [ "$size" -ge "$length" ] || die "$device has $size bytes and $image $length"
 }
 
+# What lsblk does not show: a disk that belongs to a file system of several, for example. The kernel reads the partitions
+# of a disk anew only when nobody has it.
+refuse_used_disk() {
+    [ -b "$device" ] || return 0
+    said=$(LC_ALL=C blockdev --rereadpt "$device" 2>&1) || case $said in
+        *[Bb]usy*) die "$device is in use: $said" ;;
+    esac
+}
+
+# The partition table goes last: a disk that is not written whole starts nowhere.
+write_disk() {
+    dd if=/dev/zero of="$device" bs=1M count=1 conv=notrunc,fsync status=none &&
+        dd if="$image" of="$device" bs=1M skip=1 seek=1 conv=notrunc,fsync status=progress &&
+        dd if="$image" of="$device" bs=1M count=1 conv=notrunc,fsync status=none
+}
+
 compare() {
     [ -r "$device" ] || die "$device cannot be read by $(id -un); run this as root"
     echo "reading back"
@@ -299,10 +316,12 @@ command_write() {
     image=$1 device=$2
     look_at_device
     [ -w "$device" ] || die "$device cannot be written by $(id -un); run this as root"
+    [ "$length" -gt 1048576 ] || die "$image: too small for a disk"
+    refuse_used_disk
     printf 'All that is on it will be lost. Type %s to go on: ' "$device"
     read -r answer || answer=
     [ "$answer" = "$device" ] || die "nothing was written"
-    dd if="$image" of="$device" bs=4M conv=notrunc,fsync status=progress
+    write_disk || die "$device is not written whole and starts nowhere: write it again, or take another one"
     if [ -b "$device" ]; then
         # The second copy of the partition table belongs to the end of the disk.
         [ "$size" -eq "$length" ] || echo "the disk is larger than the image; the rest stays unused"

@@ -68,6 +68,106 @@ fn a_disk_is_written_only_when_its_name_is_typed_and_is_read_back() {
     assert!(!done && said.contains("does not hold"), "{said}");
 }
 
+/// A limit on the size of files stands for a stick that is pulled out, or a ctrl-C.
+#[test]
+fn a_disk_that_was_written_half_starts_nowhere() {
+    let folder = Folder::new("half");
+    let source = folder.file("image", &vec![0xee; 3 << 20]);
+    let disk = folder.file("disk", &vec![0xdd; 4 << 20]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -f 4096; exec \"$0\" \"$@\""]) // blocks of 512 bytes
+        .arg(script)
+        .args(["write", &source, &disk])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(format!("{disk}\n").as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("is not written whole and starts nowhere"), "{said}");
+    let left = fs::read(&disk).unwrap();
+    assert!(left[..1 << 20].iter().all(|byte| *byte == 0), "its partition table is there");
+    assert_eq!((left[(1 << 20) + 1], left[(3 << 20) - 1]), (0xee, 0xdd), "half of it was written");
+    assert!(flash(&["write", &source, &disk], &format!("{disk}\n")).0, "and it can be written again");
+}
+
+/// A disk that lsblk takes for free and the kernel does not, as one of several that make a file system. Here lsblk is not the
+/// real one.
+#[test]
+fn a_disk_that_the_kernel_holds_is_refused_whatever_lsblk_says() {
+    let folder = Folder::new("held");
+    let source = folder.file("image", &vec![0xee; 2 << 20]);
+    let path = |name: &str| folder.0.join(name);
+    fs::create_dir_all(path("bin")).unwrap();
+    fs::create_dir_all(path("mounted")).unwrap();
+    let blind = "#!/bin/sh\ncase \"$*\" in -dno*) echo disk ;; *TYPE*) echo 'x disk' ;; *) echo x ;; esac\n";
+    fs::write(path("bin/lsblk"), blind).unwrap();
+    fs::set_permissions(path("bin/lsblk"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // A mount name space of its own: what is mounted in it, and its loop device, go with it.
+    let words = "cd \"$1\" && truncate -s 16M disk && mkfs.ext4 -q disk && device=$(losetup -rfP --show disk) || exit 77\n\
+                 mount -o ro \"$device\" mounted || { losetup -d \"$device\"; exit 77; }\n\
+                 losetup -d \"$device\" # as soon as it is not mounted any more\n\
+                 PATH=$1/bin:$PATH; echo \"$device\" | \"$2\" write \"$3\" \"$device\"";
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
+    let mut shell = Command::new("unshare");
+    shell.args(["-m", "sh", "-c", words, "sh"]).arg(&folder.0).arg(script).arg(&source);
+    shell.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()));
+    let done = shell.output().unwrap();
+    let said = [&done.stdout[..], &done.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
+    if done.status.code() == Some(77) || said.contains("unshare failed") {
+        return eprintln!("SKIPPED: nothing can be mounted here: {said}");
+    }
+    assert!(!done.status.success() && said.contains("is in use") && !said.contains("Type"), "{said}");
+}
+
+/// The whole way to a pair's disks, with spaces in every path that somebody may choose.
+#[test]
+fn the_disks_of_a_pair_are_made_where_paths_have_spaces() {
+    let folder = Folder::new("with some spaces");
+    let place = |name: &str| folder.0.join(name);
+    for name in ["a board", "a kernel/boot", "a kernel/lib/modules/6.1/kernel", "data of mine", "work here"] {
+        fs::create_dir_all(place(name)).unwrap();
+    }
+    fs::write(place("a kernel/boot/vmlinuz-6.1"), vec![1; 100_000]).unwrap();
+    fs::write(place("a kernel/lib/modules/6.1/modules.builtin"), "").unwrap();
+    fs::write(place("data of mine/a letter"), "text").unwrap();
+    let board = "name = \"spaces\"\nkernel-command-line = \"panic=1\"\n[interface.lan]\nposition = 1\n\
+                 [storage]\nstate = \"PARTLABEL=twobox-state\"\n";
+    fs::write(place("a board/board.toml"), board).unwrap();
+    let site = "[pair]\nname = \"spaces\"\nkey-file = \"/etc/twobox/pair.key\"\n[node.a]\nlan = \"192.0.2.2/24\"\n\
+                [node.b]\nlan = \"192.0.2.3/24\"\n[[witness]]\nip = \"192.0.2.1\"\n";
+    fs::write(place("the site.toml"), site).unwrap();
+    let done = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh"))
+        .args(["pair", "--data-size", "8", "--program", env!("CARGO_BIN_EXE_twobox")])
+        .arg("--board")
+        .arg(place("a board"))
+        .arg("--kernel")
+        .arg(place("a kernel"))
+        .arg("--site")
+        .arg(place("the site.toml"))
+        .arg("--data")
+        .arg(place("data of mine"))
+        .arg("--output")
+        .arg(place("the disks"))
+        .env("TMPDIR", place("work here"))
+        .env("TWOBOX_PACKER", env!("CARGO_BIN_EXE_pack-initramfs"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    if said.contains("cannot fetch systemd-boot-efi") {
+        return eprintln!("SKIPPED: {said}");
+    }
+    assert!(done.status.success(), "{said}");
+    let names: Vec<_> = fs::read_dir(place("the disks")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    for name in ["a.img", "b.img", "update.efi"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    assert_eq!(fs::read_dir(place("work here")).unwrap().count(), 0, "nothing is left, the key least of all");
+}
+
 #[test]
 fn what_is_no_free_disk_is_refused() {
     let folder = Folder::new("refused");
