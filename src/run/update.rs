@@ -17,7 +17,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use smol::channel::{Sender, bounded};
+use smol::channel::{Receiver, Sender, bounded, unbounded};
+use smol::future;
 use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use smol::{Async, Timer};
 
@@ -170,8 +171,19 @@ impl Helper {
         s.node.peer_heard_at.is_some_and(|at| s.at.since(at) <= lease)
     }
 
-    /// `update IMAGE` and `update --pair IMAGE`.
+    /// `update IMAGE` and `update --pair IMAGE`. Goes on to its end when whoever ordered it has hung up: half an update is
+    /// none, and nobody would know of it.
     pub(super) async fn install(&self, image: String, pair: bool, replies: &Sender<Reply>) -> Outcome {
+        let (telling, told) = unbounded();
+        let work = async {
+            let outcome = self.install_telling(image, pair, &telling).await;
+            telling.close();
+            outcome
+        };
+        future::zip(work, pass_on(&told, replies)).await.0
+    }
+
+    async fn install_telling(&self, image: String, pair: bool, replies: &Sender<Reply>) -> Outcome {
         let (own, booted) = self.may_update(pair).await?;
         let began = clock::now();
         let file = std::path::PathBuf::from(image);
@@ -193,6 +205,8 @@ impl Helper {
             Ok(text) => text,
             Err(Refusal { reason, remedy }) => {
                 let reason = format!("{peer} runs the new image, this box does not yet: {reason}");
+                // It does not restart: the next order is not "under way" for ever.
+                *self.update.phase.borrow_mut() = Phase::Failed(reason.clone());
                 return Err(refuse(reason, format!("it tries {slot} at its next boot; {remedy}")));
             }
         };
@@ -264,7 +278,7 @@ impl Helper {
         };
         let asked_then_offered = async {
             let mut offering = std::pin::pin!(offering);
-            let asked = smol::future::or(async { Some(asking.await) }, async {
+            let asked = future::or(async { Some(asking.await) }, async {
                 let _ = offering.as_mut().await;
                 None
             })
@@ -429,6 +443,13 @@ pub(super) async fn watch_trial(helper: Rc<Helper>) {
     }
 }
 
+/// Passes on what is told, for as long as anybody listens.
+async fn pass_on(told: &Receiver<Reply>, replies: &Sender<Reply>) {
+    while let Ok(reply) = told.recv().await {
+        let _ = replies.send(reply).await; // hung up: the work goes on
+    }
+}
+
 impl Helper {
     async fn confirm(&self) {
         let Some(booted) = self.booted() else { return };
@@ -461,6 +482,20 @@ mod tests {
 
     fn why(view: View, pair: bool) -> Option<&'static str> {
         obstacle(&view, pair).map(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn who_hangs_up_does_not_stop_what_he_ordered() {
+        let line = |text: &str| Reply::Line { text: text.into() };
+        let (telling, told) = unbounded();
+        let (replies, heard) = bounded(1);
+        drop(heard);
+        for text in ["written", "switched over", "starting"] {
+            assert!(telling.try_send(line(text)).is_ok());
+        }
+        telling.close();
+        smol::block_on(pass_on(&told, &replies)); // to the end, and without an error for the work
+        assert!(told.is_empty());
     }
 
     #[test]
