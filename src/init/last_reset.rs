@@ -45,17 +45,22 @@ impl fmt::Display for Cause {
 ///
 /// # Errors
 ///
-/// When a record cannot be read. That pstore is not there is none.
+/// When pstore cannot be listed. That it is not there is none.
 pub fn find(reset_by_watchdog: bool) -> io::Result<Cause> {
+    find_in(Path::new(PSTORE), reset_by_watchdog)
+}
+
+fn find_in(folder: &Path, reset_by_watchdog: bool) -> io::Result<Cause> {
     let mut panic = None;
-    let records = match fs::read_dir(Path::new(PSTORE)) {
+    let records = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(of(reset_by_watchdog, None)),
         other => other?,
     };
     for record in records {
         let path = record?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dmesg-")) {
-            let text = fs::read(&path)?;
+            // One that cannot be read (rot in a variable of the firmware) goes like the others: they would fill the room.
+            let text = fs::read(&path).unwrap_or_default();
             panic = panic.or_else(|| panic_line(&String::from_utf8_lossy(&text)));
         }
         let _ = fs::remove_file(&path); // it stays then, and is told again at the next boot
@@ -82,6 +87,22 @@ fn panic_line(record: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_no_other_one_from_being_told_and_removed() {
+        let folder = std::env::temp_dir().join(format!("twobox-pstore-{}", std::process::id()));
+        // A folder cannot be read as a file.
+        for unreadable in ["dmesg-efi-1", "dmesg-efi-9"] {
+            fs::create_dir_all(folder.join(unreadable)).unwrap();
+        }
+        for record in ["dmesg-efi-0", "dmesg-efi-5", "console-efi-5"] {
+            fs::write(folder.join(record), "<0>[ 1.0] Kernel panic - not syncing: of the former boot\n").unwrap();
+        }
+        assert_eq!(find_in(&folder, false).unwrap(), Cause::Panic("of the former boot".into()));
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|record| record.unwrap().path()).collect();
+        assert!(left.iter().all(|path| path.is_dir()), "{left:?}");
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn the_panic_is_found_in_the_record() {
