@@ -103,7 +103,15 @@ fn initramfs(kernel: &Path) -> Result<Vec<u8>, String> {
     member(&mut archive, "dev/console", 0o020_600, (5, 1), &[]);
     member(&mut archive, "dev/null", 0o020_666, (1, 3), &[]);
     member(&mut archive, "init", 0o100_755, (0, 0), &fs::read(guest_program()?).map_err(|e| e.to_string())?);
-    for module in ["watchdog.ko", "i6300esb.ko"] {
+    for module in [
+        "watchdog.ko",
+        "i6300esb.ko",
+        "ib700wdt.ko",
+        "lpc_ich.ko",
+        "iTCO_vendor_support.ko",
+        "intel_pmc_bxt.ko",
+        "iTCO_wdt.ko",
+    ] {
         let path = find(kernel, |name| name == module).ok_or(format!("the kernel package has no {module}"))?;
         member(&mut archive, module, 0o100_644, (0, 0), &fs::read(path).map_err(|e| e.to_string())?);
     }
@@ -139,7 +147,13 @@ impl Guest {
             "-serial",
             "stdio",
         ]);
-        qemu.args(["-device", "i6300esb", "-action", "watchdog=reset", "-kernel"]).arg(vmlinuz);
+        match part {
+            "minute" => qemu.args(["-device", "ib700"]),
+            // That of the chip set, which a strap may forbid to reset.
+            "chipset" => qemu.args(["-global", "ICH9-LPC.noreboot=false"]),
+            _ => qemu.args(["-device", "i6300esb"]),
+        };
+        qemu.args(["-action", "watchdog=reset", "-kernel"]).arg(vmlinuz);
         qemu.arg("-initrd").arg(image).arg("-append");
         qemu.arg(format!("console=ttyS0 loglevel=3 panic=1 tsc=unstable guest.part={part}"));
         let mut qemu = qemu
@@ -232,6 +246,34 @@ fn a_starved_watchdog_resets_the_box_and_the_next_boot_knows() {
         assert!(renewal.contains("Err(NotFound) true true true Some(8)"), "{renewal}");
     }
     guest.wait("alive after disarming");
+}
+
+/// ib700wdt knows at most 30 s. A boot that gave up its minute would leave it armed, unfed, and the box in a loop of resets.
+#[test]
+fn a_driver_that_knows_no_minute_is_armed_with_less_while_booting() {
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guest = match Guest::boot("minute") {
+        Ok(guest) => guest,
+        Err(missing) => return println!("SKIPPED: {missing}"),
+    };
+    let (_, armed) = guest.wait("armed");
+    assert!(armed.contains("IB700") && armed.contains("timeout 30000 ms"), "{armed}");
+    guest.wait("fed");
+}
+
+/// iTCO_wdt, the watchdog of most Intel boards, refuses the two seconds that are the default. A daemon that gave it up would
+/// leave it armed by the boot, and unfed: a reset every minute.
+#[test]
+fn a_driver_that_refuses_the_time_out_is_armed_with_more_and_is_no_belt() {
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guest = match Guest::boot("chipset") {
+        Ok(guest) => guest,
+        Err(missing) => return println!("SKIPPED: {missing}"),
+    };
+    let (_, armed) = guest.wait("armed");
+    assert!(armed.contains("iTCO_wdt") && armed.contains("timeout 3000 ms"), "{armed}");
+    assert!(armed.contains("weakness: Some(Slower)"), "{armed}");
+    guest.wait("fed");
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::time::{Duration, Instant};
 /// Later than this share of the timeout after the last feed, a feed is late: 3/5.
 const LATE: (u32, u32) = (3, 5);
 
+/// Seconds to try with a driver that refuses a shorter time: iTCO_wdt begins at 3 or 4 s, mei_wdt at 120 s.
+const LONGER: [u64; 8] = [3, 4, 5, 10, 20, 30, 60, 120];
+
 /// `struct watchdog_info` (linux/watchdog.h).
 #[repr(C)]
 struct Info {
@@ -53,6 +56,8 @@ pub enum Weakness {
     Software,
     /// It stops when its file is closed, which the kernel does for a program that dies.
     StopsOnClose,
+    /// Its driver takes no time-out as short as the one that was wanted.
+    Slower,
 }
 
 /// How a feed went.
@@ -128,6 +133,28 @@ impl Watchdog {
         };
         watchdog.feed(now)?;
         Ok(watchdog)
+    }
+
+    /// Arms as [`Watchdog::arm`] does, and where the driver refuses the time-out, with the next longer one that it takes. That is
+    /// [`Weakness::Slower`] and no belt, but better than nothing: a device that was opened once is armed with whatever it had,
+    /// and would reset the box again and again if nobody fed it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Watchdog::arm`].
+    pub fn arm_at_least(settings: &Settings, now: Instant) -> io::Result<Watchdog> {
+        let refuses = |armed: &io::Result<Watchdog>| {
+            armed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput)
+        };
+        let mut armed = Watchdog::arm(settings, now);
+        for seconds in LONGER.map(Duration::from_secs).into_iter().filter(|longer| *longer > settings.timeout) {
+            if !refuses(&armed) {
+                break;
+            }
+            let longer = Settings { timeout: seconds, ..settings.clone() };
+            armed = Watchdog::arm(&longer, now).map(|dog| Watchdog { weakness: Some(Weakness::Slower), ..dog });
+        }
+        armed
     }
 
     /// Feeds it. Only ever called for the node's action: fed while the addresses are confirmed down or the right is valid.

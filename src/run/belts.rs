@@ -12,7 +12,7 @@ use crate::fence::gate::layout::Direction;
 use crate::fence::gate::nft::{self, Belt};
 use crate::fence::gate::program::Guarded;
 use crate::fence::gate::{self, Gate};
-use crate::fence::watchdog::{self, Watchdog};
+use crate::fence::watchdog::{self, Watchdog, Weakness};
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 
@@ -205,7 +205,7 @@ fn arm_watchdog(config: &Config, now: Instant) -> (Option<Watchdog>, Option<Watc
         timeout: config.site.watchdog.timeout,
         nowayout: config.site.watchdog.nowayout,
     };
-    let watchdog = match Watchdog::arm(&settings, now) {
+    let watchdog = match Watchdog::arm_at_least(&settings, now) {
         Ok(watchdog) => watchdog,
         Err(error) => {
             log::error!("no watchdog: {error}");
@@ -217,6 +217,14 @@ fn arm_watchdog(config: &Config, now: Instant) -> (Option<Watchdog>, Option<Watc
             firing: watchdog.timeout() * u32::from(board.firing_percent) / 100,
             reset: board.reset_time,
         }),
+        Some(Weakness::Slower) => {
+            let (device, seconds) = (watchdog.device().display(), watchdog.timeout().as_secs());
+            log::error!(
+                "watchdog {device} knows no {:?} and counts for nothing; [watchdog] timeout = \"{seconds}s\" is what it takes",
+                settings.timeout
+            );
+            None
+        }
         Some(weakness) => {
             log::warn!("watchdog {} counts for nothing: {weakness:?}", watchdog.device().display());
             None

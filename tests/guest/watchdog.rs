@@ -30,14 +30,22 @@ fn main() {
         fs::create_dir_all(at).expect("the initramfs can be written");
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>).expect("the kernel has this file system");
     }
-    for module in ["watchdog", "i6300esb"] {
+    let line = fs::read_to_string("/proc/cmdline").expect("/proc is mounted");
+    let part = line.split_whitespace().find_map(|w| w.strip_prefix("guest.part="));
+    let modules: &[&str] = match part {
+        Some("minute") => &["watchdog", "ib700wdt"],
+        Some("chipset") => &["watchdog", "lpc_ich", "iTCO_vendor_support", "intel_pmc_bxt", "iTCO_wdt"],
+        _ => &["watchdog", "i6300esb"],
+    };
+    for module in modules {
         let file = File::open(format!("/{module}.ko")).expect("the module is in the initramfs");
         finit_module(file, &CString::default(), ModuleInitFlags::empty()).expect("the module fits the kernel");
     }
-    let line = fs::read_to_string("/proc/cmdline").expect("/proc is mounted");
-    match line.split_whitespace().find_map(|w| w.strip_prefix("guest.part=")) {
+    match part {
         Some("starve") => starve(),
         Some("late") => late(),
+        Some("minute") => minute(),
+        Some("chipset") => chipset(),
         part => println!("guest: no such part: {part:?}"),
     }
     idle();
@@ -46,6 +54,11 @@ fn main() {
 fn arm(nowayout: bool) -> Watchdog {
     let device = "/dev/watchdog0".into();
     let watchdog = Watchdog::arm(&Settings { device, timeout: TIMEOUT, nowayout }, clock::now()).expect("it arms");
+    say_armed(&watchdog);
+    watchdog
+}
+
+fn say_armed(watchdog: &Watchdog) {
     println!(
         "guest: armed {:?} timeout {} ms, reset by watchdog: {}, weakness: {:?}",
         watchdog.identity(),
@@ -53,7 +66,21 @@ fn arm(nowayout: bool) -> Watchdog {
         watchdog.reset_by_watchdog(),
         watchdog.weakness()
     );
-    watchdog
+}
+
+/// The daemon's way to arm one that may know no such time-out.
+fn chipset() {
+    let settings = Settings { device: "/dev/watchdog0".into(), timeout: TIMEOUT, nowayout: false };
+    let mut watchdog = Watchdog::arm_at_least(&settings, clock::now()).expect("it arms");
+    say_armed(&watchdog);
+    feed(&mut watchdog);
+}
+
+/// The boot's own way to arm it.
+fn minute() {
+    let mut watchdog = twobox::init::boot::arm("/dev/watchdog".as_ref()).expect("it arms");
+    say_armed(&watchdog);
+    feed(&mut watchdog);
 }
 
 fn feed(watchdog: &mut Watchdog) {
