@@ -16,6 +16,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/hung_task_panic", "1"),
     ("kernel/hung_task_timeout_secs", "120"),
     ("kernel/unknown_nmi_panic", "1"),
+    // The null modem is the kernel's console, and a break on it makes the next byte a magic key (sysrq.rst): a peer that
+    // loses its power sends a break, and one heartbeat in a hundred begins with a byte that resets this box or switches
+    // it off. Our own reset goes by /proc/sysrq-trigger, which this does not stop.
+    ("kernel/sysrq", "0"),
     // What PID 1 logs while it boots is all kept, not ten lines in five seconds. This one is taken only with the end of its
     // line (devkmsg_sysctl_set_loglvl in kernel/printk/printk.c).
     ("kernel/printk_devkmsg", "on\n"),
