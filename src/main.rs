@@ -121,6 +121,7 @@ fn appliance() -> ! {
                 hold: boot.hold_reason().map(str::to_owned),
                 panic: boot.last_reset.panic_text().map(str::to_owned),
                 image: boot.image.clone(),
+                began: boot.began,
                 power_off: Arc::default(),
             }),
         },
@@ -135,7 +136,9 @@ fn appliance() -> ! {
     match twobox::run::run(&options) {
         Ok(()) => {
             let off = options.appliance.is_some_and(|appliance| appliance.power_off.load(Ordering::Relaxed));
-            leave(if off { End::PowerOff } else { End::Reboot });
+            // The daemon has closed the watchdog, which goes on: fed again, until everything is written.
+            boot.reopen();
+            leave(if off { End::PowerOff } else { End::Reboot }, boot.watchdog.take());
         }
         Err(failure) => {
             boot.reopen();

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::command_line::CommandLine;
 use super::terminal::Terminal;
-use super::{interface, kernel, last_reset, module, mounts, volume};
+use super::{interface, kernel, last_reset, module, mounts, patience, volume};
 use crate::clock;
-use crate::config::{self, Config, board::Board};
+use crate::config::board::{Board, Interface};
+use crate::config::{self, Config};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::time::{Duration, Instant};
 use crate::update::esp::{self, Booted};
@@ -21,9 +22,14 @@ const NODE: &str = "node-name";
 /// The board file in the image.
 pub const BOARD: &str = "/etc/twobox/board.toml";
 
-/// The watchdog's time-out while the box boots: the replay of a large journal fits in, and a boot that hangs ends. The
-/// pair sets the site's own when it starts.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The watchdog's time-outs while the box boots and when it leaves, the first one that the driver takes: some know no
+/// minute (iTCO_wdt of older chip sets 39 s, ib700wdt 30 s). A step that hangs ends by it; between steps it is fed. The pair
+/// sets the site's own when it starts.
+const BOOT_TIMEOUTS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(30), Duration::from_secs(10)];
+/// How long a mount may take: the replay of a journal of 1 GiB on a slow disk. Then the box is held without it.
+const MOUNT: Duration = Duration::from_secs(600);
+/// How long an interface may take to show up: one on USB needs some seconds.
+const INTERFACE_WAIT: Duration = Duration::from_secs(15);
 
 /// One step.
 pub struct Step {
@@ -60,13 +66,15 @@ pub struct Fault {
 /// What the steps have found out so far.
 #[derive(Default)]
 pub struct Boot {
+    /// When the kernel started us.
+    pub began: Instant,
     /// What the boot loader said.
     pub command_line: CommandLine,
     /// The board file.
     pub board: Option<Board>,
     /// The console port.
     pub terminal: Option<Terminal>,
-    /// Armed with [`BOOT_TIMEOUT`].
+    /// Armed with one of [`BOOT_TIMEOUTS`].
     pub watchdog: Option<Watchdog>,
     /// Why the box was reset before this boot.
     pub last_reset: last_reset::Cause,
@@ -103,7 +111,7 @@ pub const STEPS: &[Step] = &[
     step("modules", |_| all_loaded(module::load_listed()), Then::GoOn, "a device of the board will be missing"),
     step(
         "hardware",
-        |_| all_loaded(module::load_for_hardware()),
+        |_| all_loaded(module::load_for_hardware("")),
         Then::GoOn,
         "a device that is plugged in is not driven",
     ),
@@ -117,6 +125,12 @@ pub const STEPS: &[Step] = &[
     step("ctrl-alt-del", |_| shown(kernel::take_ctrl_alt_del()), Then::GoOn, "ctrl-alt-del resets without a farewell"),
     step("clock", |_| shown(kernel::straighten_clock()), Then::GoOn, "leases may be counted on a clock that is slewed"),
     step("interfaces", bring_interfaces_up, Then::Wait, "the pair cannot speak: compare the board file with the ports"),
+    step(
+        "crossover",
+        bring_crossover_up,
+        Then::GoOn,
+        "one link less to the peer, and the mirror has no cable of its own: look at its card",
+    ),
     step("state", mount_state, Then::Hold, "terms cannot be kept, so this box must not serve"),
     step("image", find_own_image, Then::GoOn, "this box takes no updates"),
     step("node", know_own_side, Then::Wait, "which box of the pair this is, nobody said"),
@@ -138,6 +152,7 @@ pub fn run(boot: &mut Boot) -> Duration {
     let mut told = 0;
     for step in STEPS {
         let before = clock::now();
+        boot.feed();
         let result = (step.run)(boot);
         let took = clock::now().since(before).as_secs_f64() * 1e3;
         boot.report.push(match result {
@@ -198,17 +213,34 @@ fn arm_watchdog(boot: &mut Boot) -> Result<String, String> {
     let device = dog.device.clone();
     module::load_until(&device).map_err(|e| e.to_string())?;
     if !device.exists() {
-        // A board that is not known beforehand: whatever its hardware asks for, and the kernel's own timer as the last.
-        module::load_for_hardware().map_err(|e| e.to_string())?;
+        // A board that is not known beforehand: whatever its hardware asks for.
+        module::load_for_hardware(module::NO_WAY_OUT).map_err(|e| e.to_string())?;
     }
-    if !device.exists() {
-        let _ = module::load_by_name("softdog"); // not packed on a board that has a real one
+    // No device asks for these two: that of a management controller, and the kernel's own timer as the last.
+    for name in ["ipmi_watchdog", "softdog"] {
+        if !device.exists() {
+            let _ = module::load_by_name(name); // not packed on a board that has a real one
+        }
     }
-    let settings = watchdog::Settings { device, timeout: BOOT_TIMEOUT, nowayout: true };
-    let watchdog = Watchdog::arm(&settings, clock::now()).map_err(|e| e.to_string())?;
-    let said = format!("{} for {} s while booting", settings.device.display(), BOOT_TIMEOUT.as_secs());
+    let watchdog = arm(&device).map_err(|e| e.to_string())?;
+    let said = format!("{} for {} s while booting", device.display(), watchdog.timeout().as_secs());
     boot.watchdog = Some(watchdog);
     Ok(said)
+}
+
+/// Arms the watchdog with the first of [`BOOT_TIMEOUTS`] that its driver takes, or a longer one if it knows none as short.
+///
+/// # Errors
+///
+/// That of the last one.
+pub fn arm(device: &Path) -> std::io::Result<Watchdog> {
+    let [longest, shorter @ ..] = BOOT_TIMEOUTS;
+    let settings = |timeout| watchdog::Settings { device: device.to_owned(), timeout, nowayout: true };
+    let mut armed = Watchdog::arm_at_least(&settings(longest), clock::now());
+    for timeout in shorter {
+        armed = armed.or_else(|_| Watchdog::arm(&settings(timeout), clock::now()));
+    }
+    armed
 }
 
 /// Opens console and watchdog again.
@@ -227,21 +259,35 @@ fn find_last_reset(boot: &mut Boot) -> Result<String, String> {
     Ok(boot.last_reset.to_string())
 }
 
+/// The crossover's role: the one that a pair can do without.
+const CROSSOVER: &str = "crossover";
+
 fn bring_interfaces_up(boot: &mut Boot) -> Result<String, String> {
-    let found = interface::list().map_err(|e| e.to_string())?;
-    let board = board(boot)?;
+    interface::bring_up("lo").map_err(|e| format!("lo: {e}"))?;
+    bring_up(boot, |role| role != CROSSOVER)
+}
+
+fn bring_crossover_up(boot: &mut Boot) -> Result<String, String> {
+    if board(boot)?.interface(CROSSOVER).is_none() {
+        return Ok("none on this board".into());
+    }
+    bring_up(boot, |role| role == CROSSOVER)
+}
+
+fn bring_up(boot: &mut Boot, is_meant: impl Fn(&str) -> bool) -> Result<String, String> {
+    let wanted: Vec<_> = board(boot)?.interfaces.iter().filter(|wanted| is_meant(&wanted.role)).cloned().collect();
+    let found = wait_for_interfaces(boot, &wanted)?;
     let mut said = Vec::new();
     let mut missing = Vec::new();
-    for wanted in &board.interfaces {
+    for wanted in &wanted {
         match interface::choose(wanted, &found) {
             Some(chosen) => {
                 interface::bring_up(&chosen.name).map_err(|e| format!("{}: {e}", chosen.name))?;
                 said.push(format!("{} is {} ({})", wanted.role, chosen.name, chosen.mac));
             }
-            None => missing.push(wanted.role.clone()),
+            None => missing.push(wanted.role.as_str()),
         }
     }
-    interface::bring_up("lo").map_err(|e| format!("lo: {e}"))?;
     if missing.is_empty() {
         return Ok(said.join(", "));
     }
@@ -249,16 +295,38 @@ fn bring_interfaces_up(boot: &mut Boot) -> Result<String, String> {
     Err(format!("no {}; there is: {}", missing.join(", no "), there.join(", ")))
 }
 
+/// All interfaces, once the wanted ones are there: a card on USB, and one behind a bridge that has just been driven,
+/// shows up some time after its driver.
+fn wait_for_interfaces(boot: &mut Boot, wanted: &[Interface]) -> Result<Vec<interface::Found>, String> {
+    volume::until(
+        INTERFACE_WAIT,
+        || boot.feed(),
+        |last| {
+            let found = interface::list().map_err(|e| e.to_string())?;
+            let all = wanted.iter().all(|wanted| interface::choose(wanted, &found).is_some());
+            Ok((all || last).then_some(found))
+        },
+    )
+    .map(Option::unwrap_or_default)
+}
+
 fn mount_state(boot: &mut Boot) -> Result<String, String> {
     let volume = board(boot)?.state.clone().ok_or("the board names no state partition")?;
-    volume::mount_state(&volume)
+    let device = volume::wait_for(&volume, || boot.feed())?;
+    mounted(boot, move || volume::mount_state(&device))
+}
+
+/// Mounts, however long a journal takes, with the watchdog fed.
+fn mounted(boot: &mut Boot, mount: impl FnOnce() -> Result<String, String> + Send + 'static) -> Result<String, String> {
+    let done = patience::within(MOUNT, || boot.feed(), mount).map_err(|e| e.to_string())?;
+    done.unwrap_or_else(|| Err(format!("is not mounted after {} min: the disk hangs", MOUNT.as_secs() / 60)))
 }
 
 /// Which slot this is, and whether it is on trial. A board without slots was booted by somebody else.
 fn find_own_image(boot: &mut Boot) -> Result<String, String> {
     let Some(volume) = board(boot)?.esp.clone() else { return Ok("in no slot".into()) };
     let hash = boot.command_line.image.clone().ok_or("the boot loader does not say which image this is")?;
-    let device = volume::wait_for(&volume)?;
+    let device = volume::wait_for(&volume, || boot.feed())?;
     let booted = esp::look(&device, &hash).map_err(|e| e.to_string())?;
     let trial = if booted.slot.is_on_trial() { ", on trial" } else { "" };
     let failed = booted.rolled_back.map(|slot| format!("; the trial of slot {} failed", slot.number));
@@ -305,7 +373,8 @@ fn name_host(boot: &mut Boot) -> Result<String, String> {
 
 fn mount_data(boot: &mut Boot) -> Result<String, String> {
     let Some(volume) = board(boot)?.data.clone() else { return Ok("none on this board".into()) };
-    volume::mount_data(&volume)
+    let device = volume::wait_for(&volume, || boot.feed())?;
+    mounted(boot, move || volume::mount_data(&device))
 }
 
 fn furnish_roots(boot: &mut Boot) -> Result<String, String> {

@@ -12,6 +12,7 @@ pub mod last_reset;
 pub mod module;
 pub mod mounts;
 pub mod partition;
+pub mod patience;
 pub mod power;
 pub mod terminal;
 pub mod volume;
@@ -19,11 +20,13 @@ pub mod wait;
 
 use boot::{Boot, Then};
 
+use crate::clock;
+
 /// Boots the box: runs all steps and says on the console what came out.
 #[must_use]
 pub fn start() -> Boot {
     power::detach_standard_streams();
-    let mut boot = Boot::default();
+    let mut boot = Boot { began: clock::now(), ..Boot::default() };
     let took = boot::run(&mut boot);
     let said = format!("twobox {} booted in {:.2} s", env!("CARGO_PKG_VERSION"), took.as_secs_f64());
     boot.report.push(said.clone());
@@ -40,6 +43,13 @@ impl Boot {
     /// Takes console and watchdog back after the daemon has failed. What cannot be opened stays away.
     pub fn reopen(&mut self) {
         boot::reopen(self);
+    }
+
+    /// Feeds the watchdog, if there is one: the boot goes on, or the box waits for its operator.
+    pub(crate) fn feed(&mut self) {
+        if let Some(Err(error)) = self.watchdog.as_mut().map(|watchdog| watchdog.feed(clock::now())) {
+            log::error!("the watchdog takes no feed: {error}");
+        }
     }
 
     /// Why the pair cannot run on this box at all, if so.

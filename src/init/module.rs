@@ -14,6 +14,10 @@ use crate::time::Duration;
 /// Where the image keeps modules, their order, and the devices they drive.
 const DIRECTORY: &str = "/lib/modules";
 
+/// A watchdog that cannot be stopped: whoever closes its file, a fault of ours included, leaves it running. A module that has
+/// no such parameter ignores it.
+pub const NO_WAY_OUT: &str = "nowayout=1 ";
+
 /// What became of the list.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -43,7 +47,7 @@ impl Loaded {
 /// When the image has no list.
 pub fn load_listed() -> io::Result<Loaded> {
     let order = fs::read_to_string(Path::new(DIRECTORY).join("order"))?;
-    Ok(load(order.lines()))
+    Ok(load(order.lines(), ""))
 }
 
 /// Loads modules of `lib/modules/order` until `device` is there, and no further. One that the list does not bring is
@@ -58,20 +62,20 @@ pub fn load_until(device: &Path) -> io::Result<()> {
         if device.exists() {
             break;
         }
-        // A watchdog that cannot be stopped: whoever closes its file, a fault of ours included, leaves it running. A
-        // module that has no such parameter ignores it. What is refused, the step that loads them all says.
-        let _ = load_one(name, "nowayout=1 ");
+        // What is refused, the step that loads them all says.
+        let _ = load_one(name, NO_WAY_OUT);
     }
     Ok(())
 }
 
 /// Loads the modules whose aliases match a device that is plugged in, with what they depend on. A driver may bring new
-/// devices (a bus behind a controller), so this goes on until nothing new is wanted.
+/// devices (a bus behind a controller), so this goes on until nothing new is wanted. Each is given `parameters` and those of
+/// the command line.
 ///
 /// # Errors
 ///
 /// When the image has no lists.
-pub fn load_for_hardware() -> io::Result<Loaded> {
+pub fn load_for_hardware(parameters: &str) -> io::Result<Loaded> {
     let aliases = fs::read_to_string(Path::new(DIRECTORY).join("aliases"))?;
     let needs = fs::read_to_string(Path::new(DIRECTORY).join("needs"))?;
     let mut asked: Vec<&str> = Vec::new();
@@ -84,7 +88,7 @@ pub fn load_for_hardware() -> io::Result<Loaded> {
             return Ok(loaded);
         }
         let chains = needs.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| new.contains(name));
-        let more = load(chains.flat_map(|(_, chain)| chain.split_ascii_whitespace()));
+        let more = load(chains.flat_map(|(_, chain)| chain.split_ascii_whitespace()), parameters);
         asked.extend(new);
         loaded.count += more.count;
         loaded.refused.extend(more.refused);
@@ -100,7 +104,7 @@ pub fn load_by_name(name: &str) -> io::Result<()> {
     let needs = fs::read_to_string(Path::new(DIRECTORY).join("needs"))?;
     let chain = needs.lines().filter_map(|line| line.split_once(':')).find(|(module, _)| *module == name);
     let (_, chain) = chain.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    chain.split_ascii_whitespace().try_for_each(|name| load_one(name, "nowayout=1 "))
+    chain.split_ascii_whitespace().try_for_each(|name| load_one(name, NO_WAY_OUT))
 }
 
 /// The modules of `aliases` ("PATTERN MODULE" a line) that drive one of the devices, in the order of the list.
@@ -114,11 +118,11 @@ fn wanted<'a>(aliases: &'a str, devices: &[String]) -> Vec<&'a str> {
     wanted
 }
 
-fn load<'a>(names: impl Iterator<Item = &'a str>) -> Loaded {
+fn load<'a>(names: impl Iterator<Item = &'a str>, always: &str) -> Loaded {
     let mut loaded = Loaded::default();
     for name in names {
         let before = clock::now();
-        match load_one(name, "") {
+        match load_one(name, always) {
             Ok(()) => loaded.count += 1,
             Err(error) => loaded.refused.push(format!("{name}: {error}")),
         }

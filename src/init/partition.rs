@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::config::board::Volume;
@@ -142,8 +143,11 @@ pub fn mount_checked(device: &Path, at: &Path) -> io::Result<Condition> {
     fs::create_dir_all(at)?;
     // An error found later makes it read-only: the service's check fails then, and the peer takes over.
     let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV;
-    mount(Some(device), at, Some("ext4"), flags, Some("errors=remount-ro"))
-        .map_err(|errno| io::Error::other(format!("{} at {}: {errno}", device.display(), at.display())))?;
+    mount(Some(device), at, Some("ext4"), flags, Some("errors=remount-ro")).map_err(|errno| match errno {
+        // EACCES of a device that is write-protected, EROFS of one that turned so.
+        Errno::EACCES | Errno::EROFS => io::Error::other(format!("{} can only be read", device.display())),
+        errno => io::Error::other(format!("{} at {}: {errno}", device.display(), at.display())),
+    })?;
     Ok(condition)
 }
 

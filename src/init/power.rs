@@ -6,8 +6,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, sync};
 
-use super::volume;
-use crate::journal;
+use super::{patience, volume};
+use crate::fence::reset::Reset;
+use crate::fence::watchdog::Watchdog;
+use crate::time::Duration;
+use crate::{clock, journal};
 
 /// How the box ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +21,33 @@ pub enum End {
     PowerOff,
 }
 
-/// Writes everything to the disks, makes them read-only, and ends the box. Returns never: a reboot that the kernel
-/// refuses is ended by the panic that follows, and that by the watchdog.
-pub fn leave(end: End) -> ! {
+/// How long the disks may take to write everything: below the 120 s after which the kernel panics for a task that hangs.
+const WRITTEN: Duration = Duration::from_secs(100);
+
+/// Writes everything to the disks, makes them read-only, and ends the box. Returns never: disks that do not take it in
+/// time are given up; what then hangs in the kernel is ended by the watchdog, which is fed until then and never stopped;
+/// and a reboot that the kernel refuses by the panic that follows.
+pub fn leave(end: End, mut watchdog: Option<Watchdog>) -> ! {
     log::info!("{end:?}");
     journal::drain();
-    sync();
-    for at in [volume::DATA, volume::STATE] {
-        // One that is not mounted, or busy, stays as it is: its journal is replayed at the next boot.
-        let _ = mount(None::<&str>, at, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>);
+    // Opened before: with a disk that hangs, that may be what no longer works.
+    let mut reset = Reset::arm();
+    let feed = || {
+        if let Some(Err(error)) = watchdog.as_mut().map(|watchdog| watchdog.feed(clock::now())) {
+            log::error!("the watchdog takes no feed: {error}");
+        }
+    };
+    match patience::within(WRITTEN, feed, tidy_disks) {
+        Ok(Some(())) => {}
+        Ok(None) => {
+            log::error!("the disks do not take what is to be written: {end:?} without it");
+            journal::drain();
+            if end == End::Reboot {
+                let Err(error) = reset.now();
+                log::error!("no reset: {error}");
+            }
+        }
+        Err(_) => tidy_disks(), // no thread is to be had
     }
     let mode = match end {
         End::Reboot => RebootMode::RB_AUTOBOOT,
@@ -35,6 +56,14 @@ pub fn leave(end: End) -> ! {
     match reboot(mode) {
         Err(errno) => panic!("the kernel refuses {mode:?}: {errno}"),
         Ok(never) => match never {},
+    }
+}
+
+fn tidy_disks() {
+    sync();
+    for at in [volume::DATA, volume::STATE] {
+        // One that is not mounted, or busy, stays as it is: its journal is replayed at the next boot.
+        let _ = mount(None::<&str>, at, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>);
     }
 }
 

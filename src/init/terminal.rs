@@ -35,6 +35,18 @@ impl Terminal {
     pub fn say(&mut self, text: &str) {
         let _ = self.port.write(format!("{text}\r\n").as_bytes());
     }
+
+    /// One line on a port that the operator's console has and has set up: in the place of the prompt, which comes again with
+    /// the next status.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn say_beside_prompt(device: &Path, text: &str) -> io::Result<()> {
+        let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+        let mut port = OpenOptions::new().write(true).custom_flags(flags).open(device)?;
+        port.write_all(format!("\r\x1b[K{text}\r\n").as_bytes())
+    }
 }
 
 /// termios(3)'s code of a speed; zero is "hang up" and stands for all that have none.

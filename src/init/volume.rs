@@ -21,33 +21,33 @@ pub const DATA: &str = "/data";
 
 /// How long a disk may take to show up: one on USB needs about two seconds, a cold RAID controller ten.
 const DISK_WAIT: Duration = Duration::from_secs(15);
+/// Between two looks for it.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Mounts the state partition. One that can only be read still tells who we are and what the pair is; its failure holds
+/// Mounts the state partition at `device`. One that can only be read still tells who we are and what the pair is; its failure holds
 /// the box.
 ///
 /// # Errors
 ///
-/// It is missing, damaged, or cannot be written.
-pub fn mount_state(volume: &Volume) -> Result<String, String> {
-    let device = wait_for(volume)?;
-    let failed = match mount(&device, Path::new(STATE)) {
+/// It is damaged, or cannot be written.
+pub fn mount_state(device: &Path) -> Result<String, String> {
+    let failed = match mount(device, Path::new(STATE)) {
         Ok(said) => return probe_write(Path::new(STATE)).map(|()| said),
         Err(why) => why,
     };
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     // Without the replay of the journal: a damaged journal must not keep us from reading.
-    let _ = nix::mount::mount(Some(&device), STATE, Some("ext4"), flags, Some("noload"));
+    let _ = nix::mount::mount(Some(device), STATE, Some("ext4"), flags, Some("noload"));
     Err(failed)
 }
 
-/// Mounts the data partition.
+/// Mounts the data partition at `device`.
 ///
 /// # Errors
 ///
-/// It is missing, damaged, or cannot be written.
-pub fn mount_data(volume: &Volume) -> Result<String, String> {
-    let device = wait_for(volume)?;
-    let said = mount(&device, Path::new(DATA))?;
+/// It is damaged, or cannot be written.
+pub fn mount_data(device: &Path) -> Result<String, String> {
+    let said = mount(device, Path::new(DATA))?;
     probe_write(Path::new(DATA)).map(|()| said)
 }
 
@@ -69,24 +69,38 @@ fn probe_write(directory: &Path) -> Result<(), String> {
     }
 }
 
-/// The partition's device, once the disk is there.
+/// The partition's device, once the disk is there. `meanwhile` is called again and again.
 ///
 /// # Errors
 ///
 /// It has not come, or there are several of that name.
-pub(super) fn wait_for(volume: &Volume) -> Result<PathBuf, String> {
-    let until = clock::now() + DISK_WAIT;
+pub(super) fn wait_for(volume: &Volume, meanwhile: impl FnMut()) -> Result<PathBuf, String> {
+    until(DISK_WAIT, meanwhile, |_| partition::find(volume).map_err(|e| e.to_string()))?
+        .ok_or_else(|| format!("{} has not shown up within {} s", partition::name(volume), DISK_WAIT.as_secs()))
+}
+
+/// Looks until something is found, at the last time with `true`. `None`: nothing was, within `limit`.
+///
+/// # Errors
+///
+/// The look's.
+pub(super) fn until<T>(
+    limit: Duration,
+    mut meanwhile: impl FnMut(),
+    mut look: impl FnMut(bool) -> Result<Option<T>, String>,
+) -> Result<Option<T>, String> {
+    let end = clock::now() + limit;
     loop {
-        if let Some(device) = partition::find(volume).map_err(|e| e.to_string())? {
-            return Ok(device);
+        meanwhile();
+        let last = clock::now() >= end;
+        let found = look(last)?;
+        if found.is_some() || last {
+            return Ok(found);
         }
-        // A disk behind a controller that has just been driven may want a driver of its own.
-        let _ = module::load_for_hardware();
-        if clock::now() >= until {
-            return Err(format!("{} has not shown up within {} s", partition::name(volume), DISK_WAIT.as_secs()));
-        }
-        #[allow(clippy::disallowed_methods)] // before any loop runs; disks announce themselves within milliseconds
-        std::thread::sleep(Duration::from_millis(5));
+        // A device behind a controller that has just been driven may want a driver of its own.
+        let _ = module::load_for_hardware("");
+        #[allow(clippy::disallowed_methods)] // before any loop runs; devices announce themselves within milliseconds
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 
 use super::boot::Boot;
 use super::power::{End, leave};
+use crate::journal;
 use crate::time::Duration;
-use crate::{clock, journal};
 
 /// Between two feeds: far below every time-out.
 const TURN: Duration = Duration::from_secs(1);
@@ -32,14 +32,10 @@ pub fn wait(mut boot: Boot, reason: &str) -> ! {
             terminal.say(&format!("HELD: {reason}"));
             terminal.say("This box serves nothing. Repair it and press ctrl-alt-del, or switch it off and on.");
         }
-        if let Some(watchdog) = boot.watchdog.as_mut()
-            && let Err(error) = watchdog.feed(clock::now())
-        {
-            log::error!("the watchdog takes no feed: {error}");
-        }
+        boot.feed();
         if turn >= TRIAL && boot.image.as_ref().is_some_and(|image| image.slot.is_on_trial()) {
             log::error!("the pair cannot run with this image: starting the former one");
-            leave(End::Reboot);
+            leave(End::Reboot, boot.watchdog.take());
         }
         while matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
         {
@@ -49,7 +45,7 @@ pub fn wait(mut boot: Boot, reason: &str) -> ! {
             && let Ok(Some(signal)) = signals.read_signal()
         {
             let power_fails = signal.ssi_signo == Signal::SIGPWR as u32;
-            leave(if power_fails { End::PowerOff } else { End::Reboot });
+            leave(if power_fails { End::PowerOff } else { End::Reboot }, boot.watchdog.take());
         }
         std::thread::sleep(TURN);
     }

@@ -508,6 +508,14 @@ impl Cluster {
         }
     }
 
+    /// Feeds the watchdog of a program that ends, if its addresses are confirmed down and it is not late.
+    pub(super) fn feed_until(&mut self, until: Instant) {
+        let now = clock::now();
+        if self.confirmed_down && now < until {
+            self.parts.belts.feed(now);
+        }
+    }
+
     /// The end of the program, after the node has left: the addresses are confirmed down, so the belts may come off.
     pub(super) fn close(mut self: Box<Self>) {
         let confirmed = self.confirmed_down;

@@ -32,6 +32,7 @@ use crate::console::status::{Handover, Handovers, ResetCause};
 use crate::console::{self, server};
 use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
+use crate::init::terminal::Terminal;
 use crate::journal;
 use crate::node::status::Alarm;
 use crate::node::{self, Note};
@@ -146,6 +147,8 @@ pub(super) struct Helper {
     pub watchdog: String,
     /// Why and since when this box has given the service up, until it is known what became of it.
     pub gave_up: Cell<Option<(&'static str, Instant)>>,
+    /// How far this life has come, of what is told once: held, and then in its place.
+    arrived: Cell<Option<Role>>,
     /// The surrender or fence under way: why, and since when.
     yielding: Cell<Option<(&'static str, Instant)>>,
     /// The loop's worst lateness since the last status.
@@ -200,6 +203,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         last_reset,
         watchdog,
         gave_up: Cell::default(),
+        arrived: Cell::default(),
         yielding: Cell::default(),
         worst_lateness: Cell::default(),
         executor: executor.clone(),
@@ -371,7 +375,7 @@ impl Helper {
             }
         };
         let late = async {
-            smol::Timer::after(settings::stop_timeout(&self.config.site) + LEAVE_PATIENCE).await;
+            smol::Timer::after(settings::end_timeout(&self.config.site) + LEAVE_PATIENCE).await;
             log::error!("services are still running");
         };
         future::or(ended, late).await;
@@ -466,6 +470,7 @@ impl Helper {
 
     /// The mirror turns with the role, and whoever took or gave up the service writes that into the history.
     async fn role_changed(self: Rc<Self>, from: Role, to: Role, why: &'static str, term: u64) {
+        self.tell_arrival(to);
         let (was, is) = (from.name().to_owned(), to.name().to_owned());
         self.tell_observer(Event::Role { from: was, to: is, why: why.to_owned(), term });
         let Some(snapshot) = self.snapshot().await else { return };
@@ -490,6 +495,23 @@ impl Helper {
                     self.gave_the_service_up(why, at);
                 }
             }
+        }
+    }
+
+    /// Says on the appliance how long the way was from /init to a place in the pair.
+    fn tell_arrival(&self, role: Role) {
+        let Some(appliance) = &self.options.appliance else { return };
+        let told = match (self.arrived.get(), role) {
+            (None, Role::Held) | (None | Some(Role::Held), Role::Standby | Role::Active) => Some(role),
+            _ => return,
+        };
+        self.arrived.set(told);
+        let said = format!("{} {:.2} s after /init", role.name(), clock::now().since(appliance.began).as_secs_f64());
+        log::info!("{said}");
+        if let Some(port) = &self.config.board.console
+            && let Err(error) = Terminal::say_beside_prompt(&port.device, &said)
+        {
+            log::debug!("{}: {error}", port.device.display());
         }
     }
 

@@ -69,6 +69,8 @@ struct NullModem {
 pub(super) struct Links {
     null_modem: Option<NullModem>,
     crossover: Option<Ethernet>,
+    /// The board names it, and its card is not there.
+    crossover_is_missing: bool,
     lan: Option<Ethernet>,
     witnesses: Option<Reflected>,
     /// The peer on the LAN.
@@ -79,8 +81,9 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Opens every port of the board. A null modem that cannot be opened is waited for; an interface must exist. `own_is_ours`:
-    /// the own addresses are on their interfaces already; else see [`Links::take_own`].
+    /// Opens every port of the board. A null modem that cannot be opened is waited for; an interface must exist, on the
+    /// appliance the crossover need not. `own_is_ours`: no appliance, the own addresses are on their interfaces already; else see
+    /// [`Links::take_own`].
     pub(super) fn open(
         config: &Config,
         side: Side,
@@ -108,9 +111,18 @@ impl Links {
                 Some(NullModem::new(port))
             }
         };
+        let crossover = match ethernet("crossover") {
+            // A card that died is no reason for a box of ours to leave the pair: the boot has told, the status shows it.
+            Err(error) if !own_is_ours => {
+                log::error!("{error}; the pair runs without the crossover");
+                None
+            }
+            other => other?,
+        };
         Ok(Self {
             null_modem,
-            crossover: ethernet("crossover")?,
+            crossover_is_missing: crossover.is_none() && config.board.interface("crossover").is_some(),
+            crossover,
             lan: ethernet("lan")?,
             witnesses: witnesses(config, side, own_is_ours, interface)?,
             neighbor,
@@ -326,6 +338,7 @@ impl Links {
         };
         let (counters, finding) = match path {
             NULL_MODEM => self.null_modem.as_ref().map(|line| (line.port.counters(), line.finding(now))),
+            CROSSOVER if self.crossover_is_missing => Some((Counters::default(), Some("its interface is missing"))),
             CROSSOVER => self.crossover.as_mut().map(|port| (port.counters(), carrier(port))),
             LAN => self.lan.as_mut().map(|port| (port.counters(), carrier(port))),
             path => self.witnesses.as_mut().map(|port| {
@@ -448,6 +461,7 @@ mod tests {
         Links {
             null_modem: Some(null_modem),
             crossover: None,
+            crossover_is_missing: false,
             lan: None,
             witnesses: None,
             neighbor: Neighbor::new(None, Instant::BOOT),

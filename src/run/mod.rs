@@ -79,6 +79,9 @@ use lines::Lines;
 use mailbox::Mailbox;
 use neighbor::Neighbor;
 
+/// How often is looked whether what still runs has ended: well below every time-out of a watchdog.
+const ENDING: crate::time::Duration = crate::time::Duration::from_millis(50);
+
 /// Stack of the disk's thread: what it needs several times over, and little to lock in memory.
 const STACK: usize = 256 * 1024;
 
@@ -112,6 +115,8 @@ pub struct Appliance {
     pub panic: Option<String>,
     /// The slot that was booted; `None` where there are none.
     pub image: Option<crate::update::esp::Booted>,
+    /// When the kernel started PID 1.
+    pub began: crate::time::Instant,
     /// Set when the box shall stay off after it has left; otherwise it is reset.
     pub power_off: Arc<AtomicBool>,
 }
@@ -226,8 +231,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(done?)
 }
 
-fn serve(options: &Options, config: Config) -> Result<(), String> {
+fn serve(options: &Options, mut config: Config) -> Result<(), String> {
     aside(|| start_log(options, &config))?;
+    config.site.watchdog.nowayout |= options.appliance.is_some();
+    let ending_patience = settings::end_timeout(&config.site) + helper::LEAVE_PATIENCE * 2;
     // The pair's key is in this process: no core dump and no debugger but root's shows it.
     nix::sys::prctl::set_dumpable(false).map_err(|e| format!("prctl: {e}"))?;
     if let Err(error) = oom::protect() {
@@ -241,12 +248,24 @@ fn serve(options: &Options, config: Config) -> Result<(), String> {
     }
     let Opened { mut cluster, helper, disk, to_helper, to_disk, life } = aside(|| open(options, config))?;
     prepare_thread();
-    cluster.run().map_err(|e| format!("the loop: {e}"))?;
+    if let Err(error) = cluster.run() {
+        // Services, addresses and watchdog are as they were a moment ago: a program that ends in order would leave them so. It
+        // ends like any that is broken: on the appliance by the kernel's panic, which the peer hears.
+        panic!("the loop: {error}");
+    }
 
     log::info!("left the pair; what still runs of the services ends now");
     let _ = to_disk.send(disk::ToDisk::Left(life.left()));
     let _ = to_disk.send(disk::ToDisk::End);
     let _ = to_helper.send(ToHelper::End);
+    // Services that run on both boxes end only now. The addresses are down, so the watchdog is fed meanwhile; whoever takes
+    // longer than his own time-out hangs, and is left to it.
+    let until = clock::now() + ending_patience;
+    while !(disk.is_finished() && helper.is_finished()) {
+        cluster.feed_until(until);
+        #[allow(clippy::disallowed_methods)] // the loop has ended: nothing is decided any more
+        std::thread::sleep(ENDING);
+    }
     let _ = disk.join();
     let _ = helper.join();
     cluster.close();

@@ -297,7 +297,7 @@ fn with_wall_time(line: &journal::Line) -> String {
 /// The longest that leaving in order takes: services end, the farewell is said and heard, what is left of them ends.
 pub(super) fn leave_patience(site: &crate::config::site::Site) -> Duration {
     let farewell = (site.timing.lease * CANDIDACY_LEASES).max(Duration::from_secs(1));
-    super::settings::stop_timeout(site) * 2 + farewell + super::helper::LEAVE_PATIENCE
+    super::settings::stop_timeout(site) + super::settings::end_timeout(site) + farewell + super::helper::LEAVE_PATIENCE
 }
 
 /// The request as it would be given on the peer itself.

@@ -72,6 +72,13 @@ pub fn stop_timeout(site: &Site) -> Duration {
     services.max().unwrap_or_default() + STOP_RESERVE
 }
 
+/// How long the services that still run when the node has left may take to end: those that are kept warm.
+#[must_use]
+pub fn end_timeout(site: &Site) -> Duration {
+    let services = site.services.iter().map(|service| service.stop_timeout);
+    services.max().unwrap_or_default() + STOP_RESERVE
+}
+
 /// What the takeover is told; `interface` gives the kernel's name for a role of the board.
 #[must_use]
 pub fn of_takeover(site: &Site, mut interface: impl FnMut(&str) -> String) -> takeover::Settings {
