@@ -110,6 +110,76 @@ pub fn session(rig: &mut Rig) -> Result<String, String> {
     Ok("help, status, completion, hold, release, watch, a flood, switchover".into())
 }
 
+/// Every command of `help`, typed once: the line, the role in the prompt after it, and what its first line says. Those without
+/// a role end the session and are typed last.
+const COMMANDS: &[(&str, &str, Option<&str>, &str)] = &[
+    ("status", "status", Some("standby"), " serves."),
+    ("hold", "hold every word once", Some("held"), "held: this box stays up"),
+    ("release", "release", Some("standby"), "released"),
+    ("activate", "activate", Some("standby"), "without proof that the peer is off"),
+    ("history", "history -n 1", Some("standby"), ""),
+    ("log", "log -n 1", Some("standby"), " run::"),
+    ("peer", "peer status", Some("standby"), " serves."),
+    ("mirror", "mirror status", Some("standby"), "/data/mail"),
+    ("update", "update /data/none.efi", Some("standby"), "/data/none.efi: No such file"),
+    ("version", "version", Some("standby"), "twobox 0."),
+    ("drill", "drill", Some("standby"), "surrender begun"),
+    ("reboot", "reboot", None, "leaving in order"),
+    ("poweroff", "poweroff", None, "leaving in order"),
+];
+/// Typed by [`session`] with what belongs to them.
+const ELSEWHERE: &[&str] = &["watch", "switchover"];
+
+/// Types each command that `help` names, and judges the first line of its answer.
+pub fn every_command(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let before = rig.reigns();
+    let mut desk = Desk::sit_down(rig, standby, "standby")?;
+    let help = desk.ask(rig, "help", "standby")?;
+    let commands = help.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    let commands: Vec<String> =
+        commands.map(str::to_owned).filter(|name| !ELSEWHERE.contains(&name.as_str())).collect();
+    let known: Vec<&str> = COMMANDS.iter().map(|(name, ..)| *name).collect();
+    if let Some(new) = commands.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("`help` names {new}, and nobody has typed it here"));
+    }
+    if let Some(gone) = known.iter().find(|name| !commands.iter().any(|found| found == *name)) {
+        return Err(format!("`help` does not name {gone}: {help}"));
+    }
+    for (name, line, role, first) in COMMANDS {
+        let answer = match role {
+            Some(role) => desk.ask(rig, line, role)?,
+            None => {
+                let mark = rig.timeline.mark();
+                desk.send(rig, format!("{line}\r").as_bytes());
+                desk.expect(rig, "\n")?;
+                let answer = desk.expect(rig, "\n")?;
+                let ended = |event: &crate::rig::timeline::Event| {
+                    event.who == NAMES[standby] && (event.text.starts_with("RESET") || event.text == "SHUTDOWN")
+                };
+                rig.timeline.wait(mark, LIMIT, ended).ok_or_else(|| format!("{name} does not end the box"))?;
+                if *name == "poweroff" {
+                    rig.machines[standby].power_cut();
+                }
+                healthy(rig)?;
+                desk = Desk::sit_down(rig, standby, "standby")?;
+                answer
+            }
+        };
+        let said = answer.lines().next().unwrap_or_default();
+        if !said.contains(first) {
+            return Err(format!("{line} says {said:?} and not {first:?}"));
+        }
+    }
+    // The drill went over and back again, and nothing else moved.
+    let after: Vec<usize> = rig.reigns()[before.len()..].iter().map(|reign| reign.port).collect();
+    if after != [standby, active] {
+        return Err(format!("the address went {after:?}"));
+    }
+    Ok(format!("{} commands, each with its first line", COMMANDS.len()))
+}
+
 /// What a wrong baud rate makes of text, as fast as the port takes it: the console lives on.
 fn flood(rig: &Rig, desk: &mut Desk) -> Result<(), String> {
     let mut state = 1_u32;

@@ -174,6 +174,56 @@ pub fn data_with_errors(rig: &mut Rig) -> Result<String, String> {
     damaged(rig, STATE, &[3, 0], "has errors")
 }
 
+/// The data alone can only be read (a disk of their own, write-protected): the box is held, and says why. Its state is whole,
+/// so it takes part in the pair.
+pub fn data_read_only(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].agent.send("/init poweroff");
+    rig.pass(Duration::from_secs(8));
+    rig.machines[standby].power_cut();
+    let disk = rig.machines[standby].disk.clone();
+    let second = disk.with_extension("second");
+    crate::rig::copy_sparse(&disk, &second);
+    for (file, part) in [(&second, 1), (&second, 2), (&disk, 3)] {
+        name_partition(file, part, "spare")?;
+    }
+    rig.machines[standby].second_disk = Some(second);
+    rig.power_on(standby);
+    let said = held(rig, standby);
+    // Held it votes and is heard: the peer is not alone.
+    let status = rig.status(active, ANSWER);
+    rig.machines[standby].console.send("release");
+    rig.pass(Duration::from_secs(3));
+    rig.machines[standby].power_cut();
+    rig.machines[standby].second_disk = None;
+    name_partition(&disk, 3, "twobox-data")?;
+    let said = said?;
+    if !said.contains("data: ") || !said.contains("can only be read") {
+        return Err(format!("held by {said}"));
+    }
+    let peer = status.ok_or("the active does not answer")?["peer"]["role"].clone();
+    if peer != "held" {
+        return Err(format!("the active takes its peer for {peer}"));
+    }
+    healthy(rig)?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("held by {said}"))
+}
+
+/// Names a partition in the table of a disk.
+#[allow(clippy::disallowed_methods)] // runs sfdisk
+fn name_partition(disk: &Path, number: u32, name: &str) -> Result<(), String> {
+    let done = std::process::Command::new("/sbin/sfdisk")
+        .args(["--quiet", "--part-label"])
+        .arg(disk)
+        .args([&number.to_string(), name])
+        .output()
+        .map_err(|error| format!("sfdisk: {error}"))?;
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
 /// A disk that can only be read keeps no term: the box must not serve, and says so.
 pub fn disk_read_only(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;

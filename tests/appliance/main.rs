@@ -12,9 +12,11 @@
 
 mod console;
 mod damage;
+mod mirror;
 #[allow(dead_code)] // the demonstration uses the rest
 mod rig;
 mod scenario;
+mod slow;
 mod update;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use crate::damage;
 use crate::rig::hub::Fault;
 use crate::rig::station::Reign;
 use crate::rig::{Cable, Rig};
-use crate::update;
+use crate::{mirror, slow, update};
 
 /// One scenario. It finds the pair as the one before left it and leaves it healthy.
 pub struct Scenario {
@@ -46,6 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
     short("cut/null_modem", |rig| nothing_moves(rig, &[Cable::NullModem])),
     short("cut/crossover", |rig| nothing_moves(rig, &[Cable::Crossover])),
     short("cut/active_alone", active_alone),
+    short("null_modem/break", slow::null_modem_break),
     short("memory", weight),
     full("power_cut/standby", power_cut_standby),
     full("cut/lan_of_active", lan_of_active),
@@ -56,6 +57,7 @@ pub const SCENARIOS: &[Scenario] = &[
     full("reboot/standby", reboot_standby),
     full("alone", alone),
     full("console", crate::console::session),
+    full("console/commands", crate::console::every_command),
     full("children", damage::children),
     full("clock", damage::clock),
     full("killed", damage::killed),
@@ -64,10 +66,16 @@ pub const SCENARIOS: &[Scenario] = &[
     full("data/full", damage::data_full),
     full("data/corrupt", damage::data_corrupt),
     full("data/with_errors", damage::data_with_errors),
+    full("data/read_only", damage::data_read_only),
     full("disk/read_only", damage::disk_read_only),
+    full("crossover/dead", slow::dead_card),
+    full("disk/slow_boot", slow::boot),
+    full("disk/slow_reboot", slow::reboot),
+    full("mirror", mirror::follows),
     full("twins", damage::twins),
     generic("generic/found", found),
     generic("generic/panic_saves_the_wait", panic_saves_the_wait),
+    generic("generic/ipmi", ipmi),
     uefi("uefi/pair", pair),
     uefi("uefi/power_cut", power_cut_active),
     uefi("uefi/update_pair", update::both),
@@ -160,6 +168,7 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
         let booted = |event: &crate::rig::timeline::Event| event.who == name && event.text.contains("booted in");
         let event = rig.timeline.wait(mark, Duration::ZERO, booted).ok_or_else(|| format!("{name} says nothing"))?;
         figures.push(format!("{name} {}", event.text.trim_start_matches("twobox ")));
+        figures.push(format!("{name} {}", arrived(rig, mark, name)?));
     }
     if rig.reigns().iter().any(|reign| reign.port != active) {
         return Err(format!("both have served: {:?}", rig.reigns()));
@@ -174,6 +183,18 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
     neighbours(rig)?;
     no_fault(rig, mark)?;
     Ok(figures.join(", "))
+}
+
+/// What a box says on its console of its way from /init into the pair, since `mark`.
+fn arrived(rig: &Rig, mark: usize, name: &str) -> Result<String, String> {
+    let says = |event: &crate::rig::timeline::Event| event.who == name && event.text.contains(" after /init");
+    let event =
+        rig.timeline.wait(mark, STALL * 2, says).ok_or_else(|| format!("{name} does not say when it arrived"))?;
+    // What clears the prompt before it.
+    let said = event.text.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    let right = ["standby", "active"].iter().any(|role| said.starts_with(role))
+        && said.split_whitespace().nth(1).is_some_and(|seconds| seconds.parse::<f32>().is_ok());
+    if right { Ok(said.to_owned()) } else { Err(format!("{name} says {said:?} of its arrival")) }
 }
 
 /// No step of a boot has failed since `mark`.
@@ -322,6 +343,43 @@ fn found(rig: &mut Rig) -> Result<String, String> {
     }
     let weight = weight(rig)?;
     Ok(format!("{} serves; image {} bytes, {weight}", NAMES[active], rig.image_size))
+}
+
+/// A server's board: its watchdog is that of the management controller, which no device asks for. It is armed and fed, and it
+/// ends a hang. It counts as no belt: its driver does not say that it goes on when it is closed, and a controller may restart.
+fn ipmi(rig: &mut Rig) -> Result<String, String> {
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    let usual = std::mem::replace(
+        &mut rig.machines[standby].watchdog,
+        &["-device", "ipmi-bmc-sim,id=bmc", "-device", "isa-ipmi-kcs,bmc=bmc"],
+    );
+    rig.power_on(standby);
+    rig.machines[standby].watchdog = usual;
+    let found = controller_fences(rig, standby);
+    rig.machines[standby].power_cut();
+    found?;
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+fn controller_fences(rig: &mut Rig, index: usize) -> Result<(), String> {
+    healthy(rig)?;
+    let mark = rig.timeline.mark();
+    // Twice the time-out: it is fed.
+    rig.pass(Duration::from_secs(12));
+    let fence = rig.status(index, STALL * 2).ok_or("no answer")?["fence"].clone();
+    if fence["watchdog"]["identity"] != "IPMI" || fence["bound_by"] == "watchdog" {
+        return Err(format!("the fence is {fence}"));
+    }
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[index] && event.text.starts_with("RESET");
+    if rig.timeline.wait(mark, Duration::ZERO, reset).is_some() {
+        return Err("it is not fed".into());
+    }
+    rig.machines[index].agent.send("echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin");
+    rig.timeline.wait(mark, TAKEOVER, reset).map(drop).ok_or_else(|| "it does not end a hang".to_owned())
 }
 
 /// The watchdog is the bound: after a power cut its whole time is waited out, after a panic less than half of that.

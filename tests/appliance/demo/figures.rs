@@ -128,11 +128,14 @@ fn standby(stage: &mut Stage, figures: &mut Figures) -> Result<(), String> {
     stage.order(Order::PowerOn)?;
     let on = stage.rig.timeline.now();
     wait(stage, "a healthy pair", LIMIT, |stage| stage.model.is_healthy(on))?;
-    let speaks = |event: &crate::rig::timeline::Event| event.who == NAMES[index] && event.text != "power on";
-    let first = stage.rig.timeline.wait(mark, Duration::ZERO, speaks).ok_or("a silent console")?;
-    let (at, status) = stage.model.boxes[index].status.as_ref().ok_or("no status")?;
-    let since = at.saturating_sub(Duration::from_millis(status.since_ms));
-    figures.add("/init to Standby beside a peer that serves, s", since.saturating_sub(first.at).as_secs_f64());
+    // The box's own word: "standby 0.94 s after /init".
+    let seconds = |event: &crate::rig::timeline::Event| {
+        let (before, _) = event.text.split_once(" s after /init").filter(|(before, _)| before.contains("standby"))?;
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    let says = |event: &crate::rig::timeline::Event| event.who == NAMES[index] && seconds(event).is_some();
+    let said = stage.rig.timeline.wait(mark, LIMIT / 4, says).ok_or("a box that does not say when it stands by")?;
+    figures.add("/init to Standby beside a peer that serves, s", seconds(&said).unwrap_or_default());
     Ok(())
 }
 

@@ -66,7 +66,8 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
     let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh")];
-    let of_data = ["web/var/www/index.html", "bin/spin", "bin/oops.ko", "bin/agent.sh"].map(|name| data.join(name));
+    let of_data = ["web/var/www/index.html", "bin/spin", "bin/oops.ko", "bin/agent.sh", "mail/letter"]
+        .map(|name| data.join(name));
     let board_file = root.join("board").join(board).join("board.toml");
     let inputs = inputs.into_iter().chain(of_data).chain([board_file]);
     // Not only newer files but others: a program that was given may be older than the images, and another one.
@@ -132,6 +133,8 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
     let stumbles = super::ruin::stumbling_module(fs::read(table).expect("a module"));
     write_changed(&data.join("bin/oops.ko"), &stumbles);
     write_changed(&data.join("bin/agent.sh"), &fs::read(root.join("tests/appliance/agent.sh")).expect("the agent"));
+    fs::create_dir_all(data.join("mail")).expect("a folder");
+    write_changed(&data.join("mail/letter"), b"from the factory\n");
     furnish_web_root(root, cache, &data.join("web"));
     for program in ["spin", "agent.sh"] {
         use std::os::unix::fs::PermissionsExt;

@@ -50,6 +50,14 @@ pub struct Machine {
     pub node: &'static str,
     /// The disk refuses to be written from the next power on.
     pub disk_is_read_only: bool,
+    /// Operations a second that the disk does from the next power on.
+    pub disk_speed: Option<u32>,
+    /// The card of the crossover is dead from the next power on.
+    pub crossover_is_dead: bool,
+    /// QEMU's options of the watchdog.
+    pub watchdog: &'static [&'static str],
+    /// Another disk, that can only be read.
+    pub second_disk: Option<PathBuf>,
     timeline: Timeline,
     process: Option<Child>,
     monitor: Option<UnixStream>,
@@ -92,6 +100,10 @@ impl Machine {
             disk,
             node: name,
             disk_is_read_only: false,
+            disk_speed: None,
+            crossover_is_dead: false,
+            watchdog: &["-device", "i6300esb"],
+            second_disk: None,
             timeline: timeline.clone(),
             process: None,
             monitor: None,
@@ -142,6 +154,9 @@ impl Machine {
             command.args(["-device", &format!("isa-serial,chardev={id},index={number},irq={line}")]);
         }
         for (card, (netdev, slot)) in (0..).zip(cables.netdevs.iter().zip(self.model.slots)) {
+            if card == 1 && self.crossover_is_dead {
+                continue;
+            }
             command.args(["-netdev", netdev]);
             let device = format!(
                 "{},id=card{card},netdev=net{card},mac={},addr={slot},romfile=",
@@ -153,8 +168,13 @@ impl Machine {
         // `writeback` is the host's cache: a power cut of the box loses nothing that reached QEMU.
         let read_only = if self.disk_is_read_only { "on" } else { "off" };
         let disk = self.disk.display();
-        let drive = format!("file={disk},format=raw,if=none,id=disk,cache=writeback,read-only={read_only}");
-        command.args(["-drive", &drive, "-device", self.model.disk, "-device", "i6300esb"]);
+        let speed = self.disk_speed.map_or(String::new(), |speed| format!(",throttling.iops-total={speed}"));
+        let drive = format!("file={disk},format=raw,if=none,id=disk,cache=writeback,read-only={read_only}{speed}");
+        command.args(["-drive", &drive, "-device", self.model.disk]).args(self.watchdog);
+        if let Some(second) = &self.second_disk {
+            let drive = format!("file={},format=raw,if=none,id=second,read-only=on", second.display());
+            command.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=second"]);
+        }
         let errors = File::create(self.directory.join(format!("qemu-{}.log", self.name))).expect("a log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         self.process = Some(command.spawn().expect("setpriv starts qemu-system-x86_64"));
@@ -211,6 +231,16 @@ impl Machine {
                 _ => {}
             }
         }
+    }
+
+    /// Makes the disk slow: bytes a second that are written, operations a second; nothing of both is as fast as it is.
+    pub fn slow_disk(&mut self, written: u32, operations: u32) {
+        self.timeline
+            .add(self.name, format!("disk: {written} bytes/s written, {operations} operations/s (0: unlimited)"));
+        let limits = serde_json::json!({
+            "device": "disk", "bps": 0, "bps_rd": 0, "bps_wr": written, "iops": operations, "iops_rd": 0, "iops_wr": 0
+        });
+        self.order("block_set_io_throttle", &limits);
     }
 
     /// Pulls the plug: nothing is written any more, nothing is said.

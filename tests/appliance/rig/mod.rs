@@ -224,6 +224,15 @@ impl Rig {
         self.lan.set(index, fault);
     }
 
+    /// A box hears a break on its null modem, as of a peer whose power fails, and then a byte.
+    pub fn break_null_modem(&mut self, index: usize, then: u8) {
+        self.timeline.add("rig", format!("a break and {:?} for {}", char::from(then), ["a", "b"][index]));
+        self.machines[index].order("chardev-send-break", &serde_json::json!({ "id": "null-modem" }));
+        self.pass(Duration::from_millis(300));
+        self.null_modem.disturb(index, &[then]);
+        self.pass(Duration::from_millis(700));
+    }
+
     /// Switches the witness off or on.
     pub fn set_witness(&self, alive: bool) {
         self.timeline.add("rig", format!("the witness is {}", if alive { "on" } else { "off" }));

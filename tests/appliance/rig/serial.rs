@@ -64,6 +64,8 @@ pub struct NullModem {
     /// Where each box plugs in.
     pub paths: [PathBuf; 2],
     cut: Arc<AtomicBool>,
+    /// What each box is sent that the other one has not said.
+    noise: Arc<Mutex<[Vec<u8>; 2]>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,7 +77,8 @@ impl NullModem {
         let paths = ["a", "b"].map(|node| directory.join(format!("null-modem-{node}")));
         let mut ends = [End::bind(&paths[0])?, End::bind(&paths[1])?];
         let (cut, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (is_cut, stopped) = (cut.clone(), stop.clone());
+        let noise: Arc<Mutex<[Vec<u8>; 2]>> = Arc::default();
+        let (is_cut, stopped, made) = (cut.clone(), stop.clone(), noise.clone());
         let thread = std::thread::spawn(move || {
             let mut lines = [Lines::default(), Lines::default()];
             while !stopped.load(Ordering::Relaxed) {
@@ -91,18 +94,25 @@ impl NullModem {
                     if !is_cut.load(Ordering::Relaxed) {
                         ends[1 - from].write(&bytes);
                     }
+                    let noise = std::mem::take(&mut made.lock().unwrap()[from]);
+                    ends[from].write(&noise);
                 }
                 if idle {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
         });
-        Ok(NullModem { paths, cut, stop, thread: Some(thread) })
+        Ok(NullModem { paths, cut, noise, stop, thread: Some(thread) })
     }
 
     /// Pulls the cable, or plugs it in again.
     pub fn set_cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// A box hears these bytes, whether or not the cable is plugged in.
+    pub fn disturb(&self, index: usize, bytes: &[u8]) {
+        self.noise.lock().unwrap()[index].extend_from_slice(bytes);
     }
 }
 

@@ -1,0 +1,122 @@
+//! Disks and programs that take their time, and lines that make noise: what a box meets in ten years and must not take for
+//! a fault of its own.
+
+use std::time::Duration;
+
+use crate::rig::{Cable, Rig};
+use crate::scenario::{LEASE, NAMES, STALL, healthy, rested, unmoved, was_reset_by};
+
+/// An order to a box whose disk is slow.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Whether the watchdog of a box has fired since `mark`.
+fn fired(rig: &Rig, mark: usize, index: usize) -> bool {
+    rig.timeline.since(mark).iter().any(|event| event.who == NAMES[index] && event.text == "WATCHDOG")
+}
+
+/// The power of a peer fails, and the line between the boxes with it: that is a break, and whatever comes next.
+pub fn null_modem_break(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rig.set_cut(Cable::NullModem, true);
+    // Magic keys of the kernel's console that a distribution's kernel obeys: reset, power off, all disks read-only, kill all.
+    for key in *b"bouei" {
+        rig.break_null_modem(active, key);
+    }
+    rig.set_cut(Cable::NullModem, false);
+    rig.pass(LEASE * 2);
+    let ended = |event: &crate::rig::timeline::Event| {
+        event.who == NAMES[active] && (event.text.starts_with("RESET") || event.text == "SHUTDOWN")
+    };
+    if let Some(event) = rig.timeline.since(mark).into_iter().find(ended) {
+        return Err(format!("a break on the null modem: {}", event.text));
+    }
+    let (said, written) =
+        rig.ask(active, "bb touch /data/still-written && bb rm /data/still-written", STALL * 2).ok_or("no answer")?;
+    if !written {
+        return Err(format!("after a break on the null modem the disk cannot be written: {said}"));
+    }
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// The card of the crossover has died while the standby was off: it takes its place all the same, with a link less.
+pub fn dead_card(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    rig.machines[standby].crossover_is_dead = true;
+    rig.power_on(standby);
+    rig.machines[standby].crossover_is_dead = false;
+    let found = healthy(rig).and_then(|_| {
+        let status = rig.status(standby, STALL * 2).ok_or("the standby does not answer")?;
+        let links = status["links"].as_array().cloned().unwrap_or_default();
+        let up = |name: &str| links.iter().find(|link| link["name"] == name).map(|link| link["up"] == true);
+        match (up("crossover"), up("null-modem"), up("lan")) {
+            (Some(false), Some(true), Some(true)) => Ok(()),
+            _ => Err(format!("the links are {links:?}")),
+        }
+    });
+    rig.machines[standby].power_cut();
+    found?;
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// An ordered reboot of a box whose service ends slowly and whose disk writes slowly, both longer than the watchdog's
+/// time-out: nothing is cut off.
+pub fn reboot(rig: &mut Rig) -> Result<String, String> {
+    const LENGTH: usize = 12 << 20;
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    // The rig's own service does not hear SIGTERM any more: it is killed after its stop-timeout.
+    let write = format!("trap '' TERM; bb dd if=/dev/zero of=/data/slow bs=65536 count={}", LENGTH / 65_536);
+    rig.machines[standby].slow_disk(1 << 20, 0);
+    rig.ask(standby, &write, ANSWER).ok_or("no answer")?;
+    let ordered = rig.timeline.now();
+    rig.machines[standby].console.send("reboot");
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.starts_with("RESET");
+    let reset = rig.timeline.wait(mark, ANSWER * 2, reset).ok_or("the box does not reboot")?;
+    rig.machines[standby].slow_disk(0, 0);
+    if fired(rig, mark, standby) {
+        return Err(format!("the watchdog cut an ordered reboot off after {:?}", reset.at - ordered));
+    }
+    healthy(rig)?;
+    was_reset_by(rig, standby, "ordered")?;
+    let (said, _) = rig.ask(standby, "bb wc -c </data/slow; bb rm /data/slow; bb sync", ANSWER).ok_or("no answer")?;
+    if said.lines().next() != Some(&LENGTH.to_string()) {
+        return Err(format!("what was written before the reboot is not there: {said}"));
+    }
+    unmoved(rig, &before, start)?;
+    Ok(format!("{:.1} s from the order to the reset, nothing cut off", (reset.at - ordered).as_secs_f64()))
+}
+
+/// A disk on which the boot takes longer than the watchdog's time-out for it: the box comes up all the same.
+pub fn boot(rig: &mut Rig) -> Result<String, String> {
+    /// More than the time-out of 60 s, and its first steps.
+    const SLOW: Duration = Duration::from_secs(85);
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    let mark = rig.timeline.mark();
+    rig.machines[standby].disk_speed = Some(1);
+    rig.power_on(standby);
+    rig.machines[standby].disk_speed = None;
+    let armed =
+        |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.contains("while booting");
+    rig.timeline.wait(mark, rig.machines[standby].kernel_time(), armed).ok_or("the box does not boot")?;
+    rig.pass(SLOW);
+    let booted = rig.timeline.since(mark).iter().any(|event| event.text.contains("booted in"));
+    rig.machines[standby].slow_disk(0, 0);
+    if fired(rig, mark, standby) {
+        return Err("the watchdog ends every boot of a box with a slow disk".into());
+    }
+    if booted {
+        return Err(format!("the boot took less than {SLOW:?}: nothing was shown"));
+    }
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
