@@ -46,7 +46,9 @@ impl SetAside {
         if self.files.is_none() {
             let files = self.directory.join("files");
             DirBuilder::new().recursive(true).mode(0o700).create(&files)?;
-            File::create(self.directory.join("tree"))?.write_all(self.tree.as_os_str().as_bytes())?;
+            let mut tree = File::create(self.directory.join("tree"))?;
+            tree.write_all(self.tree.as_os_str().as_bytes())?;
+            tree.sync_all()?; // before the first file is moved: a set of no tree cannot be restored by command
             self.files = Some(Tree::open(&files)?);
         }
         self.files.as_mut().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
@@ -60,15 +62,8 @@ impl SetAside {
     /// What the file system says.
     pub fn take(&mut self, from: &mut Tree, key: &[u8]) -> io::Result<()> {
         let files = self.files()?;
-        files.make_parents(key)?;
-        let mut target = key.to_vec();
-        for number in 1.. {
-            if files.stat(&target)?.is_none() {
-                break;
-            }
-            target.truncate(key.len());
-            target.extend_from_slice(format!(".{number}").as_bytes());
-        }
+        let target = free_key(files, key, b"")?;
+        files.make_parents(&target)?;
         let (old_parent, old) = from.parent(key)?;
         let (new_parent, new) = files.parent(&target)?;
         fault::step();
@@ -76,6 +71,29 @@ impl SetAside {
         from.forget();
         Ok(())
     }
+}
+
+/// A key for what is to be set aside: `key` with `ending` at its end if that is free, else with a number. Where something that
+/// is no directory has the name of one that it lies in, that name gets a number as well.
+fn free_key(files: &mut Tree, key: &[u8], ending: &[u8]) -> io::Result<Vec<u8>> {
+    let mut target: Vec<u8> = Vec::with_capacity(key.len() + 8);
+    let mut names = key.split(|&b| b == 0).peekable();
+    while let Some(component) = names.next() {
+        let (above, is_last) = (target.len(), names.peek().is_none());
+        let ending = if is_last { ending } else { b"" };
+        for number in 0u64.. {
+            let number = if number == 0 { String::new() } else { format!(".{number}") };
+            let ending = [ending, number.as_bytes()].concat();
+            let kept = component.len().min(name::NAME - ending.len());
+            target.truncate(above);
+            name::push(&mut target, &[&component[..kept], &ending].concat());
+            let found = files.stat(&target)?;
+            if found.is_none_or(|stat| !is_last && tree::format(&stat) == libc::S_IFDIR) {
+                break;
+            }
+        }
+    }
+    Ok(target)
 }
 
 /// A set of changes that was set aside.
@@ -166,6 +184,16 @@ pub fn show(home: &Path, name: &str, mut each: impl FnMut(&Path, u64)) -> io::Re
     })
 }
 
+/// What a restored file replaced bears this at the end of its name, and a number if there are several.
+const REPLACED: &[u8] = b".replaced";
+
+fn was_replaced(path: &Path) -> bool {
+    let name = path.as_os_str().as_bytes();
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let stem = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { None };
+    stem.unwrap_or(name).ends_with(REPLACED)
+}
+
 /// Puts files of a set back into `root`, all or those at or below `only`. What stands there now is set aside in turn
 /// under its name with `.replaced` at the end, in the same set.
 ///
@@ -178,7 +206,7 @@ pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io:
     walk_files(&files, &mut |path, _| {
         if let Ok(path) = path.strip_prefix(&files)
             && only.is_none_or(|only| path.starts_with(only))
-            && !path.as_os_str().as_bytes().ends_with(b".replaced")
+            && !was_replaced(path)
         {
             chosen.push(path.to_path_buf());
         }
@@ -189,8 +217,9 @@ pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io:
         let Some(key) = name::from_path(path) else { continue };
         to.make_parents(&key)?;
         if to.stat(&key)?.is_some() {
+            let kept = free_key(&mut from, &key, REPLACED)?;
+            from.make_parents(&kept)?;
             let (parent, now) = to.parent(&key)?;
-            let kept = [key.as_slice(), b".replaced"].concat();
             let (aside, target) = from.parent(&kept)?;
             renameat(parent, now.as_c_str(), aside, target.as_c_str())?;
         }
