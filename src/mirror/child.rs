@@ -129,7 +129,9 @@ fn follow(number: usize, watch: Arc<Watch>, sender: Sender<Event>) -> io::Result
             match ready {
                 Ok(0) => {}
                 Ok(_) => {
-                    if watch.drain().unwrap_or(true) && sender.send(Event::Changed(number)).is_err() {
+                    // One word is enough until it is heard: a cycle may last for hours.
+                    let told = watch.drain().unwrap_or(true) && watch.is_to_be_told();
+                    if told && sender.send(Event::Changed(number)).is_err() {
                         return;
                     }
                     drop(watch);

@@ -162,6 +162,9 @@ impl Mirror {
                 Some(Event::Order(order)) => self.order(order),
                 Some(Event::Changed(number)) => {
                     let tree = &mut self.trees[number];
+                    if let Some(watch) = &tree.watch {
+                        watch.heard();
+                    }
                     tree.schedule.changed(clock::now());
                     let since = tree.schedule.waiting_since();
                     self.reporter.update(number, |figures| {

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
@@ -26,6 +27,11 @@ const RENAME: u64 = 0x1000_0000; // FAN_RENAME
 
 /// Names that are kept; with more a scan is cheaper.
 const NAMES: usize = 8192;
+/// Bytes of them.
+const NAME_BYTES: usize = 1 << 20;
+/// Bytes of events that are read at once: more than the kernel's queue holds. Whoever makes them faster than they are read
+/// must not hold up a cycle.
+const AT_ONCE: usize = 16 << 20;
 
 /// Length of `struct fanotify_event_metadata`.
 const METADATA: usize = 24;
@@ -106,6 +112,8 @@ pub struct Watch {
     mount: OwnedFd,
     root: PathBuf,
     state: Mutex<State>,
+    /// The loop has been told, and has not heard it yet.
+    told: AtomicBool,
 }
 
 /// Where a directory is.
@@ -126,6 +134,8 @@ struct State {
     dirty: Dirty,
     /// Something was noted since this was last asked.
     touched: bool,
+    /// Bytes of the names.
+    bytes: usize,
     /// The directory that was resolved last: events come in runs.
     last: Option<(Vec<u8>, Place)>,
     /// Keys whose events are our own doing or not ours to follow.
@@ -156,7 +166,18 @@ impl Watch {
             | MaskFlags::from_bits_retain(RENAME);
         group.mark(MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM, mask, &mount, None::<&Path>)?;
         let state = Mutex::new(State { ignored, ..State::default() });
-        Ok(Watch { group, mount, root, state })
+        Ok(Watch { group, mount, root, state, told: AtomicBool::new(false) })
+    }
+
+    /// Something has changed: is it new to the loop?
+    #[must_use]
+    pub fn is_to_be_told(&self) -> bool {
+        !self.told.swap(true, Ordering::AcqRel)
+    }
+
+    /// The loop knows.
+    pub fn heard(&self) {
+        self.told.store(false, Ordering::Release);
     }
 
     /// Readable when events wait.
@@ -174,7 +195,12 @@ impl Watch {
     pub fn drain(&self) -> io::Result<bool> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffer = vec![0; 64 * 1024];
+        let mut read = 0;
         loop {
+            if read > AT_ONCE {
+                (state.dirty.all, state.touched) = (true, true);
+                break;
+            }
             let n = match nix::unistd::read(self.group.as_fd(), &mut buffer) {
                 Ok(n) => n,
                 Err(nix::Error::EAGAIN) => break,
@@ -184,6 +210,7 @@ impl Watch {
                     return Err(e.into());
                 }
             };
+            read += n;
             parse(&buffer[..n], &mut |event| self.note(&mut state, event));
         }
         state.last = None;
@@ -198,6 +225,7 @@ impl Watch {
     pub fn take(&self) -> io::Result<Dirty> {
         self.drain()?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bytes = 0;
         Ok(std::mem::take(&mut state.dirty))
     }
 
@@ -235,13 +263,19 @@ impl Watch {
             return;
         }
         state.touched = true;
-        state.dirty.names.insert(directory.clone()); // its time has moved, too
-        if is_moved {
-            state.dirty.moved.insert(key.clone());
+        let (bytes, above) = (key.len(), directory.len());
+        if state.dirty.names.insert(directory.clone()) {
+            state.bytes += above; // its time has moved, too
         }
-        state.dirty.names.insert(key);
-        if state.dirty.names.len() > NAMES {
+        if is_moved && state.dirty.moved.insert(key.clone()) {
+            state.bytes += bytes;
+        }
+        if state.dirty.names.insert(key) {
+            state.bytes += bytes;
+        }
+        if state.dirty.names.len() > NAMES || state.bytes > NAME_BYTES {
             state.dirty = Dirty { all: true, ..Dirty::default() };
+            state.bytes = 0;
         }
     }
 

@@ -264,3 +264,28 @@ fn events_beside_the_tree_say_nothing_of_the_tree() {
         assert!(watch.take().unwrap().names.iter().any(|name| name == b"inside"));
     });
 }
+
+/// What is kept of the names is bounded by their bytes, too: few of them may be long.
+#[test]
+fn very_long_names_mean_a_scan() {
+    on_quiet_ground(|[pair, _]| {
+        pair.sync();
+        let watch = watch(&pair);
+        let long = |n: u32| format!("{n:0>250}");
+        (0..100).for_each(|n| fs::write(pair.a().join(long(n)), b"x").unwrap());
+        assert!(!watch.take().unwrap().all);
+        (0..5000).for_each(|n| fs::write(pair.a().join(long(n)), b"y").unwrap());
+        assert!(watch.take().unwrap().all);
+    });
+}
+
+/// The loop is told once of what it has not heard yet: it may be busy for hours.
+#[test]
+fn what_has_been_told_is_not_told_again_before_it_was_heard() {
+    on_quiet_ground(|[pair, _]| {
+        let watch = watch(&pair);
+        assert!(watch.is_to_be_told() && !watch.is_to_be_told());
+        watch.heard();
+        assert!(watch.is_to_be_told());
+    });
+}
