@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::tree;
+use super::tree::{self, Attributes};
 
 /// The store of one tree.
 #[derive(Debug)]
@@ -122,8 +122,24 @@ impl Store {
     pub fn subdirectory(&self, name: &str) -> io::Result<OwnedFd> {
         let path = self.path(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        tree::open_directory(&path)
+        let directory = tree::open_directory(&path)?;
+        disinherit(&directory)?;
+        Ok(directory)
     }
+}
+
+/// What is made in a directory takes its group, if it bears the bit for that, and its default access list. Ours has neither:
+/// what is staged there gets what its source has, and nothing else.
+fn disinherit(directory: &OwnedFd) -> io::Result<()> {
+    let stat = nix::sys::stat::fstat(directory)?;
+    if (stat.st_uid, stat.st_gid) != (0, 0) && nix::unistd::geteuid().is_root() {
+        nix::unistd::fchown(directory, Some(0.into()), Some(0.into()))?;
+    }
+    let attributes = Attributes::Descriptor(directory.as_fd());
+    for (name, _) in attributes.read()?.iter().filter(|(name, _)| name.starts_with(b"system.posix_acl_")) {
+        attributes.remove(name)?;
+    }
+    Ok(nix::sys::stat::fchmod(directory, nix::sys::stat::Mode::S_IRWXU)?)
 }
 
 #[cfg(test)]
