@@ -18,6 +18,8 @@ pub struct Plan {
     pub found: u64,
     /// The root is the same directory of the same file system as at the last cut, or there was none.
     pub same_root: bool,
+    /// No cut of this source has been taken yet.
+    pub first: bool,
 }
 
 /// Why a cycle must not go on without the operator.
@@ -64,11 +66,14 @@ pub fn check(plan: &Plan, max_delete: MaxDelete, confirmed: bool) -> Result<(), 
         return Err(Block::RootReplaced);
     }
     let gone = plan.gone.saturating_sub(plan.set_aside);
-    if plan.found == 0 && gone > 0 {
+    // An empty source that nobody has seen otherwise is more likely a disk that is not mounted than what is meant.
+    if plan.found == 0 && plan.gone > 0 && (gone > 0 || plan.first) {
         return Err(Block::RootEmptied { names: plan.before });
     }
     let too_many = match max_delete {
-        MaxDelete::Percent(percent) => gone > FEW && gone * 100 > plan.before * u64::from(percent),
+        MaxDelete::Percent(percent) => {
+            gone > FEW && gone.saturating_mul(100) > plan.before.saturating_mul(u64::from(percent))
+        }
         MaxDelete::Entries(most) => gone > most,
     };
     if too_many { Err(Block::TooManyDeletions { gone, before: plan.before }) } else { Ok(()) }
@@ -78,7 +83,7 @@ pub fn check(plan: &Plan, max_delete: MaxDelete, confirmed: bool) -> Result<(), 
 mod tests {
     use super::*;
 
-    const ORDINARY: Plan = Plan { before: 1000, gone: 10, set_aside: 0, found: 990, same_root: true };
+    const ORDINARY: Plan = Plan { before: 1000, gone: 10, set_aside: 0, found: 990, same_root: true, first: false };
 
     #[test]
     fn what_is_stopped_and_what_is_not() {
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn small_trees_may_change_freely_but_not_vanish() {
-        let small = Plan { before: 3, gone: 2, set_aside: 0, found: 1, same_root: true };
+        let small = Plan { before: 3, gone: 2, set_aside: 0, found: 1, same_root: true, first: false };
         assert_eq!(check(&small, MaxDelete::Percent(25), false), Ok(()));
         let gone = Plan { gone: 3, found: 0, ..small };
         assert_eq!(check(&gone, MaxDelete::Percent(25), false), Err(Block::RootEmptied { names: 3 }));

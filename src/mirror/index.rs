@@ -63,9 +63,17 @@ pub(super) fn block_key(name: &[u8], number: u32) -> Vec<u8> {
 
 /// redb's errors as our driver's.
 pub(super) fn failed(e: impl Into<redb::Error>) -> io::Error {
+    use redb::Error::{Corrupted, Io, TableTypeMismatch, TypeDefinitionChanged, UpgradeRequired};
     match e.into() {
-        redb::Error::Io(e) => e,
-        other => io::Error::other(format!("mirror index: {other}")),
+        Io(e) => e,
+        other => {
+            let is_damage = matches!(
+                other,
+                Corrupted(_) | TableTypeMismatch { .. } | TypeDefinitionChanged { .. } | UpgradeRequired(_)
+            );
+            let kind = if is_damage { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
+            io::Error::new(kind, format!("mirror index: {other}"))
+        }
     }
 }
 

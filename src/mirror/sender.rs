@@ -184,6 +184,7 @@ fn try_cycle(
         set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
         found: if by_events { base.count()?.saturating_sub(changes.gone) } else { changes.found },
         same_root: !never_met && (former.root == (0, 0) || former.root == root),
+        first: former.id == CutId::default(),
     };
     let found = changes.gone + changes.look;
     let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
@@ -232,7 +233,9 @@ fn try_cycle(
         return Ok(Sent { blocked: Some(block), ..sending.sent });
     }
     let mut cut = Cut { id: standing.cut, generation: order.generation, root, unix_s: order.unix_s };
-    if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || former.generation != order.generation {
+    // Both boxes are to know the generation that they are of, also where nothing is to be sent.
+    let is_of_this = [former.generation, standing.generation].iter().all(|of| *of == order.generation);
+    if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || !is_of_this {
         random(&mut cut.id)?;
     }
     sending.commit(cut.id)?;

@@ -37,6 +37,21 @@ fn others(root: &Path, own: &Path, all: &[TreeSettings], home: &Path) -> Vec<Vec
     trees.chain([home]).filter_map(|path| name::from_path(path.strip_prefix(root).ok()?)).collect()
 }
 
+/// Opens the index. A damaged one is put away, and the next cycle makes another from what both boxes have: by content on a
+/// standby; a source waits for the operator, for it cannot tell any more what it has deleted.
+fn open_index(store: &Store) -> io::Result<Index> {
+    let path = store.path("index");
+    match Index::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            let kept = store.path("index.damaged");
+            log::error!("mirror: {}: {e}: it is made anew, and kept as {}", path.display(), kept.display());
+            fs::rename(&path, kept)?;
+            Index::open(&path)
+        }
+        other => other,
+    }
+}
+
 impl Side {
     /// Opens a tree's side. `single`: what the peer says it is, when there is nothing here yet.
     ///
@@ -47,7 +62,11 @@ impl Side {
         let path = &settings.tree;
         let above = path.parent().unwrap_or(Path::new("/"));
         let store = Store::open_for(path, store::anchor(path), settings.store.as_deref())?;
-        let index = Index::open(&store.path("index"))?;
+        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) && path.is_dir() {
+            let text = format!("{} is a symbolic link to a directory: configure what it leads to", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let index = open_index(&store)?;
         let reader = index.reader()?;
         let known = if reader.count()? == 0 { None } else { Some(reader.row(b"")?.is_none()) };
         let single = match fs::symlink_metadata(path) {
