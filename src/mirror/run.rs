@@ -274,6 +274,9 @@ impl Mirror {
     pub(super) fn open(&mut self, number: usize, single: Option<bool>) -> io::Result<&Side> {
         let all = self.settings.as_ref().map(|settings| settings.trees.as_slice()).unwrap_or_default();
         let tree = &mut self.trees[number];
+        if tree.side.as_ref().is_some_and(Side::has_other_type) {
+            (tree.side, tree.watch, tree.scanned, tree.refreshed) = (None, None, None, false);
+        }
         if tree.side.is_none() {
             let side = Side::open(&tree.settings, all, single)?;
             replay(&side, unix_s())?;

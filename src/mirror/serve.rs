@@ -119,7 +119,15 @@ impl Mirror {
         self.open(number, Some(single))?;
         let tree = &mut self.trees[number];
         let Some(side) = &tree.side else { return Err(io::ErrorKind::NotFound.into()) };
-        replay(side, unix_s())?;
+        if side.is_single() != single {
+            let (here, there) = if single { ("a directory", "one file") } else { ("one file", "a directory") };
+            let text =
+                format!("{} is {here} on this box and {there} on the one that serves", side.settings.tree.display());
+            return Err(io::Error::other(text));
+        }
+        if replay(side, unix_s())?.is_some_and(|published| published.doubtful) {
+            tree.refreshed = false;
+        }
         if !tree.refreshed || verify {
             refresh(side, verify, incoming.stop())?;
             tree.refreshed = true;

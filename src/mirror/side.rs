@@ -89,6 +89,12 @@ impl Side {
         self.filter.only.is_some()
     }
 
+    /// The tree was one file and is a directory now, or the other way round: it has to be opened anew.
+    #[must_use]
+    pub fn has_other_type(&self) -> bool {
+        fs::symlink_metadata(&self.settings.tree).is_ok_and(|metadata| metadata.is_dir() == self.is_single())
+    }
+
     /// Opens the tree's directory as it is now.
     ///
     /// # Errors

@@ -255,3 +255,18 @@ fn a_link_that_is_swapped_in_while_the_receiver_works_leads_nowhere() {
     assert!(swaps > 10, "only {swaps} swaps");
     assert_eq!(describe(&outside), canary);
 }
+
+#[test]
+fn a_link_to_a_directory_is_no_tree() {
+    let pair = Pair::new();
+    let mut settings = pair.settings("a");
+    settings.tree = pair.home.join("link");
+    std::os::unix::fs::symlink(pair.a(), &settings.tree).unwrap();
+    let error = Side::open(&settings, std::slice::from_ref(&settings), None).unwrap_err();
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    // A link to a file is one itself, as /etc/localtime is.
+    fs::write(pair.a().join("f"), b"f").unwrap();
+    fs::remove_file(&settings.tree).unwrap();
+    std::os::unix::fs::symlink(pair.a().join("f"), &settings.tree).unwrap();
+    assert!(Side::open(&settings, std::slice::from_ref(&settings), None).unwrap().is_single());
+}
