@@ -27,6 +27,10 @@ use super::index_former::convert;
 use super::index_writer::Writer;
 use super::row::{BLOCK, Cut, Place, Row, decode};
 
+/// The kernel has written what was changed so many seconds ago. It does so after half a minute (`vm.dirty_expire_centisecs`)
+/// if the disk can follow.
+const WRITTEN_AFTER: i64 = 3600;
+
 /// What redb may keep in memory for one index, in bytes.
 pub const CACHE: usize = 3 << 20;
 
@@ -338,6 +342,19 @@ impl Reader {
     /// As [`Lookup::row`].
     pub fn name_of(&self, inode: u64) -> io::Result<Option<Vec<u8>>> {
         Ok(self.inodes.get(inode.to_be_bytes().as_slice()).map_err(failed)?.map(|row| row.value().to_vec()))
+    }
+
+    /// Since when what this box wrote may not be on its disk, in seconds since 1970 by the clock that stamped its inodes, if it
+    /// took the last cuts of its own tree: what they sent was in memory, and may have gone with the power though the inode's
+    /// times did not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::row`].
+    pub fn unwritten_since(&self) -> io::Result<Option<i64>> {
+        let is_own = self.meta.get(word::HINTED).map_err(failed)?.is_some();
+        let last = i64::try_from(self.cut()?.unix_s).unwrap_or(i64::MAX);
+        Ok(is_own.then_some(last.saturating_sub(WRITTEN_AFTER)))
     }
 
     /// How many names are no directories.

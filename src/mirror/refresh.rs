@@ -9,10 +9,11 @@ use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
 use super::read::{Found, Manner, cut_into, is_sparse, read};
 use super::row::Cut;
-use super::scan::{Change, Changes, scan};
+use super::scan::{Change, Changes, Trust, scan};
 use super::side::{Side, identity};
 use super::stop::Stop;
 use super::tree::Tree;
+use nix::unistd::syncfs;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,9 @@ pub fn refresh(side: &Side, distrust: bool, stop: &Stop) -> io::Result<Refreshed
     let mut writer = Writer::new(&tx)?;
     let mut tree = side.tree()?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
-    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes, distrust, stop)?;
+    let unwritten = base.unwritten_since()?;
+    let trust = if distrust { Trust::None } else { unwritten.map_or(Trust::All, Trust::Before) };
+    scan(&mut tree, &side.filter, &base, &mut writer, &mut changes, trust, stop)?;
     let mut refreshed = Refreshed::default();
     let mut chunker = Chunker::default();
     changes.each(|change, key| match change {
@@ -55,6 +58,9 @@ pub fn refresh(side: &Side, distrust: bool, stop: &Stop) -> io::Result<Refreshed
         writer.set_cut(&Cut { id, root: identity(&tree)?, ..former })?;
     }
     drop(writer);
+    if changes.look > 0 {
+        syncfs(side.store.descriptor())?; // what was read may be in memory only
+    }
     Index::commit(tx)?;
     Ok(refreshed)
 }

@@ -237,8 +237,7 @@ struct Compare<'a, 't> {
     changes: &'a mut Changes,
     /// Rows beyond this are not looked at.
     within: &'a [u8],
-    /// What looks unchanged is to be read all the same.
-    distrust: bool,
+    trust: Trust,
     stop: &'a Stop,
 }
 
@@ -290,7 +289,12 @@ impl Visit for Compare<'_, '_> {
             (Some(Row { entry: Entry { kind: Kind::Link { .. }, .. }, .. }), None) | (_, Some(_)) | (None, _) => false,
             (Some(row), None) => tree::is_unchanged(stat, &row.entry, row.local),
         };
-        if !same || self.distrust {
+        let doubted = match self.trust {
+            Trust::All => false,
+            Trust::None => true,
+            Trust::Before(moment) => tree::format(stat) == libc::S_IFREG && stat.st_ctime >= moment,
+        };
+        if !same || doubted {
             let size = if tree::format(stat) == libc::S_IFREG { stat.st_size as u64 } else { 0 };
             self.changes.add(Change::Look, key, size)?;
         }
@@ -298,7 +302,18 @@ impl Visit for Compare<'_, '_> {
     }
 }
 
-/// Compares the whole tree with the index and notes what differs; with `distrust`, every name that is there.
+/// Which names are taken for unchanged because their inodes look so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// All of them.
+    All,
+    /// Files that have not changed since this moment, in seconds since 1970; see [`Reader::unwritten_since`].
+    Before(i64),
+    /// None: everything is read.
+    None,
+}
+
+/// Compares the whole tree with the index and notes what differs, and what is not to be trusted.
 ///
 /// # Errors
 ///
@@ -309,12 +324,11 @@ pub fn scan(
     index: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
-    distrust: bool,
+    trust: Trust,
     stop: &Stop,
 ) -> io::Result<()> {
     writer.forget_groups()?;
-    let mut compare =
-        Compare { index, rows: index.rows(b"")?.peekable(), writer, changes, within: b"", distrust, stop };
+    let mut compare = Compare { index, rows: index.rows(b"")?.peekable(), writer, changes, within: b"", trust, stop };
     walk(tree, b"", filter, &mut compare)?;
     compare.pass(None)?;
     Ok(())
@@ -368,7 +382,7 @@ pub fn examine(
     }
     let mut grouped = false;
     let (rows, stop) = (index.rows(key)?.peekable(), &Stop::default());
-    let mut compare = Compare { index, rows, writer, changes, within: key, distrust: false, stop };
+    let mut compare = Compare { index, rows, writer, changes, within: key, trust: Trust::All, stop };
     if stat.is_some() {
         let mut watch = |at: &[u8], stat: &FileStat| {
             grouped |= tree::is_linked(stat);

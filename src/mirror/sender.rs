@@ -22,7 +22,7 @@ use super::read::Manner;
 use super::reconcile::reconcile;
 use super::refresh::random;
 use super::row::{Cut, CutId};
-use super::scan::{Changes, Examined, examine, scan};
+use super::scan::{Changes, Examined, Trust, examine, scan};
 use super::send::Sending;
 use super::side::{Side, identity};
 use super::stop::Stop;
@@ -144,6 +144,7 @@ fn try_cycle(
 ) -> io::Result<Sent> {
     let mut tree = side.tree()?;
     let root = identity(&tree)?;
+    let unwritten = side.index.reader()?.unwritten_since()?;
     let judge = if order.verify { Some(Judge::new(side.index.reader()?)) } else { None };
     report(&Progress::default()); // both sides look first, the standby at everything if it is to compare
     begin(side, order.verify, outgoing)?;
@@ -170,9 +171,15 @@ fn try_cycle(
     let tx = side.index.begin(true)?;
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;
     let mut changes = Changes::create(&side.store.path("changes"))?;
+    // In a new generation this box may have been without power since its last cut.
+    let trust = match unwritten.filter(|_| former.generation != order.generation) {
+        _ if order.verify => Trust::None,
+        Some(moment) => Trust::Before(moment),
+        None => Trust::All,
+    };
     // Events tell of this box's names; where the copy was not what was thought, its own names count too.
     let told = Order { events: order.events.filter(|_| standing.cut == former.id), ..*order };
-    let by_events = find(side, (&told, incoming.stop()), &mut tree, &base, &mut writer, &mut changes)?;
+    let by_events = find(side, (&told, trust, incoming.stop()), &mut tree, &base, &mut writer, &mut changes)?;
     if Tree::open(&side.root)?.identity() != tree.identity() {
         return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
     }
@@ -276,14 +283,14 @@ fn standing(incoming: &mut Incoming, writer: &mut Writer<'_>) -> io::Result<(Sta
 /// Notes what differs from the index. True: by the events alone.
 fn find(
     side: &Side,
-    (order, stop): (&Order<'_>, &Stop),
+    (order, trust, stop): (&Order<'_>, Trust, &Stop),
     tree: &mut Tree,
     base: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
 ) -> io::Result<bool> {
     let mut done: Option<&[u8]> = None;
-    let mut enough = order.events.is_some_and(|dirty| !dirty.all) && !order.verify;
+    let mut enough = order.events.is_some_and(|dirty| !dirty.all) && trust == Trust::All;
     for key in order.events.filter(|_| enough).iter().flat_map(|dirty| &dirty.names) {
         if done.is_some_and(|above| key == above || name::is_below(key, above)) {
             continue; // its directory was walked whole
@@ -302,6 +309,6 @@ fn find(
         return Ok(true);
     }
     *changes = Changes::create(&side.store.path("changes"))?;
-    scan(tree, &side.filter, base, writer, changes, order.verify, stop)?;
+    scan(tree, &side.filter, base, writer, changes, trust, stop)?;
     Ok(false)
 }

@@ -58,6 +58,10 @@ fn break_after(bytes: u64, to: SocketAddr) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
+fn unix_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 /// How a cycle of a test goes.
 pub struct Way<'a> {
     pub generation: Generation,
@@ -166,7 +170,7 @@ impl Pair {
                 };
                 assert!(matches!(begin, Message::Begin { .. }), "{begin:?}");
                 let generation = incoming.generation();
-                match receiver::cycle(&receiving, generation, &mut incoming, &mut out, 0) {
+                match receiver::cycle(&receiving, generation, &mut incoming, &mut out, unix_s()) {
                     // The sender went, perhaps before its word that it gives up had left.
                     Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                     other => other?,
@@ -181,7 +185,7 @@ impl Pair {
             confirmed: way.confirmed,
             verify,
             generation: way.generation,
-            unix_s: 0,
+            unix_s: unix_s(),
             deletions: way.deletions,
         };
         let sent = sender::cycle(&sending, &order, &mut incoming, &mut out, report);
