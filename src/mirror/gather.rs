@@ -13,7 +13,7 @@ use super::entry::{Chunk, Entry, Hash, Kind};
 use super::fault;
 use super::index::{Lookup, Reader};
 use super::message::{Message, StageName, pages, stage_name, sum};
-use super::read::{FormerList, Listing};
+use super::read::{FormerList, Listing, is_unreadable};
 use super::receiver::Receiving;
 use super::redo::{Source, Step};
 use super::row::Row;
@@ -113,7 +113,10 @@ impl Receiving<'_, '_> {
             return Ok(());
         };
         self.buffer.resize(len as usize, 0);
-        let n = read_at(origin.file.as_fd(), &mut self.buffer, gathering.at)?;
+        let n = match read_at(origin.file.as_fd(), &mut self.buffer, gathering.at) {
+            Err(e) if is_unreadable(&e) => 0,
+            other => other?,
+        };
         self.buffer[n..].fill(0);
         let mut data = data;
         for (at, (begin, n)) in pages(gathering.at, len).enumerate() {
@@ -193,7 +196,10 @@ impl Receiving<'_, '_> {
             self.buffer.clear();
             self.buffer.resize(len as usize, 0);
             if let Some(origin) = &origin {
-                read_at(origin.file.as_fd(), &mut self.buffer, offset)?;
+                match read_at(origin.file.as_fd(), &mut self.buffer, offset) {
+                    Err(e) if is_unreadable(&e) => {} // the chunk's hash has the last word
+                    other => other.map(drop)?,
+                }
             }
             for (begin, n) in pages(offset, len) {
                 let begin = (begin - offset) as usize;
@@ -240,6 +246,24 @@ impl Gathering {
 
     /// Chunks of another file from a number on, which lie there from `offset` on.
     fn take_run_at(
+        &mut self,
+        origin: &Origin,
+        base: &Reader,
+        buffer: &mut Vec<u8>,
+        (number, count, offset): (u64, u64, u64),
+        full: Full<'_>,
+    ) -> io::Result<()> {
+        match self.copy_run(origin, base, buffer, (number, count, offset), full) {
+            // It is sent again: what this box has of it cannot be read.
+            Err(e) if is_unreadable(&e) => self.bad = true,
+            other => other?,
+        }
+        // What was copied unread is what the index says only if it still is so.
+        self.bad |= !origin.is_still_trusted()?;
+        Ok(())
+    }
+
+    fn copy_run(
         &mut self,
         origin: &Origin,
         base: &Reader,

@@ -34,6 +34,12 @@ pub enum Manner {
     Framed,
 }
 
+/// The disk has lost it: a sector that cannot be read, a checksum of the file system's that is wrong.
+#[must_use]
+pub fn is_unreadable(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
+}
+
 fn same_state(a: &FileStat, b: &FileStat) -> bool {
     tree::local(a) == tree::local(b) && tree::mtime(a) == tree::mtime(b) && a.st_size == b.st_size
 }
@@ -55,6 +61,13 @@ pub fn read(
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(Found::Nothing),
         Err(e) if e.raw_os_error() == Some(libc::ESTALE) => Ok(Found::Unsettled),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Found::Unsettled),
+        // One damaged file holds up no other. The last attempt says so.
+        Err(e) if is_unreadable(&e) => {
+            if manner == Manner::Framed {
+                log::warn!("mirror: {}: {e}", super::name::shown(key));
+            }
+            Ok(Found::Unsettled)
+        }
         other => other,
     }
 }
