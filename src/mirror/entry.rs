@@ -29,6 +29,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// By the same clock, as long as nobody has set it.
+    #[must_use]
+    pub fn is_after(self, other: Stamp) -> bool {
+        (self.seconds, self.nanos) > (other.seconds, other.nanos)
+    }
+
     fn encode(self, to: &mut Vec<u8>) {
         put_signed(to, self.seconds);
         put_number(to, u64::from(self.nanos));

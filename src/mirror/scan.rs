@@ -40,6 +40,9 @@ impl Names {
         let bytes = &names.bytes;
         // The zero byte behind each name sorts before every other, as the end of a string does.
         names.begins.sort_unstable_by(|&a, &b| bytes[a as usize..].cmp(&bytes[b as usize..]));
+        // A directory that changes while it is listed may name something twice.
+        let name = |at: u32| bytes[at as usize..].split(|&b| b == 0).next();
+        names.begins.dedup_by(|a, b| name(*a) == name(*b));
         Ok(names)
     }
 
@@ -67,7 +70,7 @@ impl<F: FnMut(&[u8], &FileStat) -> io::Result<()>> Visit for F {
 }
 
 /// Says at which name it happened.
-fn at(key: &[u8]) -> impl Fn(io::Error) -> io::Error + '_ {
+pub(super) fn at(key: &[u8]) -> impl Fn(io::Error) -> io::Error + '_ {
     move |e| io::Error::new(e.kind(), format!("{}: {e}", name::shown(key)))
 }
 
@@ -108,6 +111,9 @@ pub fn walk(tree: &mut Tree, from: &[u8], filter: &Filter, visit: &mut impl Visi
         name::push(&mut key, name);
         if filter.leaves_out(&key) {
             continue;
+        }
+        if key.len() > name::KEY {
+            return Err(at(&key)(io::Error::from_raw_os_error(libc::ENAMETOOLONG)));
         }
         let stat = match tree::stat_at(directory.as_fd(), &c) {
             Err(e) if vanished(&e) => continue,

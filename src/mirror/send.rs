@@ -21,6 +21,11 @@ use super::tree::{self, Tree};
 
 /// Attempts at a file that changes while it is read.
 const ATTEMPTS: u32 = 3;
+/// Files without a place that are remembered.
+const HOMELESS: usize = 256;
+/// Names that the standby may ask for again, and how often.
+const RESENDS: usize = 10_000;
+const ROUNDS: u32 = 16;
 
 /// A cycle whose changes are known.
 pub(super) struct Sending<'a, 't> {
@@ -33,6 +38,10 @@ pub(super) struct Sending<'a, 't> {
     pub(super) held: bool,
     /// Chunks that this cycle has sent.
     pub(super) recent: Recent,
+    /// The name that vanished last: what is below it has been said to be gone.
+    pub(super) away: Option<Vec<u8>>,
+    /// Files that the standby has nothing of under their name, and that would not hold still: inode and name.
+    pub(super) homeless: Vec<(u64, Vec<u8>)>,
     /// Everything is sent literally: the standby could not follow a reference.
     pub(super) literal: bool,
     /// How files are read.
@@ -47,12 +56,37 @@ pub(super) struct Sending<'a, 't> {
 impl Sending<'_, '_> {
     pub(super) fn send(&mut self, changes: &mut Changes) -> io::Result<()> {
         changes.each(|change, key| if change == Change::Gone { self.gone(key) } else { Ok(()) })?;
-        changes.each(|change, key| if change == Change::Look { self.look(key) } else { Ok(()) })
+        changes.each(|change, key| if change == Change::Look { self.look(key) } else { Ok(()) })?;
+        if self.homeless.is_empty() {
+            return Ok(());
+        }
+        changes.each(|change, key| if change == Change::Gone { self.house(key) } else { Ok(()) })
+    }
+
+    /// A file that would not hold still, and had another name at the last cut: the standby keeps what it had then, under the
+    /// present name. Without this it would have nothing of a file that is renamed while it is written to.
+    fn house(&mut self, from: &[u8]) -> io::Result<()> {
+        let Some(row) = self.base.row(from)? else { return Ok(()) };
+        let is_it = |(inode, _): &(u64, Vec<u8>)| *inode == row.local.inode;
+        let Some(at) = self.homeless.iter().position(is_it) else { return Ok(()) };
+        if !matches!(row.entry.kind, Kind::File { .. }) || row.local.linked {
+            return Ok(());
+        }
+        let (inode, key) = self.homeless.swap_remove(at);
+        let (parent, name) = self.tree.parent(&key)?;
+        // The number of a file that was deleted is given to the next one that is made.
+        let is_older = tree::born(parent, &name, inode)?.is_some_and(|born| !born.is_after(row.local.ctime));
+        if !is_older || self.writer.row(&key)?.is_some() {
+            return Ok(());
+        }
+        let list = copy_list(&self.base, from, &row, &mut self.writer, &key)?;
+        self.writer.put(&key, &row.entry, Local::default(), list.as_deref())?;
+        self.put(&key, &row.entry, Some(from))
     }
 
     /// The cut is complete: the standby publishes it, or asks for names again.
     pub(super) fn commit(&mut self, cut: CutId) -> io::Result<()> {
-        loop {
+        for _ in 0..ROUNDS {
             Message::Commit { cut }.put(self.outgoing)?;
             self.outgoing.flush()?;
             self.writer.write_hints()?; // while the standby publishes
@@ -60,6 +94,7 @@ impl Sending<'_, '_> {
             loop {
                 // Staged files are synced meanwhile: the link's own sign of life keeps the wait alive.
                 match next(self.incoming)? {
+                    Message::Resend { .. } if again.len() == RESENDS => return Err(unexpected()),
                     Message::Resend { key } => again.push(key.to_vec()),
                     Message::Again => break,
                     Message::Published { cut: theirs } if theirs == cut => return Ok(()),
@@ -71,6 +106,7 @@ impl Sending<'_, '_> {
                 self.look(&key)?;
             }
         }
+        Err(io::Error::other("the standby asks for the same names again and again"))
     }
 
     /// The standby has the cut: so has the index.
@@ -98,18 +134,23 @@ impl Sending<'_, '_> {
 
     /// A name vanished after it had been listed: it goes, and what was below it.
     pub(super) fn vanished(&mut self, key: &[u8]) -> io::Result<()> {
-        let below: Vec<Vec<u8>> = self
-            .base
-            .rows(key)?
-            .map_while(Result::ok)
-            .map(|(at, _)| at)
-            .take_while(|at| at == key || name::is_below(at, key))
-            .collect();
-        below.iter().try_for_each(|key| self.gone(key))
+        self.away = Some(key.to_vec());
+        for row in self.base.rows(key)? {
+            let (at, _) = row?;
+            if at != key && !name::is_below(&at, key) {
+                break;
+            }
+            self.gone(&at)?;
+        }
+        Ok(())
     }
 
     fn look(&mut self, key: &[u8]) -> io::Result<()> {
         self.progress.files += 1;
+        // It may be back. A cut in which it has gone and is there is none: it is in the next one.
+        if self.away.as_ref().is_some_and(|away| away == key || name::is_below(key, away)) {
+            return self.unsettled(key);
+        }
         let read = self.progress.bytes;
         for attempt in 1..=ATTEMPTS {
             // What never holds still may yet only grow, as logs do.
@@ -122,6 +163,19 @@ impl Sending<'_, '_> {
             // The next attempt begins with what the standby has: the name may have vanished by then.
             self.restore(key)?;
         }
+        if let Some(stat) = self.tree.stat(key)?
+            && self.homeless.len() < HOMELESS
+            && tree::format(&stat) == libc::S_IFREG
+            && stat.st_nlink == 1
+            && self.base.row(key)?.is_none()
+        {
+            self.homeless.push((stat.st_ino, key.to_vec()));
+        }
+        self.unsettled(key)
+    }
+
+    /// The standby keeps what it has of the name, if anything.
+    fn unsettled(&mut self, key: &[u8]) -> io::Result<()> {
         self.sent.unsettled += 1;
         self.sent.unsettled_name = Some(name::shown(key));
         let copy = self.base.row(key)?.map(|row| row.entry);
@@ -140,8 +194,8 @@ impl Sending<'_, '_> {
     /// The standby keeps its version, and the index what it says of it.
     pub(super) fn restore(&mut self, key: &[u8]) -> io::Result<()> {
         self.writer.undo(key)?;
-        if let Some(mut row) = self.base.row(key)? {
-            row.local = Local::default(); // look again next time
+        if let Some(row) = self.base.row(key)? {
+            // It looks different by now, and is looked at again next time.
             let short = copy_list(&self.base, key, &row, &mut self.writer, key)?;
             self.writer.put(key, &row.entry, row.local, short.as_deref())?;
         }

@@ -220,6 +220,8 @@ fn try_cycle(
         chunker: Chunker::default(),
         held,
         recent: Recent::default(),
+        away: None,
+        homeless: Vec::new(),
         literal: false,
         manner: Manner::Still,
         sent,

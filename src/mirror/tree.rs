@@ -422,6 +422,33 @@ impl Attributes<'_> {
     }
 }
 
+/// When the file was made that `name` is, if it is this inode and the file system knows.
+///
+/// # Errors
+///
+/// What statx(2) says.
+pub fn born(directory: BorrowedFd<'_>, name: &CStr, inode: u64) -> io::Result<Option<Stamp>> {
+    let found = statx(directory, name, libc::STATX_BTIME | libc::STATX_INO)?;
+    let known = found.stx_mask & libc::STATX_BTIME != 0 && found.stx_ino == inode;
+    Ok(known.then_some(Stamp { seconds: found.stx_btime.tv_sec, nanos: found.stx_btime.tv_nsec }))
+}
+
+/// statx(2) of `name`, links not followed; of the directory itself for an empty name.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn statx(directory: BorrowedFd<'_>, name: &CStr, mask: libc::c_uint) -> io::Result<libc::statx> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH;
+    // SAFETY: all zeroes are a value of this structure of numbers.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the name is a C string, and the kernel fills in the structure.
+    match unsafe { libc::statx(directory.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut found) } {
+        0 => Ok(found),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Renames, unless the new name is there (renameat2(2), which nix has for glibc only).
 ///
 /// # Errors

@@ -315,3 +315,37 @@ fn a_file_that_shrinks_grows_or_is_replaced_while_it_is_read_is_not_taken() {
         assert_equal(&pair.a(), &pair.b());
     }
 }
+
+/// What the standby has of a file that is written to all the time goes along when it is renamed.
+#[test]
+fn a_file_that_is_renamed_while_it_never_holds_still_is_not_lost() {
+    let pair = Pair::new();
+    let content = vec![1; 8 << 20];
+    fs::write(pair.a().join("before"), &content).unwrap();
+    fs::write(pair.a().join("deleted"), b"whose inode another file may get").unwrap();
+    pair.sync();
+    let file = fs::File::options().write(true).open(pair.a().join("before")).unwrap();
+    fs::rename(pair.a().join("before"), pair.a().join("after")).unwrap();
+    fs::remove_file(pair.a().join("deleted")).unwrap();
+    let made = fs::File::create(pair.a().join("made")).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&done);
+    let writer = thread::spawn(move || {
+        for n in 0u64.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            file.write_all_at(&n.to_le_bytes(), n * 4096 % (8 << 20)).unwrap();
+            made.write_all_at(&n.to_le_bytes(), n % 64).unwrap();
+        }
+    });
+    let (sent, _) = pair.sync();
+    if sent.unsettled > 0 {
+        assert_eq!(fs::read(pair.b().join("after")).unwrap().len(), content.len());
+    }
+    assert!(pair.b().join("after").exists() && !pair.b().join("before").exists());
+    done.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    pair.sync();
+    assert_equal(&pair.a(), &pair.b());
+}
