@@ -44,6 +44,14 @@ pub(super) struct Origin {
     pub(super) trusted: bool,
 }
 
+impl Origin {
+    /// Nobody has been at it since it was opened, if it was trusted then.
+    pub(super) fn is_still_trusted(&self) -> io::Result<bool> {
+        let stat = nix::sys::stat::fstat(&self.file)?;
+        Ok(!self.trusted || tree::is_unchanged(&stat, &self.row.entry, self.row.local))
+    }
+}
+
 impl Receiving<'_, '_> {
     /// Opens a file of the present cut; `None` if there is none.
     pub(super) fn open_origin(&mut self, key: &[u8]) -> io::Result<Option<Origin>> {
@@ -161,7 +169,8 @@ impl Receiving<'_, '_> {
         }
         entry.kind = Kind::File { size, content };
         let staged = stage::file_name("", stage_name(&key));
-        stage::set_metadata(self.stage.as_fd(), &staged, &entry, Some(file.as_fd()), true)?;
+        stage::set_metadata(self.stage.as_fd(), &staged, &entry, Some(file.as_fd()), true)
+            .map_err(super::scan::at(&key))?;
         let long = list.is_none();
         self.log.add(&Step::Put { key, entry, source: Source::Staged, list_of: None, list })?;
         if long { self.take_blocks() } else { Ok(()) }

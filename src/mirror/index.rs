@@ -153,6 +153,15 @@ impl Index {
         Self::commit(tx)
     }
 
+    /// What was committed so far is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn harden(&self) -> io::Result<()> {
+        Self::commit(self.begin(true)?)
+    }
+
     /// Ends what [`Index::begin`] began.
     ///
     /// # Errors

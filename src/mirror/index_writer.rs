@@ -20,6 +20,9 @@ pub(super) const WORTH: u64 = 512;
 /// Value where the key says all.
 const NOTHING: &[u8] = &[];
 
+/// Another name has the file of a name that is gone.
+const TAKEN: &[u8] = &[1];
+
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
 /// The tables, open for writing. A writer of the sender's keeps hints (`places`, `inodes`); one that keeps none drops
@@ -356,7 +359,20 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn take_gone(&mut self, key: &[u8]) -> io::Result<bool> {
-        Ok(self.gone.remove(key).map_err(failed)?.is_some())
+        let free = self.gone.get(key).map_err(failed)?.is_some_and(|row| row.value() == NOTHING);
+        if free {
+            self.gone.insert(key, TAKEN).map_err(failed)?;
+        }
+        Ok(free)
+    }
+
+    /// The name is not in the cut that is being gathered.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn is_gone(&self, key: &[u8]) -> io::Result<bool> {
+        Ok(self.gone.get(key).map_err(failed)?.is_some())
     }
 
     /// Notes where the receiver has a chunk that a broken cycle brought.

@@ -25,6 +25,7 @@ pub mod leftover;
 pub mod links;
 pub mod message;
 pub mod name;
+mod obstacle;
 pub mod outcome;
 pub mod pace;
 pub mod priority;

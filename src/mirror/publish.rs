@@ -25,12 +25,21 @@ use super::side::{Side, identity};
 use super::stage;
 use super::tree::{self, Tree};
 
+/// What a log that was followed to its end has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The cut.
+    pub cut: CutId,
+    /// Somebody changed the copy meanwhile: the tree is not all that the cut says, and has to be looked at.
+    pub doubtful: bool,
+}
+
 /// Publishes what the log of this side holds, if there is a whole one. Staged files are left as they are without one.
 ///
 /// # Errors
 ///
 /// What the file system says. Then nothing is lost: the log is followed again at the next call.
-pub fn replay(side: &Side, unix_s: u64) -> io::Result<Option<CutId>> {
+pub fn replay(side: &Side, unix_s: u64) -> io::Result<Option<Published>> {
     let path = side.store.path("redo");
     if !path.exists() {
         return Ok(None);
@@ -40,17 +49,27 @@ pub fn replay(side: &Side, unix_s: u64) -> io::Result<Option<CutId>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display())));
     }
     let stage = side.store.subdirectory("stage")?;
-    let mut publishing =
-        Publishing { tree: side.tree()?, base: side.index.reader()?, stage, side, aside: SetAside::new(side)? };
+    let mut publishing = Publishing {
+        tree: side.tree()?,
+        base: side.index.reader()?,
+        stage,
+        side,
+        aside: SetAside::new(side)?,
+        doubtful: false,
+    };
     publishing.move_out(&path)?;
     publishing.clear(&path)?;
     publishing.place(&path)?;
     let cut = publishing.record(&path, unix_s)?;
     fault::step();
-    syncfs(side.store.descriptor())?; // the renames are on disk before the log goes
+    syncfs(side.store.descriptor())?; // the renames are on disk before the index says so
+    fault::step();
+    side.index.harden()?;
     fault::step();
     fs::remove_file(&path)?;
-    Ok(Some(cut))
+    // A log that came back after a power loss would undo what services had written by then.
+    nix::unistd::fsync(side.store.descriptor())?;
+    Ok(Some(Published { cut, doubtful: publishing.doubtful }))
 }
 
 struct Publishing<'a> {
@@ -59,6 +78,18 @@ struct Publishing<'a> {
     stage: OwnedFd,
     side: &'a Side,
     aside: SetAside,
+    /// See [`Published::doubtful`].
+    doubtful: bool,
+}
+
+/// A file's inode is the one that was put there, as far as size and time tell. A second is enough: a file system may hold no
+/// less, and none of them every year.
+fn is_as_put(stat: &FileStat, entry: &Entry) -> bool {
+    let Kind::File { size, .. } = entry.kind else { return true };
+    let seconds = entry.mtime.seconds;
+    tree::format(stat) == libc::S_IFREG
+        && stat.st_size as u64 == size
+        && (tree::mtime(stat).seconds == seconds || i32::try_from(seconds).is_err())
 }
 
 fn is_directory(stat: &FileStat) -> bool {
@@ -83,24 +114,26 @@ impl Publishing<'_> {
         })
     }
 
-    /// What is at `key` was not there at the last cut, or not so, or the peer never got it.
-    fn is_ours_alone(&self, key: &[u8], stat: &FileStat) -> io::Result<bool> {
+    /// What is at `key` was not there at the last cut, or not so, or the peer never got it; and it is not what the name
+    /// `becomes`.
+    fn is_ours_alone(&self, key: &[u8], stat: &FileStat, becomes: Option<&Entry>) -> io::Result<bool> {
         let Some(row) = self.base.row(key)? else { return Ok(true) };
-        if self.base.is_unsent(key)? {
-            return Ok(true);
-        }
-        Ok(match row.entry.kind {
-            Kind::Link { .. } => row.local.inode != stat.st_ino,
+        let as_seen = match row.entry.kind {
+            Kind::Link { .. } => row.local.inode == stat.st_ino,
             // Linking and unlinking of other names moves the ctime of a group's inode.
-            _ if row.local.linked => row.local.inode != stat.st_ino || tree::mtime(stat) != row.entry.mtime,
-            _ => !tree::is_unchanged(stat, &row.entry, row.local),
-        })
+            _ if row.local.linked => row.local.inode == stat.st_ino && tree::mtime(stat) == row.entry.mtime,
+            // The time of the last change of content may be one that this file system cannot hold.
+            _ => row.local.inode != 0 && tree::local(stat) == row.local,
+        };
+        // The row tells the content of what is there only if nobody has been at it since.
+        let same = becomes.is_some_and(|entry| entry.kind == row.entry.kind);
+        Ok(!as_seen || (!same && self.base.is_unsent(key)?))
     }
 
     /// Takes what is at `key`, no directory, out of the way.
     fn remove(&mut self, key: &[u8], stat: &FileStat) -> io::Result<()> {
         fault::step();
-        if self.is_ours_alone(key, stat)? {
+        if self.is_ours_alone(key, stat, None)? {
             return self.aside.take(&mut self.tree, key);
         }
         let (parent, name) = self.tree.parent(key)?;
@@ -114,9 +147,20 @@ impl Publishing<'_> {
         self.tree.forget();
         match removed {
             Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+            // It stays with the other tree's copy in it, which is not ours to move.
+            Err(nix::Error::ENOTEMPTY | nix::Error::EEXIST) if self.holds_another_tree(key)? => Ok(()),
             Err(nix::Error::ENOTEMPTY | nix::Error::EEXIST) => self.aside.take(&mut self.tree, key),
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn holds_another_tree(&mut self, key: &[u8]) -> io::Result<bool> {
+        for other in self.side.filter.others.iter().filter(|other| name::is_below(other, key)) {
+            if self.tree.stat(other)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes what is gone, and what is in the way of another type. A directory goes when everything below it has.
@@ -212,8 +256,7 @@ impl Publishing<'_> {
         }
         let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already
         if let Some(stat) = self.tree.stat(key)? {
-            let same = self.base.row(key)?.is_some_and(|row| row.entry.kind == entry.kind);
-            if stat.st_ino != ready.st_ino && !same && self.is_ours_alone(key, &stat)? {
+            if stat.st_ino != ready.st_ino && self.is_ours_alone(key, &stat, Some(entry))? {
                 fault::step();
                 self.aside.take(&mut self.tree, key)?;
             }
@@ -227,7 +270,8 @@ impl Publishing<'_> {
         let Kind::Link { first } = &entry.kind else { return Ok(()) };
         let present = self.tree.stat(key)?;
         let Some(wanted) = self.tree.stat(first)? else {
-            return Err(io::Error::other(format!("{}: its group's first name is missing", name::shown(key))));
+            self.doubtful = true; // somebody has taken it away
+            return Ok(());
         };
         if present.is_some_and(|stat| stat.st_ino == wanted.st_ino) {
             return Ok(());
@@ -242,7 +286,7 @@ impl Publishing<'_> {
 
     /// Brings the index to the new cut, and directories to their metadata.
     fn record(&mut self, path: &std::path::Path, unix_s: u64) -> io::Result<CutId> {
-        let tx = self.side.index.begin(true)?;
+        let tx = self.side.index.begin(false)?; // hardened when what it says is on disk
         let mut writer = Writer::new(&tx)?;
         let (mut cut, mut generation) = (CutId::default(), Generation::default());
         redo::each(path, |step| {
@@ -287,12 +331,15 @@ impl Publishing<'_> {
                     let mut list = if is_file { list } else { Some(Vec::new()) };
                     if let Some(from) = &list_of {
                         let row = self.base.row(from)?;
-                        let row = row.ok_or_else(|| io::Error::other("the redo log names a list that is not there"))?;
+                        let Some(row) = row else {
+                            self.doubtful = true; // the index was made anew since
+                            return Ok(());
+                        };
                         list = copy_list(&self.base, from, &row, writer, &key)?;
                     }
                     let local = match source {
                         Source::Directory => Local::default(),
-                        _ => self.tree.stat(&key)?.map(|stat| tree::local(&stat)).unwrap_or_default(),
+                        _ => self.local(&key, &entry)?,
                     };
                     writer.put(&key, &entry, local, list.as_deref())?;
                     blocks_of = (key, 0, 0);
@@ -300,6 +347,13 @@ impl Publishing<'_> {
             }
             Ok(())
         })
+    }
+
+    /// What a name looks like from now on, if it is what was put there.
+    fn local(&mut self, key: &[u8], entry: &Entry) -> io::Result<Local> {
+        let stat = self.tree.stat(key)?.filter(|stat| is_as_put(stat, entry));
+        self.doubtful |= stat.is_none();
+        Ok(stat.map(|stat| tree::local(&stat)).unwrap_or_default())
     }
 
     /// A name joined or left a hard-link group: that moved the ctime of the group's inode.

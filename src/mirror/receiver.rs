@@ -16,10 +16,13 @@ use super::index::{Lookup, Reader};
 use super::index_writer::Writer;
 use super::leftover::{keep_staged, tell_held};
 use super::message::{Message, Standing, stage_name};
+use super::name::{is_below, shown};
+use super::obstacle;
 use super::publish::replay;
 use super::reconcile::{tell_ranges, tell_rows};
 use super::redo::{Log, Source, Step};
 use super::row::CutId;
+use super::scan::at;
 use super::side::Side;
 use super::stage;
 use super::stop::Stop;
@@ -39,6 +42,8 @@ pub struct Received {
     pub put: u64,
     /// Names that went.
     pub gone: u64,
+    /// The tree is not all that the cut says.
+    pub doubtful: bool,
 }
 
 /// A cycle that is coming in.
@@ -88,6 +93,7 @@ pub fn cycle(
         ));
     }
     let (stage, old) = (side.store.subdirectory("stage")?, side.store.subdirectory("old")?);
+    obstacle::check_place(&side.tree()?, stage.as_fd())?;
     keep_staged(stage.as_fd(), old.as_fd())?;
     let resumes = tell_held(old.as_fd(), outgoing, incoming.stop())?;
     let standing = Standing { cut: cut.id, generation: cut.generation, names, unsent };
@@ -125,7 +131,8 @@ pub fn cycle(
     let Some((id, head)) = end? else { return Ok(received) };
     if received.put + received.gone > 0 || id != cut.id {
         log_head(log, &head)?;
-        publish(side, stage.as_fd(), unix_s)?;
+        obstacle::check(side, &side.store.path("redo.part"))?;
+        received.doubtful = publish(side, stage.as_fd(), unix_s)?;
     }
     stage::empty(stage.as_fd())?;
     stage::empty(old.as_fd())?;
@@ -137,7 +144,7 @@ pub fn cycle(
 
 /// The process could open what it makes, and a node of a disk would be a way out (see [`crate::confine::devices`]).
 fn not_makeable(key: &[u8]) -> io::Error {
-    let name = super::name::shown(key);
+    let name = shown(key);
     let text =
         format!("{name}: a node of such a device needs a file system without devices (mount it nodev), or exclude it");
     io::Error::new(io::ErrorKind::PermissionDenied, text)
@@ -148,15 +155,15 @@ fn log_head(mut log: Log, head: &Step) -> io::Result<()> {
     log.seal()
 }
 
-fn publish(side: &Side, stage: BorrowedFd<'_>, unix_s: u64) -> io::Result<()> {
+/// True: the tree is not all that the cut says.
+fn publish(side: &Side, stage: BorrowedFd<'_>, unix_s: u64) -> io::Result<bool> {
     fault::step();
     syncfs(stage)?; // staged files and the log, at once
     fault::step();
     fs::rename(side.store.path("redo.part"), side.store.path("redo"))?;
     nix::unistd::fsync(side.store.descriptor())?;
     fault::step();
-    replay(side, unix_s)?;
-    Ok(())
+    Ok(replay(side, unix_s)?.is_some_and(|published| published.doubtful))
 }
 
 impl Receiving<'_, '_> {
@@ -207,10 +214,21 @@ impl Receiving<'_, '_> {
         (self.log, self.stage, self.old, self.received)
     }
 
-    /// The sender has no business with names that this box leaves out, its own store among them.
-    fn permit(&self, key: &[u8]) -> io::Result<()> {
-        if self.gathering.is_some() || self.side.filter.leaves_out_path(key) {
+    /// The sender has no business with names that this box leaves out, its own store among them. A name that it said is gone
+    /// does not come back in the same cut: a log that is followed again would take the new file for the old one.
+    fn permit(&self, key: &[u8], entry: &Entry) -> io::Result<()> {
+        let filter = &self.side.filter;
+        if self.gathering.is_some() || (self.received.gone > 0 && self.scratch.is_gone(key)?) {
             return Err(Malformed.into());
+        }
+        if filter.leaves_out_path(key) {
+            let text =
+                format!("{}: this box leaves it out, the other does not: are both configured alike?", shown(key));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        if !entry.is_directory() && filter.others.iter().any(|other| is_below(other, key)) {
+            let text = format!("{}: no directory on the other box, but a tree of its own lies below it", shown(key));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(())
     }
@@ -237,7 +255,7 @@ impl Receiving<'_, '_> {
     }
 
     fn put(&mut self, key: &[u8], entry: Entry, same: Option<&[u8]>) -> io::Result<()> {
-        self.permit(key)?;
+        self.permit(key, &entry)?;
         if key.is_empty() && !entry.is_directory() {
             return Err(Malformed.into());
         }
@@ -250,7 +268,13 @@ impl Receiving<'_, '_> {
                     None => self.begin(key, entry, size),
                 };
             }
-            Kind::Directory => Source::Directory,
+            Kind::Directory => {
+                if !entry.xattrs.is_empty() {
+                    let name = stage::file_name("d", stage_name(key));
+                    stage::try_attributes(self.stage.as_fd(), &name, &entry).map_err(at(key))?;
+                }
+                Source::Directory
+            }
             Kind::Link { first } => {
                 if self.side.filter.leaves_out_path(first) || first == key {
                     return Err(Malformed.into());
@@ -261,9 +285,9 @@ impl Receiving<'_, '_> {
                 let name = stage::file_name("", stage_name(key));
                 stage::make_special(self.stage.as_fd(), &name, &entry).map_err(|e| match e.raw_os_error() {
                     Some(libc::EPERM) => not_makeable(key),
-                    _ => e,
+                    _ => at(key)(e),
                 })?;
-                stage::set_metadata(self.stage.as_fd(), &name, &entry, None, true)?;
+                stage::set_metadata(self.stage.as_fd(), &name, &entry, None, true).map_err(at(key))?;
                 Source::Staged
             }
         };
@@ -298,8 +322,8 @@ impl Receiving<'_, '_> {
             gathering.take_run(&origin, &self.base, &mut self.buffer, 0, u64::MAX, &mut |_, _, _| Ok(()))?;
             ftruncate(&gathering.file, size as i64)?;
         }
-        let bad = gathering.bad || (!cloned && gathering.at != size);
-        stage::set_metadata(self.stage.as_fd(), &staged, entry, Some(gathering.file.as_fd()), true)?;
+        let bad = gathering.bad || (!cloned && gathering.at != size) || !origin.is_still_trusted()?;
+        stage::set_metadata(self.stage.as_fd(), &staged, entry, Some(gathering.file.as_fd()), true).map_err(at(key))?;
         self.origin = Some(origin);
         if bad { self.ask_again(key.to_vec()) } else { self.log.add(&step) }
     }

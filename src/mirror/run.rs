@@ -280,6 +280,8 @@ impl Mirror {
         if tree.side.is_none() {
             let side = Side::open(&tree.settings, all, single)?;
             replay(&side, unix_s())?;
+            // A log that a former process has removed must not come back; see `replay`.
+            nix::unistd::fsync(side.store.descriptor())?;
             let reader = side.index.reader()?;
             // What was written while this box served alone is in no cut, and newer than the last one.
             let generation = reader.cut()?.generation.max(reader.served()?);

@@ -133,6 +133,7 @@ impl Mirror {
             tree.refreshed = true;
         }
         let received = receiver::cycle(side, generation, incoming, outgoing, unix_s())?;
+        tree.refreshed &= !received.doubtful; // the next cycle looks what is there
         let files = side.index.reader()?.files()?;
         self.reporter.update(number, |figures| figures.plain.files = files);
         let _ = self.stand(); // a tree that has just been made: between two cycles is the time to start anew

@@ -46,6 +46,8 @@ pub fn parse_file_name(text: &[u8]) -> Option<StageName> {
 pub fn remove(directory: BorrowedFd<'_>, name: &CString) -> io::Result<()> {
     match unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+        // An empty one on which attributes were tried.
+        Err(nix::Error::EISDIR) => Ok(unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir)?),
         Err(e) => Err(e.into()),
     }
 }
@@ -202,6 +204,21 @@ pub fn make_special(directory: BorrowedFd<'_>, name: &CString, entry: &Entry) ->
         Kind::File { .. } | Kind::Directory | Kind::Link { .. } => return Err(super::codec::Malformed.into()),
     };
     Ok(mknodat(directory, name.as_c_str(), kind, Mode::S_IRUSR | Mode::S_IWUSR, number)?)
+}
+
+/// Finds out whether the file system can hold a directory's attributes: they are given to the directory itself when the cut has
+/// been decided, and must not fail then.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn try_attributes(stage: BorrowedFd<'_>, name: &CString, entry: &Entry) -> io::Result<()> {
+    remove(stage, name)?;
+    nix::sys::stat::mkdirat(stage, name.as_c_str(), Mode::S_IRWXU)?;
+    let own = open_directory(stage, name)?;
+    let tried = set_metadata(stage, name, entry, Some(own.as_fd()), true);
+    remove(stage, name)?;
+    tried
 }
 
 /// Gives a name all of its metadata, time last. Attributes come after the owner, whose change would drop file

@@ -6,7 +6,7 @@ use std::io;
 use std::net::TcpListener;
 use std::thread;
 
-use twobox::mirror::channel::{Channel, link_key};
+use twobox::mirror::channel::{Channel, Outgoing, link_key};
 use twobox::mirror::entry::{Chunk, Entry, Kind, Stamp};
 use twobox::mirror::message::{Message, stage_name};
 use twobox::mirror::{publish, receiver, refresh};
@@ -125,6 +125,32 @@ fn resident() -> u64 {
 
 /// One connection of the hostile peer. What the receiver made of it.
 fn attack(pair: &Pair, r: &mut Random) -> io::Result<receiver::Received> {
+    say(pair, |out| {
+        // Most streams are sound up to a point: what is never decoded tests nothing.
+        for _ in 0..1 + r.below(12) {
+            if r.below(2) == 0 {
+                let (kind, payload) = record(r);
+                out.put(kind, |to| to.extend_from_slice(&payload))?;
+            } else {
+                let (content, name) = (noise(1 + r.below(9000), r.next() | 1), format!("f{}", r.below(25)));
+                let chunk = Chunk { len: content.len() as u64, hash: Some(*blake3::hash(&content).as_bytes()) };
+                let mut list = Vec::new();
+                chunk.encode(&mut list);
+                let hash = *blake3::hash(&list).as_bytes();
+                let mut entry = entry(r);
+                entry.xattrs.clear();
+                entry.kind = Kind::File { size: chunk.len, content: hash };
+                Message::Put { key: name.as_bytes(), entry, same: None }.put(out)?;
+                Message::Chunk { data: &content }.put(out)?;
+                Message::End { content: hash }.put(out)?;
+            }
+        }
+        Message::Commit { cut: [r.next() as u8 | 1; 16] }.put(out)
+    })
+}
+
+/// A connection on which the sender says this in one cycle. What the receiver made of it.
+fn say(pair: &Pair, what: impl FnOnce(&mut Outgoing) -> io::Result<()>) -> io::Result<receiver::Received> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let key = link_key(b"test");
@@ -140,30 +166,7 @@ fn attack(pair: &Pair, r: &mut Random) -> io::Result<receiver::Received> {
     let (mut out, mut incoming) = Channel::connect(address, &key, Duration::from_secs(5))?.start(Some(TERM_1), None)?;
     Message::Begin { tree: b"x", single: false, verify: false }.put(&mut out)?;
     let listening = thread::spawn(move || while incoming.next(Duration::from_secs(20)).is_ok() {});
-    let mut send = || -> io::Result<()> {
-        // Most streams are sound up to a point: what is never decoded tests nothing.
-        for _ in 0..1 + r.below(12) {
-            if r.below(2) == 0 {
-                let (kind, payload) = record(r);
-                out.put(kind, |to| to.extend_from_slice(&payload))?;
-            } else {
-                let (content, name) = (noise(1 + r.below(9000), r.next() | 1), format!("f{}", r.below(25)));
-                let chunk = Chunk { len: content.len() as u64, hash: Some(*blake3::hash(&content).as_bytes()) };
-                let mut list = Vec::new();
-                chunk.encode(&mut list);
-                let hash = *blake3::hash(&list).as_bytes();
-                let mut entry = entry(r);
-                entry.xattrs.clear();
-                entry.kind = Kind::File { size: chunk.len, content: hash };
-                Message::Put { key: name.as_bytes(), entry, same: None }.put(&mut out)?;
-                Message::Chunk { data: &content }.put(&mut out)?;
-                Message::End { content: hash }.put(&mut out)?;
-            }
-        }
-        Message::Commit { cut: [r.next() as u8 | 1; 16] }.put(&mut out)?;
-        out.flush()
-    };
-    let _ = send(); // the receiver may have hung up
+    let _ = what(&mut out).and_then(|()| out.flush()); // the receiver may have hung up
     drop(out);
     // What is waited for is the receiver's end; the stream's end ends it if nothing else does.
     thread::sleep(std::time::Duration::from_millis(1));
@@ -209,4 +212,34 @@ fn a_hostile_peer_neither_leads_the_receiver_astray_nor_makes_it_grow() {
     assert!(grown < 48 << 20, "grown by {grown} bytes over three quarters of the attacks");
     assert!(refused > attacks / 3, "{refused} refused, {published} published");
     println!("{attacks} attacks: {refused} refused, {published} published, grown by {grown} bytes");
+}
+
+/// A cut that cannot be published must not be decided: a tree between two cuts is not served.
+#[test]
+fn a_cut_with_a_name_of_a_file_that_it_does_not_hold_is_refused() {
+    let pair = Pair::new();
+    fs::write(pair.a().join("f"), b"0").unwrap();
+    fs::create_dir(pair.a().join("d")).unwrap();
+    pair.sync();
+    let before = describe(&pair.b());
+    for (first, gone) in [(&b"nowhere"[..], false), (b"d", false), (b"f", true)] {
+        let received = say(&pair, |out| {
+            if gone {
+                Message::Gone { key: first }.put(out)?;
+            }
+            Message::Put { key: b"link", entry: Entry::link(first.to_vec()), same: None }.put(out)?;
+            Message::Commit { cut: [7; 16] }.put(out)
+        });
+        assert!(received.is_err(), "{first:?}: {received:?}");
+        assert_eq!(publish::replay(&pair.side("b"), 0).unwrap(), None);
+        assert_eq!(describe(&pair.b()), before);
+    }
+    // A name that is said to be gone and to be there: after a crash the log would be followed in another order.
+    let received = say(&pair, |out| {
+        Message::Gone { key: b"f" }.put(out)?;
+        Message::Put { key: b"f", entry: Entry::link(b"g".to_vec()), same: None }.put(out)?;
+        Message::Commit { cut: [8; 16] }.put(out)
+    });
+    assert!(received.is_err(), "{received:?}");
+    assert_eq!(publish::replay(&pair.side("b"), 0).unwrap(), None);
 }

@@ -44,7 +44,8 @@ fn a_link_that_breaks_in_mid_cycle_blocks_no_tree() {
             _ => {} // the last line may be cut
         }
     }
-    assert_eq!(broken, 2);
+    // What it made of the last connection, which was dropped as well, it may have said before it was killed.
+    assert!((2..=3).contains(&broken), "{broken}");
 }
 
 #[test]

@@ -5,8 +5,10 @@
 mod basic;
 mod compare;
 mod crash;
+mod decided;
 mod disk;
 mod events;
+mod failing;
 mod flushes;
 mod hostile;
 mod hurt;

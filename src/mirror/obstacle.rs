@@ -1,0 +1,136 @@
+//! What would stop the publishing of a cut in its middle, found before the cut is decided: a tree between two cuts is of no
+//! use to anybody, and one that nobody can finish holds up a takeover.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::codec::Malformed;
+use super::entry::Kind;
+use super::index::{Lookup, Reader, failed};
+use super::index_writer::Writer;
+use super::name::{self, shown};
+use super::redo::{self, Source, Step};
+use super::scan::at;
+use super::side::Side;
+use super::tree::{self, Tree};
+use redb::ReadableTable;
+
+/// Files are moved from the stage into the tree, so both must be on one mount of one file system.
+///
+/// # Errors
+///
+/// When they are not.
+pub(super) fn check_place(tree: &Tree, stage: BorrowedFd<'_>) -> io::Result<()> {
+    let of = |directory| {
+        let found = tree::statx(directory, c"", libc::STATX_BASIC_STATS | libc::STATX_MNT_ID)?;
+        let mount = if found.stx_mask & libc::STATX_MNT_ID == 0 { 0 } else { found.stx_mnt_id };
+        io::Result::Ok((found.stx_dev_major, found.stx_dev_minor, mount))
+    };
+    if of(tree.root())? == of(stage)? {
+        return Ok(());
+    }
+    let text = "the store is on another file system, mount or subvolume than the tree: no file can be moved from it into place";
+    Err(io::Error::new(io::ErrorKind::CrossesDevices, text))
+}
+
+/// Whether a log that is complete can be followed to its end.
+///
+/// # Errors
+///
+/// What stands in its way.
+pub(super) fn check(side: &Side, log: &Path) -> io::Result<()> {
+    let tx = side.index.begin(false)?; // nothing of it is kept
+    let mut firsts = Writer::new(&tx)?;
+    let mut any_link = false;
+    let mut flags = Flags { tree: side.tree()?, absent: None, parent: None };
+    redo::each(log, |step| {
+        if let Step::Put { entry, source: Source::Link, .. } = &step
+            && let Kind::Link { first } = &entry.kind
+        {
+            any_link = true;
+            firsts.set_gone(first)?;
+        }
+        match step {
+            Step::Gone { key } => flags.check(key),
+            Step::Put { key, source, .. } if source != Source::Keep => flags.check(key),
+            _ => Ok(()),
+        }
+    })?;
+    if any_link { check_firsts(&side.index.reader()?, &mut firsts, log) } else { Ok(()) }
+}
+
+/// Every group has its first name in the cut.
+fn check_firsts(base: &Reader, firsts: &mut Writer<'_>, log: &Path) -> io::Result<()> {
+    redo::each(log, |step| match step {
+        Step::Gone { key } if firsts.is_gone(&key)? => Err(Malformed.into()),
+        Step::Put { key, entry, .. } if firsts.is_gone(&key)? => match entry.kind {
+            Kind::Link { .. } | Kind::Directory => Err(Malformed.into()),
+            _ => firsts.take_gone(&key).map(drop),
+        },
+        _ => Ok(()),
+    })?;
+    for row in firsts.gone.iter().map_err(failed)? {
+        let (key, put) = row.map_err(failed)?;
+        let known = base.row(key.value())?.map(|row| row.entry.kind);
+        if put.value().is_empty() && known.is_none_or(|kind| matches!(kind, Kind::Link { .. } | Kind::Directory)) {
+            let text = format!("{}: other names are to be links to it, and it is not in the cut", shown(key.value()));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+    }
+    Ok(())
+}
+
+/// Nobody, root neither, may change or rename what bears one of these flags, or make names in such a directory. `None`: there
+/// is nothing of this name.
+fn is_fixed(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<bool>> {
+    const FLAGS: u64 = (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64;
+    match tree::statx(directory, name, 0) {
+        Ok(found) => Ok(Some(found.stx_attributes & FLAGS != 0)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What the names of a log and their directories forbid.
+struct Flags {
+    tree: Tree,
+    /// There is nothing of this name, and so of those below it.
+    absent: Option<Vec<u8>>,
+    /// The directory that was looked at last.
+    parent: Option<Vec<u8>>,
+}
+
+impl Flags {
+    fn check(&mut self, key: Vec<u8>) -> io::Result<()> {
+        let fixed = |key: &[u8]| {
+            let text = format!("{}: its flags forbid every change of the copy (lsattr; chattr -i -a)", shown(key));
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        };
+        if self.absent.as_ref().is_some_and(|above| name::is_below(&key, above)) {
+            return Ok(());
+        }
+        let above = name::split(&key).map_or(&[][..], |(above, _)| above);
+        let (directory, name) = match self.tree.parent(&key) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+                self.absent = Some(above.to_vec());
+                return Ok(());
+            }
+            other => other?,
+        };
+        if self.parent.as_deref() != Some(above) {
+            if is_fixed(directory, c"")? == Some(true) {
+                return Err(fixed(above));
+            }
+            self.parent = Some(above.to_vec());
+        }
+        // A name that this file system does not take is told here, too.
+        match is_fixed(directory, &name).map_err(at(&key))? {
+            Some(true) => return Err(fixed(&key)),
+            Some(false) => {}
+            None => self.absent = Some(key),
+        }
+        Ok(())
+    }
+}
