@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "node_cases/arbitration.rs"]
 mod arbitration;
+#[path = "node_cases/carried_out.rs"]
+mod carried_out;
 #[path = "node_cases/force.rs"]
 mod force;
 #[path = "node_cases/peer.rs"]
