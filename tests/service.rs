@@ -206,6 +206,34 @@ fn an_obedient_service_ends_by_itself() {
     });
 }
 
+/// A program that has something to say at any moment leaves whoever reads it no moment to do anything else.
+#[test]
+#[allow(clippy::disallowed_methods)] // a thread that does not wait for the executor
+fn a_service_that_prints_without_end_holds_up_nothing() {
+    bench("flood", |bench, reaper| async move {
+        let supervisor = bench.start(&reaper, bench.settings("echo $$ > DIR/pid; yes & yes & exec yes"));
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.until("started", || bench.read("pid").ends_with('\n')).await;
+        // Should nothing of ours run any more, this ends the flood, and the test fails instead of standing still.
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let pid = bench.read("pid");
+        let guard = std::thread::spawn(move || {
+            let is_late = end.recv_timeout(PATIENCE).is_err();
+            if is_late {
+                let pid = nix::unistd::Pid::from_raw(-pid.trim().parse::<i32>().unwrap()); // all of its group
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            is_late
+        });
+        Timer::after(Duration::from_millis(300)).await;
+        supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+        let _ = ended.send(());
+        assert!(!guard.join().unwrap(), "the flood held up the stop");
+    });
+}
+
 /// nginx and others set a title, which overwrites the environment and the mark in it.
 #[test]
 fn a_service_that_has_overwritten_its_environment_is_asked_to_end_and_is_killed() {

@@ -37,6 +37,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// What the pipe says.
     pub async fn next(&mut self) -> io::Result<Option<String>> {
         loop {
+            // Of a program that prints without end there is always more: whoever else has something to do comes in between.
+            smol::future::yield_now().await;
             let came = self.from.fill_buf().await?;
             if came.is_empty() {
                 return Ok(self.begun());
@@ -98,6 +100,28 @@ mod tests {
         let flood = "x".repeat(10 * BUFFER);
         assert_eq!(all(flood.as_bytes(), 256).concat(), flood);
         assert!(all(flood.as_bytes(), 256).iter().all(|line| line.len() == 256));
+    }
+
+    #[test]
+    fn lines_without_end_let_others_run() {
+        for flood in [&b"y\n"[..], b"\n", b"long "] {
+            let (flood, turns) = (flood.repeat(100_000), std::cell::Cell::new(0));
+            let executor = smol::LocalExecutor::new();
+            let other = async {
+                loop {
+                    turns.set(turns.get() + 1);
+                    smol::future::yield_now().await;
+                }
+            };
+            let other = executor.spawn(other);
+            let reading = executor.spawn(async {
+                let mut lines = Lines::new(&flood[..], 8);
+                while lines.next().await.unwrap().is_some() {}
+            });
+            smol::block_on(executor.run(reading));
+            assert!(turns.get() > 1000, "{} turns of another program", turns.get());
+            drop(other);
+        }
     }
 
     #[test]

@@ -38,6 +38,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest line of a service's output that stays whole: with the service's name it fits into one line of the log.
 const OUTPUT_LINE: usize = 256;
+/// How many of its lines are shown in each such time: a start says a lot at once.
+const OUTPUT_LINES: u32 = 200;
+const OUTPUT_PERIOD: Duration = Duration::from_secs(5);
 
 /// All services of the box.
 pub struct Supervisor {
@@ -350,11 +353,39 @@ impl Service {
     }
 }
 
-/// Every line that the service prints becomes a line of the log.
+/// Every line that the service prints becomes a line of the log, but for those of a flood: the log keeps what the box itself
+/// has said.
 async fn copy_output(name: &str, pipe: OwnedFd) -> io::Result<()> {
     let mut lines = Lines::new(Async::new(File::from(pipe))?, OUTPUT_LINE);
-    while let Some(line) = lines.next().await? {
-        log::info!("{name}: {line}");
+    let (mut began, mut shown, mut left_out) = (clock::now(), 0_u32, 0_u64);
+    loop {
+        let line = async { Some(lines.next().await) };
+        let quiet = async {
+            if left_out == 0 {
+                return future::pending().await;
+            }
+            Timer::after((began + OUTPUT_PERIOD).until(clock::now())).await;
+            None
+        };
+        let came = line.or(quiet).await.transpose()?;
+        if clock::now().since(began) >= OUTPUT_PERIOD {
+            if left_out > 0 {
+                log::warn!("{name}: {left_out} more lines in {OUTPUT_PERIOD:?} are not shown");
+            }
+            (began, shown, left_out) = (clock::now(), 0, 0);
+        }
+        match came {
+            None => {}
+            Some(None) => break,
+            Some(Some(line)) if shown < OUTPUT_LINES => {
+                shown += 1;
+                log::info!("{name}: {line}");
+            }
+            Some(Some(_)) => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        log::warn!("{name}: {left_out} more lines are not shown");
     }
     Ok(())
 }
