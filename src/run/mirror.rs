@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, unbounded};
-use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use smol::io::{AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 use zeroize::Zeroizing;
 
-use super::figures;
 use super::operator::{Outcome, Refusal, refuse};
 use super::words::Words;
+use super::{figures, said};
 use crate::clock;
 use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
@@ -73,8 +73,11 @@ impl Mirror {
             return None;
         }
         // The text, as in the key's file, is what both boxes derive the link's key from.
-        let hex: Zeroizing<String> =
-            Zeroizing::new(config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
+        // With room for all of it: a text that grows leaves copies of its beginning behind.
+        let mut hex = Zeroizing::new(String::with_capacity(64));
+        for byte in config.key.bytes() {
+            hex.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
+        }
         let settings = Settings {
             key: LinkKey(link_key(hex.as_bytes())),
             port: site.mirror_link.port,
@@ -153,12 +156,7 @@ impl Mirror {
             let mut lines = BufReader::with_capacity(4096, &stream);
             let mut line = Vec::new();
             loop {
-                line.clear();
-                let length = lines.read_until(b'\n', &mut line).await?;
-                if length == 0 || length > LINE {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                self.take(serde_json::from_slice(&line)?, data);
+                self.take(said::next(&mut lines, &mut line, LINE).await?, data);
             }
         };
         let result = future::or(future::or(writing, reading), words.copy()).await;

@@ -43,6 +43,7 @@ mod quiet;
 pub mod record;
 mod report;
 mod route;
+mod said;
 pub mod settings;
 mod side;
 mod snapshot;

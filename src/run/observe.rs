@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, bounded};
-use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use smol::io::{AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 
 use super::helper::Helper;
 use super::words::Words;
-use super::{history, report};
+use super::{history, report, said};
 use crate::clock;
 use crate::config::site::Site;
 use crate::observe::control::{Event, Said, Settings, Told};
@@ -29,7 +29,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// Events that may wait.
 const EVENTS: usize = 64;
 /// Longest line that the child may say.
-const LINE: u64 = 4096;
+const LINE: usize = 4096;
 
 /// The watching process as the helper sees it.
 pub(super) struct Observe {
@@ -96,11 +96,7 @@ impl Observe {
             let mut line = Vec::new();
             let mut next = Instant::BOOT;
             loop {
-                line.clear();
-                if (&mut lines).take(LINE).read_until(b'\n', &mut line).await? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                match serde_json::from_slice(&line)? {
+                match said::next(&mut lines, &mut line, LINE).await? {
                     Said::Ask => {
                         Timer::after(next.since(clock::now())).await;
                         next = clock::now() + SHORTEST;
