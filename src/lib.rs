@@ -18,7 +18,7 @@
 //! | [`node`] | the decisions | time, wire |
 //! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
 //! | [`mirror`] | its own process | time, wire, confine |
-//! | [`update`] | another image beside the running one | time, the mirror's link |
+//! | [`update`] | another image beside the running one, its own process | time, the mirror's link, confine |
 //! | [`config`] | files to settings | every room's `Settings` |
 //! | [`console`] | the operator | time, wire, node's status values, config |
 //! | [`observe`] | watching from outside, its own process | console's status and words, confine |

@@ -20,7 +20,9 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, fork};
 use twobox::confine::{Confinement, harden};
 use twobox::mirror::bounds::Ground;
-use twobox::mirror::control::{MaxDelete, TreeSettings, When};
+use twobox::mirror::control::{self, Link, LinkKey, MaxDelete, TreeSettings, When};
+use twobox::update::child::{Order, Own, Report, Source};
+use twobox::update::{bounds, transfer};
 
 /// A place with a tree, its store, and things that are none of the child's business.
 struct Scene {
@@ -341,5 +343,110 @@ fn whoever_takes_over_the_console_can_speak_as_an_operator_and_nothing_else() {
         );
         denied(nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
         denied(nix::mount::umount("/proc").map_err(io::Error::from));
+    });
+}
+
+/// Whatever it was told to do, an image that is read wrong gives nobody more than the slots.
+#[test]
+fn whoever_takes_over_the_update_reaches_the_slots_and_nothing_else() {
+    let scene = Scene::on(Mounts::NoDevices, "update");
+    let control = scene.home.join("control.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&control).unwrap();
+    let own = || Own { board: "box".into(), running: "hash".into() };
+    let (image, esp) = (scene.home.join("etc/image"), scene.home.join("etc/esp"));
+    fs::write(&image, "image").unwrap();
+    let peer = || Source::Peer { links: Vec::new(), key: LinkKey::default() };
+    let orders = [
+        Order::Check { image: image.clone(), wanted: own() },
+        Order::Offer { image: image.clone(), links: Vec::new(), key: LinkKey::default() },
+        Order::Confirm { esp: esp.clone(), running: "hash".into() },
+        Order::Install { source: Source::File(image.clone()), esp: esp.clone(), wanted: own() },
+        Order::Install { source: peer(), esp, wanted: own() },
+    ];
+    for (number, order) in orders.into_iter().enumerate() {
+        let (writes, speaks) = (number >= 2, matches!(number, 1 | 4));
+        in_a_process(|| {
+            scene.mount();
+            harden().unwrap();
+            let slots = scene.home.join("data/tree");
+            let confinement = bounds::confine_for(&order, writes.then_some(slots.as_path())).unwrap();
+            assert!(confinement.capabilities && confinement.calls && confinement.devices, "{confinement}");
+            let draft = fs::write(slots.join("twobox-2.new"), b"draft");
+            if writes {
+                draft.unwrap();
+                fs::rename(slots.join("twobox-2.new"), slots.join("twobox-2+1.efi")).unwrap();
+                fs::File::open(&slots).unwrap().sync_all().unwrap();
+                denied(make(&scene.home, SFlag::S_IFBLK, 8, 0));
+            } else {
+                denied(draft);
+            }
+            if confinement.files.is_some() {
+                denied(fs::read(scene.home.join("etc/pair.key")));
+                denied(fs::read(&image)); // it is open already
+                denied(fs::read("/etc/passwd"));
+                denied(fs::read(format!("/proc/{}/environ", nix::unistd::getppid())));
+                let watchdog = scene.home.join("etc/watchdog");
+                denied(fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(watchdog));
+            }
+            denied(fs::write(scene.home.join("etc/pair.key"), "another"));
+            let udp = UdpSocket::bind("127.0.0.1:0");
+            if speaks {
+                udp.unwrap();
+            } else {
+                denied(udp);
+            }
+            for (family, protocol) in [
+                (AddressFamily::Netlink, Some(SockProtocol::NetlinkRoute)),
+                (AddressFamily::Packet, None),
+                (AddressFamily::Inet, Some(SockProtocol::Icmp)),
+            ] {
+                denied(socket(family, SockType::Raw, SockFlag::empty(), protocol).map_err(io::Error::from));
+            }
+            denied(UnixStream::connect(&control));
+            denied(Command::new("/bin/true").status());
+            let parent = nix::unistd::getppid();
+            denied(nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGURG).map_err(io::Error::from));
+            denied(nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
+            denied(nix::mount::umount("/proc").map_err(io::Error::from));
+            denied(nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from));
+        });
+    }
+}
+
+/// The program itself, as the daemon starts it: it gives an image to the peer while it is confined, and never has the pair's key.
+#[test]
+fn a_confined_update_offers_an_image() {
+    let scene = Scene::new("offer");
+    let image = scene.home.join("etc/image");
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    fs::write(&image, &content).unwrap();
+    in_a_process(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_twobox"))
+            .arg("update-child")
+            .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        let key = transfer::link_key(&[7; 32]);
+        let links = vec![Link::Address(std::net::SocketAddr::from(([127, 0, 0, 1], transfer::PORT)))];
+        let order = Order::Offer { image: image.clone(), links: links.clone(), key: LinkKey(key) };
+        control::write(&mut &ours, &order).unwrap();
+        let mut reports = io::BufReader::new(&ours);
+        let first = control::read::<Report>(&mut reports).unwrap();
+        let Some(Report::Confined { by }) = first else { panic!("{first:?}") };
+        assert!(by.contains("capabilities") && by.contains("calls"), "{by}");
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1") && status.contains("CapEff:\t0000000000000000"), "{status}");
+        let mut fetched = transfer::fetch(&links, &key, std::time::Duration::from_secs(30)).unwrap();
+        let mut came = Vec::new();
+        io::Read::read_to_end(&mut fetched, &mut came).unwrap();
+        assert!(came == content);
+        drop(fetched);
+        while let Some(report) = control::read::<Report>(&mut reports).unwrap() {
+            assert!(!matches!(report, Report::Refused { .. }), "{report:?}");
+        }
+        assert!(process.wait().unwrap().success());
     });
 }

@@ -299,7 +299,12 @@ fn image(paper: &mut Paper, status: &Status) {
 
 /// The daemon's own processes that read what strangers send, and what they must do without.
 fn processes(paper: &mut Paper, status: &Status) {
-    for (name, by) in [("mirror", &status.mirror_confinement), ("observe", &status.observe_confinement)] {
+    let all = [
+        ("mirror", &status.mirror_confinement),
+        ("observe", &status.observe_confinement),
+        ("update", &status.update_confinement),
+    ];
+    for (name, by) in all {
         if let Some(by) = by {
             let mood = if by == "none" { Mood::Bad } else { Mood::Good };
             paper.row("process", name, mood, &format!("confined by: {by}"));

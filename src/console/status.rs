@@ -59,6 +59,9 @@ pub struct Status {
     /// The same of the process of `[observe]`.
     #[serde(default)]
     pub observe_confinement: Option<String>,
+    /// The same of the process that did the last update's work; null while there was none in this life of the daemon.
+    #[serde(default)]
+    pub update_confinement: Option<String>,
     /// The witnesses make a quorum, seen from this box.
     #[serde(default)]
     pub quorum: bool,

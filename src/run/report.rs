@@ -44,6 +44,7 @@ pub(super) fn status(helper: &Helper, s: &Snapshot) -> Status {
         mirror_confinement: helper.mirror.as_ref().and_then(|mirror| mirror.confinement()),
         quorum: s.node.quorum,
         observe_confinement: helper.observe_confinement(),
+        update_confinement: helper.update.confinement.borrow().clone(),
         console_confinement: helper.console_confinement.borrow().clone(),
         takeover: takeover(helper, s),
         last_handover: last_handover(helper, s),

@@ -19,17 +19,18 @@ use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future;
-use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use smol::io::{AsyncWriteExt, BufReader};
 use smol::{Async, Timer};
+use zeroize::Zeroizing;
 
 use super::helper::{Helper, within};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::snapshot::Snapshot;
-use super::{Order, interface, mirror};
+use super::{Order, interface, mirror, said};
 use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
 use crate::console::status::{self, Status};
-use crate::mirror::control::{LINE, Link};
+use crate::mirror::control::{LINE, Link, LinkKey};
 use crate::time::{Duration, Instant};
 use crate::update::child::{Order as Work, Own, Report, Source};
 use crate::update::esp::Booted;
@@ -64,6 +65,8 @@ pub(super) struct Update {
     phase: RefCell<Phase>,
     /// The running image has been confirmed in this life.
     confirmed: RefCell<bool>,
+    /// How the process that does the work is confined; it says so each time, and the last word stays.
+    pub confinement: RefCell<Option<String>>,
 }
 
 /// What decides whether an update may begin.
@@ -217,7 +220,7 @@ impl Helper {
     /// The peer's order to take the image that it offers. Answered at once; how it goes is in the status.
     pub(super) async fn install_offered(self: Rc<Self>) -> Outcome {
         let (own, booted) = self.may_update(false).await?;
-        let source = Source::Peer { links: self.update_links(false), key: self.key_text() };
+        let source = Source::Peer { links: self.update_links(false), key: self.update_key() };
         *self.update.phase.borrow_mut() = Phase::Writing;
         let helper = self.clone();
         let work = async move {
@@ -270,7 +273,7 @@ impl Helper {
         if self.peer_status().await.is_some_and(|status| runs(&status)) {
             return step(replies, began, &format!("{peer} runs it already")).await;
         }
-        let work = Work::Offer { image: file.to_owned(), links: self.update_links(true), key: self.key_text() };
+        let work = Work::Offer { image: file.to_owned(), links: self.update_links(true), key: self.update_key() };
         let offering = self.work(work, Some(replies));
         let asking = async {
             // A short while for the listening end to be there; the fetching one tries for longer.
@@ -358,8 +361,8 @@ impl Helper {
         crossover.map(Link::Interface).into_iter().chain(lan).collect()
     }
 
-    fn key_text(&self) -> String {
-        self.config.key.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    fn update_key(&self) -> LinkKey {
+        LinkKey(transfer::link_key(self.config.key.bytes()))
     }
 
     /// Has the child do its work; its progress goes to `replies`. What it says in the end.
@@ -382,18 +385,19 @@ impl Helper {
         let mut child = Child(Some(process.id()));
         let end = self.reaper.end_of(process.id());
         let stream = Async::new(ours)?;
-        let mut line = serde_json::to_vec(order)?;
+        let mut line = Zeroizing::new(serde_json::to_vec(order)?);
         line.push(b'\n');
         (&stream).write_all(&line).await?;
+        drop(line);
+        let mut line = Vec::new();
         let began = clock::now();
         let mut lines = BufReader::with_capacity(1024, &stream);
         let outcome = loop {
-            line.clear();
-            let length = lines.read_until(b'\n', &mut line).await?;
-            if length == 0 || length > LINE {
-                break Err("it ended without a word".to_owned());
-            }
-            match serde_json::from_slice(&line)? {
+            match said::next(&mut lines, &mut line, LINE).await? {
+                Report::Confined { by } => {
+                    log::info!("the updating process is confined: {by}");
+                    *self.update.confinement.borrow_mut() = Some(by);
+                }
                 Report::Progress { done, total } => {
                     if let Some(replies) = replies {
                         let _ = replies.try_send(Reply::Progress(Progress {

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::esp::{self, Mounted, Wanted};
+use super::bounds::confine_for;
+use super::esp::{self, Slots, Wanted};
 use super::transfer;
 use crate::clock;
-use crate::mirror::control::{self, Link};
+use crate::mirror::control::{self, Link, LinkKey};
 use crate::mirror::priority;
 use crate::time::Duration;
 
@@ -48,8 +49,8 @@ pub enum Order {
         image: PathBuf,
         /// Where to listen.
         links: Vec<Link>,
-        /// The pair's key, 64 hexadecimal digits.
-        key: String,
+        /// The link's key: derived from the pair's, which the process never sees.
+        key: LinkKey,
     },
     /// Keep the running image.
     Confirm {
@@ -85,8 +86,8 @@ pub enum Source {
     Peer {
         /// Where to look for it.
         links: Vec<Link>,
-        /// The pair's key, 64 hexadecimal digits.
-        key: String,
+        /// The link's key: derived from the pair's, which the process never sees.
+        key: LinkKey,
     },
 }
 
@@ -94,6 +95,11 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
+    /// How the process is confined, in words; said once, before it reads the image or hears the peer.
+    Confined {
+        /// See [`crate::confine::Confinement`].
+        by: String,
+    },
     /// Bytes written or sent so far, of how many.
     Progress {
         /// So far.
@@ -116,7 +122,7 @@ pub enum Report {
 /// Runs the process. Returns its exit status: 0 done, 1 refused, 2 no order.
 #[must_use]
 pub fn main() -> u8 {
-    // It may hold the pair's key.
+    // It may hold a key.
     if crate::confine::harden().is_err() {
         return 2;
     }
@@ -124,44 +130,73 @@ pub fn main() -> u8 {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned().map(|fd: OwnedFd| File::from(fd)) else { return 2 };
     let Ok(mut out) = socket.try_clone() else { return 2 };
     let Ok(Some(order)) = control::read::<Order>(&mut BufReader::new(socket)) else { return 2 };
-    let (report, code) = match obey(order, &mut out) {
+    let (report, code) = match confined(&order, &mut out).and_then(|opened| obey(order, opened, &mut out)) {
         Ok(text) => (Report::Done { text }, 0),
         Err(error) => (Report::Refused { reason: error.to_string() }, 1),
     };
     if control::write(&mut out, &report).is_ok() { code } else { 2 }
 }
 
-fn obey(order: Order, out: &mut impl Write) -> io::Result<String> {
+/// What an order needs and what cannot be opened any more once the process is confined.
+struct Opened {
+    image: Option<File>,
+    slots: Option<Slots>,
+}
+
+impl Opened {
+    fn image(&mut self) -> io::Result<(&mut File, u64)> {
+        let file = self.image.as_mut().ok_or_else(|| io::Error::other("no image"))?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    fn slots(&self) -> io::Result<&Slots> {
+        self.slots.as_ref().ok_or_else(|| io::Error::other("no slots"))
+    }
+}
+
+/// Opens what the order names, and confines the process to it before it reads a byte of an image or of the peer's.
+fn confined(order: &Order, out: &mut impl Write) -> io::Result<Opened> {
+    let image = match order {
+        Order::Check { image, .. } | Order::Offer { image, .. } => Some(image),
+        Order::Install { source: Source::File(image), .. } => Some(image),
+        Order::Install { source: Source::Peer { .. }, .. } | Order::Confirm { .. } => None,
+    };
+    let image = image.map(|image| named(image, File::open(image))).transpose()?;
+    let slots = match order {
+        Order::Install { esp, .. } | Order::Confirm { esp, .. } => Some(esp::mount_for_this_process(esp)?),
+        Order::Check { .. } | Order::Offer { .. } => None,
+    };
+    let confinement = confine_for(order, slots.as_ref().map(Slots::folder))
+        .map_err(|error| io::Error::other(format!("it could not be confined: {error}")))?;
+    control::write(out, &Report::Confined { by: confinement.to_string() })?;
+    Ok(Opened { image, slots })
+}
+
+fn obey(order: Order, mut opened: Opened, out: &mut impl Write) -> io::Result<String> {
     match order {
-        Order::Check { image, wanted } => {
-            let length = named(&image, std::fs::metadata(&image))?.len();
-            esp::accept(&image, length, &wanted.into())
+        Order::Check { wanted, .. } => {
+            let (file, length) = opened.image()?;
+            esp::accept(file, length, &wanted.into())
         }
-        Order::Install { source, esp, wanted } => {
-            let mounted = Mounted::mount(&esp, true)?;
-            let slot = match source {
-                Source::File(image) => {
-                    let mut file = named(&image, File::open(&image))?;
-                    let length = file.metadata()?.len();
-                    mounted.slots.install(&mut file, length, &wanted.into(), teller(out, length))?
-                }
-                Source::Peer { links, key } => {
-                    let mut image = transfer::fetch(&links, &transfer::link_key(&decode(&key)?), SEARCH)?;
-                    let length = image.length;
-                    mounted.slots.install(&mut image, length, &wanted.into(), teller(out, length))?
-                }
-            };
+        Order::Install { source: Source::File(_), wanted, .. } => {
+            let (mut file, length) = opened.image().and_then(|(file, length)| Ok((file.try_clone()?, length)))?;
+            let slot = opened.slots()?.install(&mut file, length, &wanted.into(), teller(out, length))?;
             Ok(format!("slot {}", slot.number))
         }
-        Order::Offer { image, links, key } => {
-            let mut file = named(&image, File::open(&image))?;
-            let length = file.metadata()?.len();
-            transfer::offer(&mut file, links, transfer::link_key(&decode(&key)?), OFFER, teller(out, length))?;
+        Order::Install { source: Source::Peer { links, key }, wanted, .. } => {
+            let mut image = transfer::fetch(&links, &key.0, SEARCH)?;
+            let length = image.length;
+            let slot = opened.slots()?.install(&mut image, length, &wanted.into(), teller(out, length))?;
+            Ok(format!("slot {}", slot.number))
+        }
+        Order::Offer { links, key, .. } => {
+            let (file, length) = opened.image()?;
+            transfer::offer(file, links, key.0, OFFER, teller(out, length))?;
             Ok(String::new())
         }
-        Order::Confirm { esp, running } => {
-            let mounted = Mounted::mount(&esp, true)?;
-            let changed = mounted.slots.confirm(&running)?;
+        Order::Confirm { running, .. } => {
+            let changed = opened.slots()?.confirm(&running)?;
             Ok(if changed { "confirmed".into() } else { "it was confirmed already".into() })
         }
     }
@@ -180,13 +215,4 @@ fn teller<W: Write>(out: &mut W, total: u64) -> impl FnMut(u64) {
             let _ = control::write(out, &Report::Progress { done, total });
         }
     }
-}
-
-fn decode(key: &str) -> io::Result<[u8; 32]> {
-    let wrong = || io::Error::other("no key");
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(key.as_bytes().chunks(2)) {
-        *byte = str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(wrong)?;
-    }
-    if key.len() == 64 { Ok(bytes) } else { Err(wrong()) }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
 
 use super::image::{self, Check, Identity};
@@ -25,6 +26,19 @@ const FOLDER: &str = "EFI/Linux";
 const PART: usize = 256 * 1024;
 /// What a file system needs besides the image: entries of a folder, and the loader's random seed.
 const RESERVE: u64 = 256 * 1024;
+
+/// Mounts the partition on `device`, writable, where this process alone sees it, and until it ends, whichever way that
+/// comes. The process must have one thread.
+///
+/// # Errors
+///
+/// As [`Mounted::mount`].
+pub fn mount_for_this_process(device: &Path) -> io::Result<Slots> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
+    let mounted = std::mem::ManuallyDrop::new(Mounted::mount(device, true)?);
+    Ok(Slots::of(mounted.slots.folder.clone()))
+}
 
 /// The mounted partition; unmounted when dropped.
 #[derive(Debug)]
@@ -142,6 +156,12 @@ impl Slots {
         found.ok_or_else(|| refused("the image that runs is in no slot of this disk"))
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn path(&self, slot: Slot) -> PathBuf {
         self.folder.join(slot.to_string())
     }
@@ -175,7 +195,9 @@ impl Slots {
         self.sync()?;
         self.look_for_room(length)?;
         let draft = self.folder.join(plan.slot.draft());
-        let written = self.write(&draft, source, length, &mut tell).and_then(|()| accept(&draft, length, wanted));
+        let written = self
+            .write(&draft, source, length, &mut tell)
+            .and_then(|()| accept(&mut File::open(&draft)?, length, wanted));
         if let Err(error) = written {
             let _ = fs::remove_file(&draft); // it is no slot; the next installation tries again
             let _ = self.sync();
@@ -250,8 +272,7 @@ impl Slots {
 /// # Errors
 ///
 /// Why not, for the operator.
-pub fn accept(path: &Path, length: u64, wanted: &Wanted) -> io::Result<String> {
-    let mut file = File::open(path)?;
+pub fn accept(file: &mut File, length: u64, wanted: &Wanted) -> io::Result<String> {
     let mut check = Check::new(length).map_err(refused)?;
     let mut part = vec![0; PART];
     loop {
@@ -261,7 +282,7 @@ pub fn accept(path: &Path, length: u64, wanted: &Wanted) -> io::Result<String> {
         }
     }
     check.end().map_err(|why| refused(format!("the image is {why}")))?;
-    let found = image::identify(&file)?;
+    let found = image::identify(file)?;
     if found.board != wanted.board {
         return Err(refused(format!("the image is for the board {}, and this box is a {}", found.board, wanted.board)));
     }

@@ -19,8 +19,9 @@
 //! | [`trial`] | when a new image is kept: pure |
 //! | [`esp`] | the partition with the slots |
 //! | [`transfer`] | an image to the peer, over the mirror's kind of link |
-//! | [`child`] | the process that does the work: what parses bulk data is never the daemon |
+//! | [`child`], [`bounds`] | the process that does the work, and what it must do without: what parses bulk data is never the daemon |
 
+pub mod bounds;
 pub mod child;
 pub mod esp;
 pub mod image;

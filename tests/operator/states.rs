@@ -106,6 +106,7 @@ pub fn peace() -> Status {
         last_reset: ResetCause::Power,
         mirror_confinement: Some("capabilities, files (landlock 7), calls; without devices".into()),
         observe_confinement: Some("capabilities, files (landlock 7), calls".into()),
+        update_confinement: None,
         console_confinement: Some("capabilities, files (landlock 7), calls; without devices".into()),
         cluster_loop: ClusterLoop::default(),
     }
