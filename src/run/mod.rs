@@ -21,6 +21,7 @@ mod claims;
 mod cluster;
 mod disk;
 mod drill;
+mod entropy;
 mod figures;
 mod gatekeeper;
 mod handover;
@@ -223,6 +224,8 @@ impl From<String> for Failure {
 ///
 /// What is wrong and what to do. Nothing serves then, and the addresses are down.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    // The pair's key will be in this process: no core dump and no debugger but root's shows it.
+    nix::sys::prctl::set_dumpable(false).map_err(|e| format!("prctl: {e}"))?;
     let config = aside(|| config::load(&options.site, &options.board)).map_err(|problems| Failure {
         text: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         exit: Exit::WrongUse,
@@ -236,8 +239,7 @@ fn serve(options: &Options, mut config: Config) -> Result<(), String> {
     aside(|| start_log(options, &config))?;
     config.site.watchdog.nowayout |= options.appliance.is_some();
     let ending_patience = settings::end_timeout(&config.site) + helper::LEAVE_PATIENCE * 2;
-    // The pair's key is in this process: no core dump and no debugger but root's shows it.
-    nix::sys::prctl::set_dumpable(false).map_err(|e| format!("prctl: {e}"))?;
+    await_random_numbers()?;
     if let Err(error) = oom::protect() {
         log::warn!(
             "the kernel may end this daemon when memory is short ({error}): give CAP_SYS_RESOURCE, or OOMScoreAdjust=-1000 where systemd starts it"
@@ -273,6 +275,17 @@ fn serve(options: &Options, mut config: Config) -> Result<(), String> {
     log::info!("left in order: nothing of the pair runs on this box");
     let _ = std::fs::remove_file(&options.socket); // gone already: somebody tidied up
     Ok(())
+}
+
+fn await_random_numbers() -> Result<(), String> {
+    let tell = || {
+        log::warn!("the kernel has no random numbers yet: waits for them, at most {:?}", entropy::LIMIT);
+        journal::drain();
+    };
+    let ask = || getrandom::u64().map(drop).map_err(std::io::Error::from);
+    entropy::wait(entropy::LIMIT, entropy::is_there, tell, ask).map_err(|e| {
+        format!("no random numbers: {e}; this kernel gathers no noise: give it a source (a hardware generator's driver) and start this again")
+    })
 }
 
 /// What runs once everything is open.
