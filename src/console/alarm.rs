@@ -198,6 +198,11 @@ pub const CATALOGUE: &[Entry] = &[
         "copy the key file from one box to the other, or give the other pair another name",
     ),
     entry(
+        "newer-version",
+        "the peer's heartbeats are of a newer version than this program knows",
+        "update this box to the peer's version, or take the peer's image back",
+    ),
+    entry(
         "loop-plug",
         "our own heartbeats come back on a link",
         "take the loop plug off, or look for a switch port that mirrors",

@@ -80,6 +80,7 @@ struct Look {
     /// As `same_node`, on a cable of its own: no recording of a former life that somebody plays on the LAN.
     twin: bool,
     wrong_key: bool,
+    newer_version: bool,
     /// Witnesses that answer some pings only.
     limits: Vec<String>,
     /// Links on which our own frames come back.
@@ -111,6 +112,7 @@ impl Look {
             ("clock-slewed", self.clock_slewed),
             ("same-node", self.same_node),
             ("wrong-key", self.wrong_key),
+            ("newer-version", self.newer_version),
             ("log-lost", self.log_lost),
             ("mirror-down", self.mirror_fell),
             ("update-failed", self.update_failed),
@@ -207,6 +209,7 @@ struct Memory {
     same_node: Growth,
     twin: Growth,
     bad_tags: Growth,
+    newer: Growth,
     own_frames: [Growth; FIRST_REFLECTED as usize],
     log_lost: Growth,
 }
@@ -246,6 +249,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
     let cables = direct.clone().filter(|path| !has_cable || *path != usize::from(LAN));
     let on_cables = cables.map(|path| rejected(path, Reject::SameNode)).sum();
     let bad_tags = direct.clone().map(|path| rejected(path, Reject::BadTag)).sum();
+    let newer = direct.clone().map(|path| rejected(path, Reject::VersionAhead)).sum();
     let names = ["null-modem", "crossover", "lan"];
     let loops = direct.filter(|path| {
         let grew = memory.own_frames[*path].seen(s.at, rejected(*path, Reject::OwnFrame));
@@ -274,6 +278,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         same_node: memory.same_node.seen(s.at, same_node),
         twin: memory.twin.seen(s.at, on_cables),
         wrong_key: memory.bad_tags.seen_by(s.at, bad_tags, BAD_TAGS),
+        newer_version: memory.newer.seen(s.at, newer),
         limits: witnesses.map(|(_, ip)| ip.to_string()).collect(),
         log_lost: memory.log_lost.seen(s.at, journal::lost()),
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
@@ -357,6 +362,7 @@ mod tests {
             same_node: true,
             twin: true,
             wrong_key: true,
+            newer_version: true,
             limits: vec!["192.0.2.1".into()],
             loops: vec!["lan"],
             log_lost: true,
@@ -371,7 +377,7 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 21);
+        assert_eq!(found.len(), 22);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

@@ -234,6 +234,36 @@ fn life_of(rig: &Rig, node: &str, frames: &[Vec<u8>]) -> u64 {
     told.expect("a heartbeat").boot.get()
 }
 
+/// Heartbeats of a format that comes after ours, by somebody who has the key: a peer that was updated too far.
+#[test]
+fn heartbeats_of_a_newer_version_move_nothing_and_are_told() {
+    let mut rig = Rig::new("newer", DEFAULT);
+    rig.join(GUEST.0, GUEST.1);
+    let active = rig.start_both();
+    let standby = other(active);
+    let before = rig.status(active).unwrap();
+    assert!(!rig.alarmed(active, "newer-version"));
+    let of_standby = mac(&rig, standby);
+    let heard = overhear(&rig, Duration::from_secs(1), is_heartbeat);
+    let key = twobox::config::key_file::load(&rig.dir.join("pair.key")).unwrap();
+    let seal = Seal::new(Side::A, BootId::new(1).unwrap(), "test", key.bytes());
+    let newer = |frame: &Vec<u8>| {
+        let mut frame = frame.clone();
+        let end = 16 + usize::from(u16::from_be_bytes([frame[14], frame[15]]));
+        let tag = end - twobox::wire::heartbeat::TAG_SIZE;
+        frame[16 + 2] = twobox::wire::heartbeat::VERSION + 1;
+        let sum = blake3::keyed_hash(&seal.key, &frame[16..tag]);
+        frame[tag..end].copy_from_slice(&sum.as_bytes()[..end - tag]);
+        frame
+    };
+    let frames: Vec<Vec<u8>> = heard.iter().filter(|frame| frame[6..12] == of_standby).map(newer).collect();
+    assert!(!frames.is_empty());
+    let attack = Attack::start(&rig, from(mac(&rig, GUEST.0), &frames), Duration::from_millis(50));
+    wait("it is told", || rig.alarmed(active, "newer-version"));
+    nothing_moves(&rig, active, &before, LEASE * 4);
+    attack.end();
+}
+
 /// What the witness would answer to the ping of a round, if the ping carried the life's number.
 fn pong(to: Mac, destination: Ipv4Addr, life: u64, round: u32) -> Vec<u8> {
     let mut payload = [0; twobox::wire::heartbeat::SIZE];
