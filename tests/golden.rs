@@ -8,6 +8,8 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use twobox::console::control::Request;
+use twobox::console::status::Status;
 use twobox::mirror::control::Generation as Cut;
 use twobox::mirror::entry::{Chunk, Entry, Kind, Stamp};
 use twobox::mirror::message::{Message, Standing};
@@ -226,4 +228,43 @@ fn the_log_of_a_cut_that_is_being_published() {
     .unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(found, steps);
+}
+
+/// What the boxes ask each other, and outside programs ask a box.
+#[test]
+fn requests_between_the_boxes() {
+    let requests = [
+        Request::Status { every_ms: None },
+        Request::Hold { reason: Some("new disk".into()) },
+        Request::Release,
+        Request::Log { lines: 20, follow: false },
+        Request::History { count: 5 },
+        Request::Switchover,
+        Request::Install,
+        Request::Reboot,
+        Request::Poweroff,
+    ];
+    let written: Vec<Vec<u8>> = requests.iter().map(|request| serde_json::to_vec(request).unwrap()).collect();
+    for (bytes, expected) in golden("requests-1.hex", &written).iter().zip(&requests) {
+        assert_eq!(serde_json::from_slice::<Request>(bytes).unwrap(), *expected);
+    }
+}
+
+/// Fields come and none goes: what version 1 answered is understood, and so is an answer with more in it, because a box that
+/// updates the pair asks one of another version.
+#[test]
+fn a_status_of_another_version() {
+    let text = include_str!("golden/status-1.json");
+    let former: Status = serde_json::from_str(text).unwrap();
+    assert_eq!((former.node.as_str(), former.links.is_empty()), ("a", false));
+    let mut newer: serde_json::Value = serde_json::from_str(text).unwrap();
+    newer["of_the_next_version"] = serde_json::json!({ "more": [1] });
+    newer["links"][0]["of_the_next_version"] = true.into();
+    assert_eq!(serde_json::from_value::<Status>(newer).unwrap(), former);
+    // What is written now has every field that version 1 wrote.
+    let now = serde_json::to_value(&former).unwrap();
+    let then: serde_json::Value = serde_json::from_str(text).unwrap();
+    for name in then.as_object().unwrap().keys() {
+        assert!(now.get(name).is_some(), "{name} has gone");
+    }
 }

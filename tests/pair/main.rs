@@ -21,9 +21,11 @@ mod neighbor;
 mod operator;
 mod resources;
 mod rig;
+mod secrets;
 mod services;
 mod session;
 mod trees;
+mod versions;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};

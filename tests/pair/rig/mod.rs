@@ -90,6 +90,8 @@ pub struct Rig {
     pub client: Client,
     /// What the daemons are started by: a program that takes something away from them.
     pub started_by: Vec<String>,
+    /// Which program each box runs.
+    pub programs: [PathBuf; 2],
     pub daemons: [Option<Child>; 2],
     _one: MutexGuard<'static, ()>,
 }
@@ -146,7 +148,17 @@ impl Rig {
         write_files(&name, &dir, timing);
         let capture = Capture::start(&name, SERVICE.parse().unwrap());
         let client = Client::start(&name, SERVICE.parse().unwrap(), PORT);
-        Rig { name, dir, null_modem, capture, client, started_by: Vec::new(), daemons: [None, None], _one: one }
+        Rig {
+            name,
+            dir,
+            null_modem,
+            capture,
+            client,
+            started_by: Vec::new(),
+            programs: [program(), program()],
+            daemons: [None, None],
+            _one: one,
+        }
     }
 
     /// Starts one daemon.
@@ -167,7 +179,7 @@ impl Rig {
             .arg(self.path(node, "data"))
             .arg(self.dir.join("data"))
             .args(&self.started_by)
-            .arg(program())
+            .arg(&self.programs[index(node)])
             .arg("--socket")
             .arg(options.socket)
             .args(["run", "--node", called, "--board"])
