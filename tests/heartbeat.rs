@@ -180,6 +180,19 @@ fn bounds_are_never_told_too_short() {
     }
 }
 
+/// Status, logs and metrics tell reasons, roles and boxes apart by these.
+#[test]
+fn no_two_words_are_the_same() {
+    let words: Vec<&str> = Reject::ALL
+        .iter()
+        .map(|reason| reason.name())
+        .chain(Role::ALL.iter().map(|role| role.name()))
+        .chain([Side::A.name(), Side::B.name()])
+        .collect();
+    let different: std::collections::BTreeSet<&str> = words.iter().copied().collect();
+    assert!(different.len() == words.len() && !different.contains(""), "{words:?}");
+}
+
 prop_compose! {
     fn heartbeats()(
         numbers in prop::array::uniform8(1u64..u64::MAX),

@@ -75,6 +75,21 @@ fn a_fitter_peer_with_older_data_is_handed_over_to_only_if_that_is_allowed() {
     }
 }
 
+/// What was compared before it served says nothing.
+#[test]
+fn a_box_that_stands_by_has_nothing_to_surrender() {
+    let mut s = Script::standby();
+    s.peer_stands_by();
+    s.peer.frame.score = Score { services: 1, witnesses: 2, carriers: 2 };
+    s.run(4000);
+    assert_eq!(s.role(), Role::Standby);
+    s.peer.frame.score = Score { services: 1, witnesses: 1, carriers: 2 };
+    s.peer.frame.eligible = false;
+    s.peer_votes(20);
+    s.until(Role::Active, 500);
+    assert!(!surrenders(&mut s, 3000));
+}
+
 #[test]
 fn a_preferred_peer_is_handed_over_to_when_it_is_as_fit_for_the_hold_down() {
     let beside = |prefer, witnesses| {
@@ -189,6 +204,11 @@ fn a_vote_is_for_a_term_above_all_that_both_have_used() {
     s.run(500);
     let vote = |s: &Script| s.said.expect("it speaks").vote.map(|v| v.term);
     assert_eq!(vote(&s), Some(9));
+    // It is said at once, and then at the pace of all that is said.
+    let before = s.said.expect("it speaks").content_sequence;
+    s.run(1000);
+    let said = s.said.expect("it speaks").content_sequence - before;
+    assert!((30..=36).contains(&said), "{said} heartbeats in a second");
     // It is used up when the candidate says so.
     s.peer.frame.top = 8;
     s.run(100);

@@ -43,6 +43,7 @@ fn addresses_that_will_not_come_down_end_in_a_reset() {
         run_without_confirming(&mut s, 200);
         let both = orders(&s);
         assert_eq!(both, [(false, first[0].1), (true, first[0].1 + 1)]);
+        assert!(s.node.next_deadline() > s.now, "it asks to be woken at once, for ever");
         run_without_confirming(&mut s, until_reset - 200);
         assert_eq!(resets(&s), 0);
         run_without_confirming(&mut s, 200);
@@ -148,6 +149,8 @@ fn what_changes_while_a_term_is_written_is_seen() {
         s.peer.frame.role = Role::Standby;
         s.peer_votes(2);
         s.until(Role::Claiming, 200);
+        // It would be voted for now, by a box that does not claim.
+        s.peer.frame.eligible = true;
         s.peer.frame.vote = next.map(|term| twobox::wire::heartbeat::Vote { term, candidate: settings().boot });
         let f = s.frame(LAN);
         s.deliver(&f);

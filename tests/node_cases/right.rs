@@ -328,6 +328,24 @@ fn a_right_without_an_end_is_renewed_by_the_lease() {
     assert!(s.did.contains(&Action::Renew { until }), "{:?}", s.did);
 }
 
+/// The gate is for who serves, whatever is granted to a spare.
+#[test]
+fn a_spare_renews_nothing_and_asks_nobody_for_the_addresses() {
+    let mut s = Script::standby();
+    s.peer.frame.role = Role::Held;
+    s.run(100);
+    s.did.clear();
+    s.run(3000);
+    assert_eq!((s.role(), s.right()), (Role::Standby, Some(RightKind::Lease)));
+    let active = |a: &Action| matches!(a, Action::Renew { .. } | Action::Probe | Action::Activate { .. });
+    assert!(!s.did.iter().any(active), "{:?}", s.did);
+    // Nor does who serves ask who has them.
+    let mut s = alone();
+    s.did.clear();
+    s.run(3000);
+    assert!(s.role() == Role::Active && !s.did.contains(&Action::Probe));
+}
+
 /// Terms of the copies count as used, whatever the record says, and so do those that the record reserved.
 #[test]
 fn a_claim_takes_a_term_above_all_that_may_have_been_served() {

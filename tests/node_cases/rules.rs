@@ -62,6 +62,18 @@ fn a_term_that_was_served_is_not_served_again_by_a_vote() {
     s.peer_votes(4);
     s.run(200);
     assert_eq!(s.role(), Role::Active);
+    // Nor after a fence, when no vote of this box for the peer has used it up besides.
+    (s.peer.speaks, s.witness) = (false, false);
+    s.run(2000);
+    assert_eq!(s.role(), Role::Standby);
+    s.peer.speaks = true;
+    for _ in 0..5_000 / TICK {
+        s.run(TICK);
+        assert_eq!(s.role(), Role::Standby);
+    }
+    s.peer_votes(6);
+    s.run(200);
+    assert_eq!(s.role(), Role::Active);
 }
 
 /// More terms are being written when the peer dies, and the disk hangs: those that are there are enough, or they are not.
@@ -137,7 +149,10 @@ fn a_farewell_ends_a_lease_after_the_first_word_of_the_next_life() {
 fn the_mark_of_a_farewell_goes_when_the_peer_is_heard_and_hears() {
     let mut s = Script::with(settings(), Memory::Known(Record { farewell: true, ..Record::default() }));
     s.peer.speaks = false;
+    s.run(2000);
+    assert_eq!(s.role(), Role::Held);
     s.never(Role::Standby, 20_000);
+    assert_eq!(s.role(), Role::Held);
     s.peer.speaks = true;
     s.run(1000);
     assert_eq!(s.role(), Role::Standby);
@@ -154,9 +169,20 @@ fn data_of_the_lineage_that_is_served_are_current() {
     assert!(s.node.status(s.now).data_current);
     // Whoever serves nothing does not say what counts.
     s.peer.frame.role = Role::Held;
+    s.peer.frame.data.generation = lineage(2);
+    s.run(100);
+    assert!(s.node.status(s.now).data_current);
+    s.data(lineage(2), 0);
+    assert!(!s.node.status(s.now).data_current);
+    s.data(lineage(3), 0);
     s.peer.frame.data.generation = lineage(5);
     s.run(100);
     assert!(!s.node.status(s.now).data_current);
+    // Where nothing is mirrored there is nothing that could be old.
+    let mut s = Script::with(Settings { mirrored: false, ..mirrored() }, Memory::Fresh);
+    s.peer.frame.data.generation = lineage(5);
+    s.run(1000);
+    assert!(s.node.status(s.now).data_current);
 }
 
 #[test]

@@ -236,6 +236,22 @@ fn each_path_has_its_pace() {
     assert!(full.is_some_and(|after| after >= MS * 150 && after <= MS * 210), "{full:?} of {asked:?}");
 }
 
+/// Each witness has a path of its own, and every one is pinged beside the heartbeat that it reflects.
+#[test]
+fn every_witness_has_its_path() {
+    let mut s = Script::with(Settings { witnesses: 3, ..settings() }, Memory::Fresh);
+    s.now = s.now + MS;
+    s.node.handle(s.now, Input::Turn);
+    let actions: Vec<Action> = std::iter::from_fn(|| s.node.next_action()).collect();
+    let sent: Vec<u8> =
+        actions.iter().filter_map(|a| if let Action::Send(h) = a { Some(h.path) } else { None }).collect();
+    let pinged: Vec<u8> = actions
+        .iter()
+        .filter_map(|a| if let Action::Ping { witness, .. } = a { Some(*witness) } else { None })
+        .collect();
+    assert_eq!((sent, pinged), (vec![0, 2, 3, 4, 5], vec![0, 1, 2]));
+}
+
 /// Neither the hello of a life that is not known nor the life that is starves the other.
 #[test]
 fn every_second_heartbeat_of_a_path_echoes_a_hello() {
