@@ -240,6 +240,7 @@ fn the_watchdog_is_fed_only_in_order() {
     (s.peer.speaks, s.witness) = (false, false);
     fed(&mut s, 500);
     assert_eq!(fed(&mut s, 20_000), 0);
+    assert!(s.node.next_deadline() > s.now, "it asks to be woken at once, for ever");
     assert_eq!((s.role(), s.right()), (Role::Yielding, None));
     let mut s = Script::standby();
     s.input(Input::NotDown);
@@ -339,6 +340,10 @@ fn a_spare_renews_nothing_and_asks_nobody_for_the_addresses() {
     assert_eq!((s.role(), s.right()), (Role::Standby, Some(RightKind::Lease)));
     let active = |a: &Action| matches!(a, Action::Renew { .. } | Action::Probe | Action::Activate { .. });
     assert!(!s.did.iter().any(active), "{:?}", s.did);
+    // Nor when it hears nobody and may not claim.
+    (s.peer.speaks, s.witness) = (false, false);
+    s.run(3000);
+    assert!(s.role() == Role::Standby && !s.did.iter().any(active), "{:?}", s.did);
     // Nor does who serves ask who has them.
     let mut s = alone();
     s.did.clear();

@@ -112,6 +112,7 @@ fn a_late_wake_up_waits_anew() {
         s.now = last_turn + away;
         s.input(Input::Turn);
         let back = s.now;
+        assert_eq!(s.role(), if anew { Role::Standby } else { Role::Claiming });
         sleep_until(&mut s, heard + MS * 10_000);
         let expected = if anew { back + settings().longest_wait } else { heard + MS * 75 + WAIT };
         assert_eq!(s.role(), Role::Active);
@@ -196,6 +197,19 @@ fn the_margin_of_a_claim_is_for_a_probe() {
     let fenced = (wait - settings().margin).as_millis();
     assert!(probed[5] >= fenced && probed[5] <= fenced + 2 * u128::from(TICK), "{probed:?}");
     assert!(probed[..5].windows(2).all(|two| (250..=260).contains(&(two[1] - two[0]))), "{probed:?}");
+}
+
+/// A peer that is held and does not hear speaks for ever: whoever claims promises it nothing more.
+#[test]
+fn a_claim_is_not_held_up_by_who_is_held_and_deaf() {
+    let mut s = after_a_deaf_peer(Role::Active, MS * 1000);
+    s.peer.frame.role = Role::Held;
+    s.peer.speaks = true;
+    for _ in 0..3000 / TICK {
+        s.peer.heard = None;
+        s.run(TICK);
+    }
+    assert_eq!(s.role(), Role::Active);
 }
 
 #[test]
