@@ -21,8 +21,8 @@ pub const DATA: &str = "/data";
 
 /// How long a disk may take to show up: one on USB needs about two seconds, a cold RAID controller ten.
 const DISK_WAIT: Duration = Duration::from_secs(15);
-/// Between two looks for it.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks for it: at first and at most. A disk announces itself within milliseconds, or after seconds.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// Mounts the state partition at `device`. One that can only be read still tells who we are and what the pair is; its failure holds
 /// the box.
@@ -90,6 +90,7 @@ pub(super) fn until<T>(
     mut look: impl FnMut(bool) -> Result<Option<T>, String>,
 ) -> Result<Option<T>, String> {
     let end = clock::now() + limit;
+    let mut pause = PAUSE.0;
     loop {
         meanwhile();
         let last = clock::now() >= end;
@@ -99,8 +100,9 @@ pub(super) fn until<T>(
         }
         // A device behind a controller that has just been driven may want a driver of its own.
         let _ = module::load_for_hardware("");
-        #[allow(clippy::disallowed_methods)] // before any loop runs; devices announce themselves within milliseconds
-        std::thread::sleep(PAUSE);
+        #[allow(clippy::disallowed_methods)] // before any loop runs
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
@@ -113,5 +115,37 @@ pub fn link_key(image: &Path) -> io::Result<()> {
     match symlink(Path::new(STATE).join("pair.key"), image.join("pair.key")) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_late_is_found_and_what_never_comes_is_looked_for_to_the_end() {
+        let (mut fed, mut looks) = (0, 0);
+        let found = until(
+            Duration::from_secs(60),
+            || fed += 1,
+            |_| {
+                looks += 1;
+                Ok((looks == 4).then_some(looks))
+            },
+        );
+        assert_eq!((found, fed), (Ok(Some(4)), 4));
+        let (began, mut last) = (clock::now(), false);
+        let limit = Duration::from_millis(700);
+        let never = until(
+            limit,
+            || fed += 1,
+            |is_last| {
+                last = is_last;
+                Ok(None::<u8>)
+            },
+        );
+        assert_eq!((never, last), (Ok(None), true));
+        // Not a thousand looks: each reads all devices.
+        assert!(clock::now().since(began) >= limit && fed < 24, "{fed} looks");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rig::Rig;
-use crate::scenario::{NAMES, STALL, handed_over, healthy, unmoved};
+use crate::scenario::{LEASE, NAMES, STALL, handed_over, healthy, unmoved};
 
 /// Emulated boxes that share the CPU answer slowly.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -135,6 +135,8 @@ pub fn every_command(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;
     let standby = 1 - active;
     let before = rig.reigns();
+    // For five leases nobody votes for who has just surrendered: a drill right behind a hand-over begins with that wait.
+    rig.pass(LEASE * 6);
     let mut desk = Desk::sit_down(rig, standby, "standby")?;
     let help = desk.ask(rig, "help", "standby")?;
     let commands = help.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());

@@ -42,7 +42,7 @@ pub fn null_modem_break(rig: &mut Rig) -> Result<String, String> {
 
 /// The card of the crossover has died while the standby was off: it takes its place all the same, with a link less.
 pub fn dead_card(rig: &mut Rig) -> Result<String, String> {
-    let active = healthy(rig)?;
+    let active = rested(rig)?;
     let standby = 1 - active;
     let (before, start) = (rig.reigns(), rig.timeline.now());
     rig.machines[standby].power_cut();
@@ -58,6 +58,8 @@ pub fn dead_card(rig: &mut Rig) -> Result<String, String> {
             _ => Err(format!("the links are {links:?}")),
         }
     });
+    // A box that has just come cannot be missed yet: the witness is proven by both.
+    rig.pass(LEASE * 5);
     rig.machines[standby].power_cut();
     found?;
     healthy(rig)?;
