@@ -149,6 +149,7 @@ pub fn every_command(rig: &mut Rig) -> Result<String, String> {
     if let Some(gone) = known.iter().find(|name| !commands.iter().any(|found| found == *name)) {
         return Err(format!("`help` does not name {gone}: {help}"));
     }
+    let mut moves = Vec::new();
     for (name, line, role, first) in COMMANDS {
         let answer = match role {
             Some(role) => desk.ask(rig, line, role)?,
@@ -170,13 +171,17 @@ pub fn every_command(rig: &mut Rig) -> Result<String, String> {
             }
         };
         let said = answer.lines().next().unwrap_or_default();
-        if !said.contains(first) {
-            return Err(format!("{line} says {said:?} and not {first:?}"));
+        match *name {
+            "drill" if said.contains(first) => moves = vec![standby, active],
+            // On a machine that is too busy for its boxes the drill says so, and moves nothing.
+            "drill" if said.contains("not everything is green") => {}
+            _ if said.contains(first) => {}
+            _ => return Err(format!("{line} says {said:?} and not {first:?}")),
         }
     }
-    // The drill went over and back again, and nothing else moved.
+    // A drill goes over and back again, and nothing else moves.
     let after: Vec<usize> = rig.reigns()[before.len()..].iter().map(|reign| reign.port).collect();
-    if after != [standby, active] {
+    if after != moves {
         return Err(format!("the address went {after:?}"));
     }
     Ok(format!("{} commands, each with its first line", COMMANDS.len()))
