@@ -297,6 +297,12 @@ fn the_lower_of_two_that_serve_goes() {
         assert_eq!(s.role() == Role::Yielding, goes, "{node:?} with term {served}");
         assert_eq!(s.node.status(s.now).alarms.has(twobox::node::status::Alarm::TwoActive), goes);
     }
+    // Who served a higher term once, by force, and stands by now, outranks nobody.
+    let mut s = Script::new();
+    s.active();
+    (s.peer.frame.served, s.peer.frame.top) = (3, 3);
+    s.run(500);
+    assert_eq!(s.role(), Role::Active);
 }
 
 /// What is open is open for a lease at most: when nobody renews it, it closes by itself.
