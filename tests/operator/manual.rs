@@ -118,8 +118,13 @@ fn shown(format: &str) -> String {
 /// Why an order is refused and what to do about it: what the daemon's sources say.
 fn refusals() -> String {
     let mut rows = std::collections::BTreeSet::new();
-    for entry in std::fs::read_dir(path("src/run")).unwrap() {
-        let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    let mut places = vec![path("src/run")];
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            places.extend(std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let source = std::fs::read_to_string(place).unwrap();
         let source = source.split("#[cfg(test)]").next().unwrap();
         for (at, marker) in
             ["refuse(", "reason: ", "Some(("].into_iter().flat_map(|marker| source.match_indices(marker))
