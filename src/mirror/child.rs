@@ -24,9 +24,10 @@ use zeroize::Zeroizing;
 use super::bounds::Ground;
 use super::channel::link_key;
 use super::control::{self, Generation, Link, LinkKey, Order, Report, Role, Settings};
+use super::current::Current;
 use super::fault;
 use super::report::Reporter;
-use super::run::{Current, Event, Mirror};
+use super::run::{Event, Mirror};
 use super::watch::Watch;
 use crate::confine::harden;
 use crate::time::Duration;
@@ -103,13 +104,13 @@ fn for_daemon() -> io::Result<()> {
     thread::Builder::new().name("mirror-orders".into()).stack_size(128 * 1024).spawn(move || {
         while let Ok(Some(order)) = control::read::<Order>(&mut lines) {
             if matches!(order, Order::Role { .. }) {
-                current.break_off(); // a cycle of the former role ends here and now
+                current.begin_change(); // a cycle of the former role ends here and now
             }
             if sender.send(Event::Order(order)).is_err() {
                 return;
             }
         }
-        current.break_off();
+        current.begin_change();
         let _ = sender.send(Event::Gone); // the loop has ended before
     })?;
     mirror.run();

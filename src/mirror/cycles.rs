@@ -18,6 +18,9 @@ use crate::time::{Duration, Instant};
 /// Events are trusted for so long, then a scan looks whether they missed something.
 const TRUST: Duration = Duration::from_secs(24 * 3600);
 
+/// A cycle that somebody waits for begins so often, if its connection breaks.
+const ATTEMPTS: usize = 3;
+
 /// Sums over all trees of a request.
 #[derive(Default)]
 struct Total {
@@ -94,7 +97,7 @@ impl Mirror {
         for number in numbers {
             let name = self.trees[number].settings.tree.display().to_string();
             let began = clock::now();
-            match self.cycle(number, wanted) {
+            match self.awaited(number, wanted) {
                 Err(e) => {
                     let (_, reason) = self.trouble(number, &e);
                     return refuse(self, format!("{name}: {reason}"), remedy(&e));
@@ -113,6 +116,23 @@ impl Mirror {
         }
         let text = total.text(clock::now().since(begin));
         self.reporter.say(&Report::Done { request, text });
+    }
+
+    /// A cycle that somebody waits for. The connection that it finds may have died without a word, which only using it shows,
+    /// and a standby that has just begun to be one drops those of its former role: then the cycle begins again, on a new one.
+    fn awaited(&mut self, number: usize, wanted: Request) -> io::Result<(Sent, u64)> {
+        let mut done = self.cycle(number, wanted);
+        for _ in 1..ATTEMPTS {
+            if !done.as_ref().is_err_and(is_broken) || self.current.is_changing() {
+                break;
+            }
+            self.retry = Instant::BOOT;
+            if !self.is_connected() {
+                break;
+            }
+            done = self.cycle(number, wanted);
+        }
+        done
     }
 
     /// What an error of a cycle means for its tree, and in words.

@@ -7,6 +7,7 @@ pub mod child;
 pub mod chunk;
 pub mod codec;
 pub mod control;
+pub mod current;
 pub mod cycles;
 pub mod diverged;
 pub mod entry;

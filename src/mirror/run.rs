@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bounds::Ground;
-use super::channel::{Breaker, Channel, Incoming, Outgoing};
+use super::channel::{Channel, Incoming, Outgoing};
 use super::control::{Cause, Generation, Link, LinkKey, Order, Report, Role, Settings, TreeSettings};
+use super::current::Current;
 use super::diverged;
 use super::index::Lookup;
 use super::links::{Acceptor, connect};
@@ -32,23 +33,6 @@ pub enum Event {
     Sender(Channel),
     /// Something of a tree has changed.
     Changed(usize),
-}
-
-/// The connection of the moment, for whoever must end it: the thread that reads orders, the one that accepts.
-#[derive(Clone, Debug, Default)]
-pub struct Current(Arc<Mutex<Option<Breaker>>>);
-
-impl Current {
-    /// Ends it.
-    pub fn break_off(&self) {
-        if let Some(breaker) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            breaker.break_off();
-        }
-    }
-
-    pub(super) fn set(&self, breaker: Option<Breaker>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = breaker;
-    }
 }
 
 /// Between two attempts to connect.
@@ -297,6 +281,7 @@ impl Mirror {
 
     fn take_role(&mut self, role: Role, generation: Generation, links: Vec<Link>) {
         self.drop_link();
+        self.current.end_change();
         self.acceptor = None;
         (self.role, self.generation, self.links) = (role, generation, links);
         self.retry = Instant::BOOT;
@@ -427,7 +412,7 @@ impl Mirror {
         });
         match made {
             Ok((peer, breaker, link)) => {
-                self.current.set(Some(breaker));
+                self.current.set(breaker);
                 self.link = Some(link);
                 self.unreachable = None;
                 self.reporter.say(&Report::Connected { peer: Some(peer.to_string()) });

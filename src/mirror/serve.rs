@@ -33,7 +33,7 @@ impl Mirror {
         });
         match started {
             Ok((peer, breaker, link)) => {
-                self.current.set(Some(breaker));
+                self.current.set(breaker);
                 self.link = Some(link);
                 self.reporter.say(&Report::Connected { peer: Some(peer.to_string()) });
             }

@@ -119,7 +119,7 @@ impl Children {
     }
 }
 
-fn end(mut child: Child) {
+pub fn end(mut child: Child) {
     let _ = child.kill();
     child.wait().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
 
@@ -273,6 +273,56 @@ fn a_cycle_that_is_cut_off_does_not_wait_for_its_period() {
     for cycle in 0..3 {
         assert!(begins.recv_timeout(Duration::from_secs(120)).is_ok(), "cycle {cycle} did not begin");
     }
+    child.end();
+}
+
+/// A connection may have died without a word: who asks for a cycle gets it all the same, on a new one.
+#[test]
+fn a_cycle_that_is_waited_for_begins_again_on_a_new_connection() {
+    let pair = Pair::new();
+    let content = vec![7; 100_000];
+    fs::write(pair.a().join("file"), &content).unwrap();
+    let here = Children::new(&pair);
+    let there = Children::new(&pair);
+    let mut receiver = there.start("b", "receive", &[]);
+    Children::settle(&mut receiver);
+    // The handshake and the first words get through, then the cable is cut: twice.
+    let (listener, to) = (TcpListener::bind(here.address).unwrap(), there.address);
+    thread::spawn(move || {
+        for cut_after in [1000, 1000, u64::MAX] {
+            let (near, far) = (listener.accept().unwrap().0, TcpStream::connect(to).unwrap());
+            let (mut from, mut back) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut back));
+            let _ = std::io::copy(&mut Read::take(&near, cut_after), &mut &far); // a connection that is reset ends too
+            let _ = (near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both));
+        }
+    });
+    let sender = here.start("a", "send", &["--once"]).wait_with_output().unwrap();
+    crate::crash::end(receiver);
+    assert!(sender.status.success(), "{}", String::from_utf8_lossy(&sender.stdout));
+    assert_eq!(fs::read(pair.b().join("file")).unwrap(), content);
+}
+
+/// The order comes while the connection is being made, when there is none yet that it could end.
+#[test]
+fn a_change_of_role_ends_the_connection_that_is_being_made() {
+    let pair = Pair::new();
+    let address = free_port();
+    let key = link_key(b"test");
+    let listener = TcpListener::bind(address).unwrap();
+    let mut child = Ordered::start(&settings(&pair, "a/tree"));
+    let role = |role, term| Order::Role {
+        role,
+        generation: Generation { term, boot: 1 },
+        links: vec![Link::Address(address)],
+    };
+    child.order(&role(Role::Send, 1));
+    let (stream, _) = listener.accept().unwrap();
+    child.order(&role(Role::Idle, 2));
+    thread::sleep(Duration::from_secs(1)); // it has read the order
+    let (_out, mut incoming) = Channel::accept(stream, &key).and_then(|channel| channel.start(None, None)).unwrap();
+    let heard = incoming.next(Duration::from_secs(20)).map(|(kind, _)| kind);
+    assert!(heard.as_ref().is_err_and(|e| e.kind() != ErrorKind::WouldBlock), "a cycle of the former role: {heard:?}");
     child.end();
 }
 
