@@ -255,11 +255,12 @@ impl Publishing<'_> {
             return Ok(());
         }
         let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already
-        if let Some(stat) = self.tree.stat(key)? {
-            if stat.st_ino != ready.st_ino && self.is_ours_alone(key, &stat, Some(entry))? {
-                fault::step();
-                self.aside.take(&mut self.tree, key)?;
-            }
+        if let Some(stat) = self.tree.stat(key)?
+            && stat.st_ino != ready.st_ino
+            && self.is_ours_alone(key, &stat, Some(entry))?
+        {
+            fault::step();
+            self.aside.take(&mut self.tree, key)?;
         }
         let (parent, name) = self.tree.parent(key)?;
         fault::step();

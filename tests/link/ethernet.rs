@@ -201,7 +201,7 @@ fn an_interface_that_is_gone_is_not_looked_for_by_its_name() {
     c.at_a.ip("link del x0");
     thread::scope(|scope| {
         let looks = scope.spawn(|| {
-            count_ioctls(libc::SIOCGIFINDEX as u64);
+            count_ioctls(libc::SIOCGIFINDEX);
             assert_eq!(c.a.carrier(), Carrier::Gone);
             assert_eq!(c.a.send(b"2b").unwrap(), Sent::Dropped);
             c.a.counters();
