@@ -229,7 +229,8 @@ impl Service {
                     failures = 0;
                     if !ready {
                         ready = true;
-                        log::info!("service {}: ready after {started_for:.0?}", self.settings.name);
+                        let took = clock::now().since(began).as_millis();
+                        log::info!("service {}: ready after {took} ms", self.settings.name);
                         self.say(State::Running);
                     }
                 }
