@@ -508,3 +508,21 @@ fn what_is_no_regular_file_is_refused_and_not_read() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// More lines that are no TOML than are shown: the others are counted, and the sum is right.
+#[test]
+fn errors_that_are_not_shown_are_counted() {
+    let broken = |count: usize| {
+        let lines: String = (0..count).map(|n| format!("k{n} =\n")).collect();
+        let (_, problems) = twobox::config::parse(("site.toml", &format!("[pair]\n{lines}")), ("board.toml", BOARD));
+        let told: usize = problems.iter().map(|problem| problem.stands_for).sum();
+        (problems.iter().map(ToString::to_string).collect::<Vec<_>>(), told)
+    };
+    let (shown, told) = broken(50);
+    assert_eq!((shown.len(), told), (33, 50), "{shown:#?}");
+    assert!(shown[31].starts_with("site.toml:33: pair.k31: "), "{shown:#?}");
+    assert_eq!(shown[32], "site.toml:34: and 18 more from here on; they are told when those above are right");
+    // As many as are shown: nothing is left.
+    let (shown, told) = broken(32);
+    assert!(told == shown.len() && shown.iter().all(|line| !line.contains("more from here on")), "{shown:#?}");
+}

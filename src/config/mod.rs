@@ -131,8 +131,11 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
         key: String::new(),
         what,
         allowed: allowed.to_owned(),
+        stands_for: 1,
     };
-    let cannot = |error: std::io::Error| problem(format!("cannot be read ({error})"), "");
+    let cannot = |error: std::io::Error| {
+        problem(format!("cannot be read ({error})"), "allowed: a file that is there and may be read")
+    };
     // Neither a device that never ends nor a pipe that nobody writes to: opening one must not wait either.
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(cannot)?;
     if !file.metadata().map_err(cannot)?.is_file() {
@@ -163,6 +166,7 @@ fn key_of(site: &Site, name: &str, text: &str, problems: &mut Vec<Problem>) -> O
                 key: "pair.key-file".to_owned(),
                 what: format!("{} {what}", path.display()),
                 allowed: "allowed: a file of mode 0600 that belongs to root".to_owned(),
+                stands_for: 1,
             });
         })
         .ok()

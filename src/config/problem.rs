@@ -15,6 +15,8 @@ pub struct Problem {
     pub what: String,
     /// What would be right.
     pub allowed: String,
+    /// How many errors are told by it.
+    pub stands_for: usize,
 }
 
 /// Text of the file in our own line: what would break the line or steer a terminal is written as Rust writes it.
@@ -72,6 +74,7 @@ mod tests {
             key: "pair.na\nme".into(),
             what: "\"a\nb\u{1b}[2J\" is no name".into(),
             allowed: String::new(),
+            stands_for: 1,
         };
         assert_eq!(problem.to_string(), "site.toml:2: pair.na\\nme: \"a\\nb\\u{1b}[2J\" is no name");
     }

@@ -35,7 +35,17 @@ impl<'i> Source<'i> {
             key: broken.key.clone(),
             what: broken.what.clone(),
             allowed: broken.allowed.clone(),
+            stands_for: 1,
         });
+        let untold = readable.untold.map(|(line, count)| Problem {
+            file: file.to_owned(),
+            line,
+            key: String::new(),
+            what: format!("and {count} more from here on"),
+            allowed: "they are told when those above are right".to_owned(),
+            stands_for: count,
+        });
+        let problems = problems.chain(untold);
         let unsure = readable.is_hopeless || !readable.errors.is_empty();
         (Self { file, readable, problems: RefCell::new(problems.collect()), unsure: Cell::new(unsure) }, tree)
     }
@@ -64,6 +74,7 @@ impl<'i> Source<'i> {
             key: key.to_owned(),
             what: what.into(),
             allowed: allowed.into(),
+            stands_for: 1,
         });
     }
 

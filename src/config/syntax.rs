@@ -56,6 +56,8 @@ pub(super) struct Readable {
     pub text: String,
     /// What was wrong, in the order of the file.
     pub errors: Vec<Broken>,
+    /// Where the errors begin that are not told one by one, and how many the parser finds there.
+    pub untold: Option<(usize, usize)>,
     /// Nothing that seems to be wrong with the rest can be relied on.
     pub is_hopeless: bool,
 }
@@ -64,15 +66,16 @@ impl Readable {
     /// Takes the errors out of a text.
     pub(super) fn new(written: &str) -> Self {
         let written_lines: Vec<&str> = written.lines().collect();
-        let mut readable = Self { text: written.to_owned(), errors: Vec::new(), is_hopeless: false };
+        let mut readable = Self { text: written.to_owned(), errors: Vec::new(), untold: None, is_hopeless: false };
         loop {
             let (tree, found) = DeTable::parse_recoverable(&readable.text);
             let Some(error) = found.first() else { break };
+            let place = Place::of(&written_lines, &readable.text, tree.get_ref(), error);
             if readable.errors.len() == ERRORS {
+                readable.untold = Some((place.line, found.len()));
                 readable.is_hopeless = true;
                 break;
             }
-            let place = Place::of(&written_lines, &readable.text, tree.get_ref(), error);
             let mut broken = place.told(&written_lines, error);
             let Some((rest, is_section)) = place.without(&written_lines, &readable.text, error) else {
                 readable.errors.push(broken);
@@ -89,7 +92,7 @@ impl Readable {
 
     /// Of a file that cannot be read: nothing is known of it.
     pub(super) fn unread() -> Self {
-        Self { text: String::new(), errors: Vec::new(), is_hopeless: true }
+        Self { text: String::new(), errors: Vec::new(), untold: None, is_hopeless: true }
     }
 
     /// Whether a key that is not there may be written all the same, on a line with an error. `key` with its section.

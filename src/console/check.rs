@@ -21,7 +21,7 @@ pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
     let config = match config::load(&check.site, &check.board) {
         Ok(config) => config,
         Err(problems) => {
-            let count = problems.len();
+            let count: usize = problems.iter().map(|problem| problem.stands_for).sum();
             for problem in &problems {
                 face.complain(&problem.to_string());
             }
@@ -30,8 +30,8 @@ pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
             return Exit::WrongUse;
         }
     };
-    face.say(&explain(&config));
     let width = face.style().width;
+    face.say(&explain(&config, width));
     for warning in warnings(&config) {
         for (index, line) in wrap(&warning, width.saturating_sub(9).max(20)).into_iter().enumerate() {
             face.say(&format!("{}{line}", if index == 0 { "warning: " } else { "         " }));
@@ -43,9 +43,9 @@ pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
     }
 }
 
-/// Times that follow from the configuration.
+/// Times that follow from the configuration, with what the letters stand for wrapped at `width` columns.
 #[must_use]
-pub fn explain(config: &Config) -> String {
+pub fn explain(config: &Config, width: usize) -> String {
     let (site, board, plan) = (&config.site, &config.board, &config.plan);
     let timing = &plan.timing;
     let mut text = String::new();
@@ -53,7 +53,7 @@ pub fn explain(config: &Config) -> String {
         let _ = writeln!(text, "{name:<36} {value}");
     };
     line("pair, board", format!("{}, {}", site.pair.name, board.name));
-    line("configuration digest", format!("{:016x} (must be equal on both boxes)", config.digest));
+    line("configuration digest", format!("{:016x} (the same on both boxes)", config.digest));
     line("heartbeat h, lease L", format!("{}, {}", show(timing.heartbeat), show(timing.lease)));
     if let Some(round_trip) = plan.null_modem_round_trip() {
         let carries =
@@ -81,13 +81,13 @@ pub fn explain(config: &Config) -> String {
     if let Some(places) = watched(config) {
         line("metrics and status", places);
     }
-    let _ = write!(
-        text,
-        "F: from the end of the right to serve until nothing more is sent. C = (L + F) x 1.001 + margin of {}:\n\
-         the wait before a claim in silence, with a quorum seen at full rate. At most: that alert, C, and a turn of\n\
-         the loop as late as the margin; the write of the term and the first announcement come on top.\n",
+    let letters = format!(
+        "F: from the end of the right to serve until nothing more is sent. C = (L + F) x 1.001 + margin of {}: \
+         the wait before a claim in silence, with a quorum seen at full rate. At most: that alert, C, and a turn of \
+         the loop as late as the margin; the write of the term and the first announcement come on top.",
         show(timing.margin)
     );
+    text.push_str(&wrap(&letters, width.saturating_sub(1).max(20)).join("\n"));
     text
 }
 
