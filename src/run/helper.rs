@@ -25,7 +25,7 @@ use super::side::Letters;
 use super::snapshot::{Shared, Snapshot};
 use super::update::{self, Update};
 use super::{Options, Order, ToHelper, ToLoop, settings};
-use super::{child, history, interface, operator, own_address, report};
+use super::{child, history, interface, operator, own_address, report, sole};
 use crate::clock;
 use crate::config::Config;
 use crate::console::status::{Handover, Handovers, ResetCause};
@@ -57,6 +57,8 @@ pub(super) struct Start {
     pub options: Options,
     pub config: Config,
     pub listener: UnixListener,
+    /// What keeps other daemons off the LAN's interface.
+    pub sole: Option<UnixListener>,
     pub letters: Arc<Mailbox<ToHelper>>,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub snapshot: Arc<Shared>,
@@ -163,8 +165,9 @@ pub(super) struct Helper {
 }
 
 async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<()> {
-    let Start { options, config, listener, letters, to_loop, snapshot, to_peer, from_peer, to_disk, present, .. } =
-        start;
+    let Start {
+        options, config, listener, sole, letters, to_loop, snapshot, to_peer, from_peer, to_disk, present, ..
+    } = start;
     let Start { gate, raw_belt, ways, hold_reason, last_reset, watchdog, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
@@ -226,6 +229,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let reaping = reaper.clone();
     executor.spawn(async move { reaping.run().await }).detach();
     executor.spawn(copy_log()).detach();
+    if let Some(socket) = sole {
+        executor.spawn(sole::hold(socket)).detach();
+    }
     if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
         executor.spawn(child::keep(reaper.clone(), words, helper.console_confinement.clone())).detach();
     }

@@ -48,6 +48,7 @@ mod said;
 pub mod settings;
 mod side;
 mod snapshot;
+mod sole;
 mod sources;
 mod steps;
 mod tally;
@@ -316,9 +317,14 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         let remedy = match e.kind() {
             std::io::ErrorKind::NotFound => "make its directory first, or name another path with --socket",
             std::io::ErrorKind::PermissionDenied => "run this as root, or name another path with --socket",
+            std::io::ErrorKind::InvalidInput => "name a path of at most 107 bytes with --socket",
             _ => "stop that one, remove what lies there, or name another path with --socket",
         };
         format!("control socket {}: {e}; {remedy}", options.socket.display())
+    })?;
+    // Before anything is removed that a former daemon has left: it may be a living one's.
+    let sole = interface_of(&config, "lan").and_then(|lan| sole::claim(&lan)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&options.socket); // nobody will listen there
     })?;
     let to_loop = mailbox()?;
     let to_loop_first = to_loop.clone();
@@ -385,6 +391,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         options: options.clone(),
         config: config.clone(),
         listener,
+        sole,
         letters: to_helper.clone(),
         to_loop: to_loop.clone(),
         snapshot: snapshot.clone(),
