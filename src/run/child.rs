@@ -1,9 +1,10 @@
-//! A child of the appliance that belongs to no service: the operator's console. Kept alive, with a pause that grows.
+//! A child that belongs to no service: the operator's console. Kept alive, with a pause that grows.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
@@ -23,11 +24,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Longest line of a child that stays whole.
 const LINE: usize = 1_024;
 
-/// The console's command line, if the board has a console port.
-pub fn console(config: &Config) -> Option<Vec<String>> {
+/// The console's command line, if the board has a console port. It asks the daemon on `socket`.
+pub fn console(config: &Config, socket: &Path) -> Option<Vec<String>> {
     let port = config.board.console.as_ref()?;
-    let mut words = ["/proc/self/exe", "console-child", "--device"].map(str::to_owned).to_vec();
-    words.push(port.device.display().to_string());
+    let mut words = ["/proc/self/exe", "console-child", "--socket"].map(str::to_owned).to_vec();
+    words.push(socket.display().to_string());
+    words.extend(["--device".to_owned(), port.device.display().to_string()]);
     words.extend(["--baud".to_owned(), port.baud.to_string()]);
     if let Some(file) = &config.site.console.password_file {
         words.extend(["--password-file".to_owned(), file.display().to_string()]);

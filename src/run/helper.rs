@@ -232,7 +232,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     if let Some(socket) = sole {
         executor.spawn(sole::hold(socket)).detach();
     }
-    if let Some(words) = helper.options.appliance.as_ref().and_then(|_| child::console(&helper.config)) {
+    if let Some(words) = child::console(&helper.config, &helper.options.socket) {
         executor.spawn(child::keep(reaper.clone(), words, helper.console_confinement.clone())).detach();
     }
     let (told, to_loop) = (helper.gate.clone(), helper.to_loop.clone());

@@ -57,7 +57,8 @@ fn every_command_does_what_it_says_and_ends_with_its_code() {
         let log = expect(&rig, node, "log -n 5", "", 0);
         assert!((1..=5).contains(&log.lines().count()), "{log}");
     }
-    assert!(!expect(&rig, active, "history", "", 0).contains(" to "), "a first start is no hand-over");
+    let history = expect(&rig, active, "history", "", 0);
+    assert!(!history.is_empty() && !history.contains(" to "), "a first start is no hand-over: {history}");
     assert!(expect(&rig, active, "version", "", 0).starts_with("twobox "));
     assert!(expect(&rig, active, "peer status", "", 0).starts_with(&format!("{active} serves.")));
     assert!(expect(&rig, active, "peer log -n 3", "", 0).lines().count() <= 3);
@@ -232,4 +233,83 @@ fn the_status_of_a_living_pair_has_every_field_with_its_type_and_unit() {
             assert!(handover[field].is_u64(), "{handover}");
         }
     }
+}
+
+/// The words of `run` on a box that has a daemon already, with a state directory and a control socket of their own.
+fn run_beside(rig: &Rig, node: &str) -> Output {
+    let options = rig.options(node);
+    let own = |what: &str| rig.path(node, what);
+    Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}-{node}", rig.name))
+        .args(["timeout", "20"])
+        .arg(env!("CARGO_BIN_EXE_twobox"))
+        .args(["run", "--node", node, "--board"])
+        .arg(options.board)
+        .arg("--site")
+        .arg(options.site)
+        .arg("--state")
+        .arg(own("other-state"))
+        .arg("--socket")
+        .arg(own("other-socket"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_second_daemon_on_the_box_is_refused_before_it_touches_anything() {
+    let mut rig = Rig::new("beside", DEFAULT);
+    let active = rig.start_both();
+    let touched = |rig: &Rig| {
+        let status = rig.status(active).unwrap();
+        (status.term, status.role, status.fence.gate_repairs, status.addresses[0].held)
+    };
+    let before = touched(&rig);
+    for node in [active, other(active)] {
+        // More often than anybody who is asked remembers askers.
+        for _ in 0..3 {
+            let output = run_beside(&rig, node);
+            let err = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{err}");
+            let last = err.lines().last().unwrap_or_default();
+            assert!(last.starts_with("twobox: another daemon serves on interface "), "{err}");
+            assert!(!rig.path(node, "other-socket").exists());
+        }
+    }
+    rig.await_touch();
+    assert_eq!(touched(&rig), before);
+}
+
+#[test]
+fn the_console_port_of_the_board_file_has_a_prompt_on_a_host_too() {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    let mut rig = Rig::new("port", DEFAULT);
+    let port = nix::pty::openpty(None, None).unwrap();
+    let device = nix::unistd::ttyname(&port.slave).unwrap();
+    let board = rig.path("a", "board.toml");
+    let text = std::fs::read_to_string(&board).unwrap();
+    std::fs::write(&board, format!("{text}\n[serial.console]\ndevice = \"{}\"\n", device.display())).unwrap();
+    rig.start_both();
+    let mut master = std::fs::File::from(port.master);
+    let mut seen = String::new();
+    let mut shown = |what: &str, typed: &str| {
+        master.write_all(typed.as_bytes()).unwrap();
+        wait(what, || {
+            let readable = poll(&mut [PollFd::new(master.as_fd(), PollFlags::POLLIN)], 0_u16) == Ok(1);
+            let mut chunk = [0; 4096];
+            if let Some(count) = readable.then(|| master.read(&mut chunk).unwrap_or(0)) {
+                seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+            }
+            seen.contains(what)
+        });
+        seen.clear();
+    };
+    shown("a ", "\r");
+    shown("would take over at once.", "status\r");
+    let confined = rig.status("a").unwrap().console_confinement;
+    assert!(confined.as_ref().is_some_and(|by| by.contains("capabilities")), "{confined:?}");
+    assert_eq!(rig.status("b").unwrap().console_confinement, None, "its board names no port");
 }
