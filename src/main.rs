@@ -53,7 +53,7 @@ fn main() -> Exit {
         Ok(line) => line,
         Err(explanation) if explanation.asked => {
             face.say(&explanation.text);
-            return Exit::Done;
+            return face.end(Exit::Done);
         }
         Err(explanation) => {
             face.complain(&explanation.text);
@@ -73,7 +73,10 @@ fn main() -> Exit {
             };
             prompt::run(&settings, &mut face)
         }
-        command => execute(command, &socket, &mut face),
+        command => {
+            let exit = execute(command, &socket, &mut face);
+            face.end(exit)
+        }
     }
 }
 

@@ -13,15 +13,17 @@ pub const DEFAULT_SOCKET: &str = "/run/twobox.sock";
 /// The environment variable that tells otherwise.
 pub const SOCKET_VARIABLE: &str = "TWOBOX_SOCKET";
 
+/// Longest path of a socket, without the zero byte after it (unix(7)).
+pub const PATH_LIMIT: usize = 107;
+
 /// The daemon sends an empty line every two seconds while it works; this much silence means that it hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The socket to use: `--socket`, else the environment, else the default.
+/// The socket to use: `--socket`, else the environment, else the default. A variable that is empty says nothing.
 #[must_use]
 pub fn socket_path(option: Option<&Path>) -> PathBuf {
-    option.map(Path::to_path_buf).unwrap_or_else(|| {
-        std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
-    })
+    let said = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
+    option.map(Path::to_path_buf).unwrap_or_else(|| said().map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from))
 }
 
 /// Why no answer came.
@@ -31,6 +33,8 @@ pub enum Failure {
     NotRunning(PathBuf),
     /// The socket may not be opened.
     Forbidden(PathBuf),
+    /// A path that no socket can have.
+    NoSocket(PathBuf),
     /// The daemon took the request and fell silent.
     Silent,
     /// The daemon closed the connection before the last reply.
@@ -50,6 +54,9 @@ impl std::fmt::Display for Failure {
                 path.display()
             ),
             Failure::Forbidden(path) => write!(out, "{} may not be opened: run this as root", path.display()),
+            Failure::NoSocket(path) => {
+                write!(out, "{} is no path of a socket: at most {PATH_LIMIT} bytes", path.display())
+            }
             Failure::Silent => write!(
                 out,
                 "the daemon has been silent for {} s: look at its log; a hung daemon is reset by the watchdog",
@@ -85,6 +92,7 @@ impl Conversation {
         let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotRunning(socket.to_path_buf()),
             io::ErrorKind::PermissionDenied => Failure::Forbidden(socket.to_path_buf()),
+            io::ErrorKind::InvalidInput => Failure::NoSocket(socket.to_path_buf()),
             _ => Failure::Io(error),
         })?;
         stream.set_read_timeout(Some(SILENCE_LIMIT)).map_err(Failure::Io)?;

@@ -403,6 +403,7 @@ pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanati
             if program.is_empty() { what } else { format!("{program}: {what}; {}\n", slip::help(program, arguments)) };
         Explanation { text, asked: false }
     };
+    let arguments = &split_values(arguments)[..];
     let (socket, mut words) = lift_socket(arguments).map_err(|what| wrong(what.to_owned(), arguments))?;
     if words == ["--version"] {
         words = vec!["version"];
@@ -414,24 +415,33 @@ pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanati
     }
 }
 
-/// Takes `--socket PATH` and `--socket=PATH` out of the words: argh knows it before the command only.
+/// `--option=value` as the two words that argh knows, up to a `--`.
+fn split_values<'w>(arguments: &[&'w str]) -> Vec<&'w str> {
+    let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    let (options, verbatim) = arguments.split_at(end);
+    let mut words = Vec::new();
+    for word in options {
+        match word.split_once('=').filter(|(option, _)| option.starts_with("--")) {
+            Some((option, value)) => words.extend([option, value]),
+            None => words.push(*word),
+        }
+    }
+    words.extend(verbatim);
+    words
+}
+
+/// Takes `--socket PATH` out of the words: argh knows it before the command only.
 fn lift_socket<'w>(arguments: &[&'w str]) -> Result<(Option<PathBuf>, Vec<&'w str>), &'static str> {
     let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
     let (options, verbatim) = arguments.split_at(end);
     let (mut socket, mut words) = (None, Vec::new());
     let mut rest = options.iter();
     while let Some(word) = rest.next() {
-        let path = match word.strip_prefix("--socket") {
-            Some("") => *rest.next().ok_or("--socket needs a path")?,
-            Some(path) if path.starts_with('=') => &path[1..],
-            _ => {
-                words.push(*word);
-                continue;
-            }
-        };
-        if path.is_empty() {
-            return Err("--socket needs a path");
+        if *word != "--socket" {
+            words.push(*word);
+            continue;
         }
+        let path = rest.next().filter(|path| !path.is_empty()).ok_or("--socket needs a path")?;
         if socket.replace(PathBuf::from(path)).is_some() {
             return Err("--socket is given twice");
         }
@@ -523,6 +533,7 @@ mod tests {
             "status --socket /s --json",
             "status --json --socket=/s",
             "run --board /b --socket /s --site /f --node a",
+            "run --board=/b --socket=/s --site=/f --node=a --state=/x=y",
             "peer log --socket /s -n 3",
             "hold disk swap --socket /s",
         ] {
@@ -530,7 +541,11 @@ mod tests {
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             assert_eq!(parse("twobox", &words).unwrap().socket, Some("/s".into()), "{line}");
         }
-        assert_eq!(parse("twobox", &["hold", "--", "--socket", "/s"]).unwrap().socket, None, "words after --");
+        for verbatim in [&["--socket", "/s"][..], &["--socket=/s"]] {
+            let line = parse("twobox", &[&["hold", "--"], verbatim].concat()).unwrap();
+            let words = verbatim.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!((line.socket, line.command), (None, Command::Hold(Hold { reason: words })), "words after --");
+        }
         for line in ["status --socket", "status --socket=", "--socket /a status --socket /b"] {
             assert!(command(line).unwrap_err().text.contains("--socket"), "{line}");
         }
@@ -557,6 +572,11 @@ mod tests {
             ("run --board /b --site /s --node c", "twobox: --node c: no node; a or b; see `twobox run --help`\n"),
             ("check --site /s", "twobox: `check` needs --board; see `twobox check --help`\n"),
             ("check --site", "twobox: --site needs a value; see `twobox check --help`\n"),
+            ("run --node=c", "twobox: --node c: no node; a or b; see `twobox run --help`\n"),
+            (
+                "status --jsno=1",
+                "twobox: `status` knows no option `--jsno`; did you mean `--json`?; see `twobox status --help`\n",
+            ),
         ] {
             assert_eq!(command(line).unwrap_err().text, expected);
         }

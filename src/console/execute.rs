@@ -111,6 +111,10 @@ fn converse(request: &Request, socket: &Path, face: &mut dyn Face, mut each: imp
         }
         let wake = face.wait(std::os::fd::AsFd::as_fd(&talk), SILENCE_LIMIT);
         let failure = match wake {
+            // What goes on for ever ends with its reader, and not only with the next line.
+            Wake::Ready if matches!(request, Request::Log { follow: true, .. }) && face.is_abandoned() => {
+                return Exit::Done;
+            }
             Wake::Ready => talk.fill().err(),
             Wake::TimedOut => Some(Failure::Silent),
             Wake::Interrupted => {
@@ -283,10 +287,13 @@ fn activate(force: bool, socket: &Path, face: &mut dyn Face) -> Exit {
         return refuse(face, &format!("the peer is not silent: {peer} was heard {heard} ago; use `switchover`"));
     }
     face.say(&format!(
-        "{peer} was last heard {}. Nothing here proves that it is off.\n\
+        "{peer} was {}. Nothing here proves that it is off.\n\
          If it still serves, both boxes will answer for the same addresses.\n\
          Make sure that {peer} is switched off. Then type:  activate {node}",
-        report::ago(status.peer.heard_ms_ago)
+        match status.peer.heard_ms_ago {
+            Some(age) => format!("last heard {} ago", span(age)),
+            None => "never heard".to_owned(),
+        }
     ));
     match face.ask("> ", true) {
         Some(line) if line.trim() == format!("activate {node}") => {

@@ -1,7 +1,7 @@
 //! Where a command's words go and an operator's come from: the command line's terminal or pipe, or the console's port.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ pub trait Face {
     fn progress(&mut self, text: &str);
     /// Asks, and returns the line typed; `None` when there is nobody.
     fn ask(&mut self, question: &str, echo: bool) -> Option<String>;
+    /// Nobody is left who could read what is shown.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
     /// Waits for a descriptor.
     fn wait(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> Wake;
     /// Runs the live view until the operator leaves it.
@@ -51,6 +55,8 @@ pub struct Standard {
     live: bool,
     /// A progress line stands where the next text would go.
     line_open: bool,
+    /// Why something could not be shown: a disk is full, say.
+    lost: Option<io::Error>,
 }
 
 impl Default for Standard {
@@ -60,21 +66,38 @@ impl Default for Standard {
         // https://no-color.org: set and not empty means no colours.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let style = Style { width: if live && width >= 20 { width } else { 80 }, colour: live && !plain };
-        Self { style, live, line_open: false }
+        Self { style, live, line_open: false, lost: None }
     }
 }
 
 impl Standard {
     fn close_line(&mut self) {
         if std::mem::take(&mut self.line_open) {
-            write(&mut io::stdout(), "\r\x1b[K");
+            self.show("\r\x1b[K");
+        }
+    }
+
+    /// Writes to standard output. That the reader of a pipe has gone is no loss: `twobox log | head` ends in peace.
+    fn show(&mut self, text: &str) {
+        let written = write(&mut io::stdout(), text).err();
+        self.lost = self.lost.take().or(written.filter(|error| error.kind() != io::ErrorKind::BrokenPipe));
+    }
+
+    /// How a command ends: what was done and could not be shown has failed, for whoever reads it.
+    pub fn end(&mut self, exit: Exit) -> Exit {
+        match self.lost.take() {
+            Some(error) if exit != Exit::WrongUse => {
+                self.complain(&format!("twobox: not all could be shown: {error}; look at where the output goes"));
+                Exit::Refused
+            }
+            _ => exit,
         }
     }
 }
 
-/// Writes without a panic when the reader of a pipe has gone: `twobox log | head` ends in peace.
-fn write(out: &mut dyn Write, text: &str) {
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Writes without a panic, whatever becomes of it.
+fn write(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 fn with_newline(text: &str) -> String {
@@ -92,18 +115,18 @@ impl Face for Standard {
 
     fn say(&mut self, text: &str) {
         self.close_line();
-        write(&mut io::stdout(), &with_newline(text));
+        self.show(&with_newline(text));
     }
 
     fn complain(&mut self, text: &str) {
         self.close_line();
-        write(&mut io::stderr(), &with_newline(text));
+        let _ = write(&mut io::stderr(), &with_newline(text)); // nobody is left to be told
     }
 
     fn progress(&mut self, text: &str) {
         if self.live {
             let text: String = text.chars().take(self.style.width.saturating_sub(1)).collect();
-            write(&mut io::stdout(), &format!("\r\x1b[K{text}"));
+            self.show(&format!("\r\x1b[K{text}"));
             self.line_open = true;
         }
     }
@@ -114,13 +137,20 @@ impl Face for Standard {
             return ask_unseen(question);
         }
         if io::stdin().is_terminal() {
-            write(&mut io::stdout(), question);
+            self.show(question);
         }
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
             Ok(count) if count > 0 => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
             _ => None,
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        poll(&mut fds, PollTimeout::ZERO) == Ok(1) && fds[0].revents().is_some_and(|found| found.intersects(gone))
     }
 
     fn wait(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> Wake {

@@ -316,14 +316,15 @@ impl<'t> Session<'t> {
             }
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words[..] {
+        // As it is typed on a command line, or copied from the manual.
+        match words.strip_prefix(&["twobox"]).unwrap_or(&words) {
             [] => {}
             ["exit" | "logout" | "quit"] => return self.log_out(),
             ["help" | "?"] => self.help(),
-            ["help" | "?", ref of @ ..] => self.parse_and_do(&[of, &["--help"]].concat()),
-            _ => {
+            ["help" | "?", of @ ..] => self.parse_and_do(&[of, &["--help"]].concat()),
+            words => {
                 let began = clock::now();
-                self.parse_and_do(&words);
+                self.parse_and_do(words);
                 if self.is_idle(began) {
                     self.desk.say("logged out: that took long");
                     return true;
@@ -334,8 +335,10 @@ impl<'t> Session<'t> {
     }
 
     fn parse_and_do(&mut self, words: &[&str]) {
-        if ELSEWHERE.contains(&words[0]) || words.contains(&"--socket") {
-            self.answer_wrong(&format!("{} is not for this prompt; see `help`", words[0]));
+        let is_socket = |word: &&&str| **word == "--socket" || word.starts_with("--socket=");
+        let foreign = ELSEWHERE.contains(&words[0]).then_some(words[0]);
+        if let Some(word) = foreign.or_else(|| words.iter().find(is_socket).map(|_| "--socket")) {
+            self.answer_wrong(&format!("{word} is not for this prompt; see `help`"));
             return;
         }
         if self.settings.is_child && OF_FILES.contains(&words[0]) {

@@ -122,7 +122,11 @@ impl Helper {
     }
 
     async fn show_history(&self, count: u32, replies: &Sender<Reply>) -> Outcome {
-        for event in history::read(&self.options.state, self.present, usize::try_from(count).unwrap_or(usize::MAX)) {
+        let events = history::read(&self.options.state, self.present, usize::try_from(count).unwrap_or(usize::MAX));
+        if events.is_empty() && count > 0 {
+            return Ok("no hand-over and no alarm yet".to_owned());
+        }
+        for event in events {
             replies.send(Reply::Event(event)).await.map_err(|_| gone())?;
         }
         Ok(String::new())
@@ -289,9 +293,16 @@ impl Helper {
 
 /// A line of the log, with the wall time before the time since boot once the box knows it.
 fn with_wall_time(line: &journal::Line) -> String {
-    let age = clock::now().since(line.at).as_secs();
-    history::wall_clock()
-        .map_or_else(|| line.to_string(), |now| format!("{} {line}", wall::utc(now.saturating_sub(age))))
+    let now = clock::now();
+    history::wall_clock_us()
+        .map_or_else(|| line.to_string(), |wall_us| format!("{} {line}", wall::utc(second_of(line.at, now, wall_us))))
+}
+
+/// The second of the wall clock in which `at` was, when it shows `wall_us` microseconds at `now`. Reckoned in whole seconds, the
+/// same line would be told with another one from look to look.
+fn second_of(at: Instant, now: Instant, wall_us: u64) -> u64 {
+    let age = u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX);
+    wall_us.saturating_sub(age) / 1_000_000
 }
 
 /// The longest that leaving in order takes: services end, the farewell is said and heard, what is left of them ends.
@@ -324,6 +335,15 @@ async fn step_at(replies: &Sender<Reply>, elapsed: Duration, text: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_one_second_whenever_it_is_looked_at() {
+        let at = Instant::from_nanos(5_900_000_000);
+        // The wall clock shows 100.2 s more than the time since boot.
+        let looks = (6_000..9_000).map(|ms| (Instant::from_nanos(ms * 1_000_000), (ms + 100_200) * 1_000));
+        let told: Vec<u64> = looks.map(|(now, wall_us)| second_of(at, now, wall_us)).collect();
+        assert!(told.iter().all(|second| *second == 106), "{told:?}");
+    }
 
     #[test]
     fn what_a_switchover_waits_for_is_what_the_node_says() {

@@ -229,8 +229,11 @@ fn words_reach_the_daemon_as_they_were_meant() {
 
 #[test]
 fn force_wants_its_words_typed() {
-    let silent = |status: Status| Status { peer: Peer { heard_ms_ago: Some(60_000), ..status.peer }, ..status };
-    let daemon = Daemon::start("force", silent(states::held()));
+    let silent = |status: Status, heard_ms_ago| Status { peer: Peer { heard_ms_ago, ..status.peer }, ..status };
+    let strange = Daemon::start("force-strange", silent(states::held(), None));
+    let said = out(&twobox(Some(&strange), &["activate", "--force"], ""));
+    assert!(said.starts_with("a was never heard. Nothing here proves that it is off.\n"), "{said}");
+    let daemon = Daemon::start("force", silent(states::held(), Some(60_000)));
     for wrong in ["", "yes\n", "activate a\n", "activate\n"] {
         let output = twobox(Some(&daemon), &["activate", "--force"], wrong);
         assert_eq!(code(&output), 1, "{wrong:?}");
@@ -312,15 +315,56 @@ fn log_and_history_are_harmless_to_a_terminal() {
     assert_eq!(history, expected);
 }
 
+/// A line of a shell with our program on that daemon's socket in `$TWOBOX`.
+fn shell(daemon: &Daemon, line: &str) -> Output {
+    let words = format!("{} --socket {}", program().display(), daemon.socket.display());
+    #[allow(clippy::disallowed_methods)] // the program under test
+    Command::new("sh").args(["-c", line]).env("TWOBOX", words).output().unwrap()
+}
+
 #[test]
 fn a_reader_that_has_gone_is_no_error_of_ours() {
     let daemon = Daemon::start("pipe", states::peace());
-    #[allow(clippy::disallowed_methods)] // the program under test
-    let output = Command::new("sh")
-        .args(["-c", &format!("{} --socket {} status | true", program().display(), daemon.socket.display())])
-        .output()
-        .unwrap();
-    assert_eq!(err(&output), "");
+    assert_eq!(err(&shell(&daemon, "$TWOBOX status | true")), "");
+    // What would go on for ever ends with its reader. The time is for a machine that is busy.
+    let output = shell(&daemon, "{ timeout 30 $TWOBOX log -f; echo $? >&2; } | head -n 1");
+    assert_eq!((out(&output), err(&output)), ("[12.3] node: a line of the log\n".to_owned(), "0\n".to_owned()));
+}
+
+#[test]
+fn what_could_not_be_shown_has_failed() {
+    let daemon = Daemon::start("full", states::peace());
+    for command in ["status", "status --json", "version", "--help", "switchover", "mirror verify /rotten"] {
+        let output = shell(&daemon, &format!("$TWOBOX {command} > /dev/full"));
+        assert_eq!(code(&output), 1, "{command}: {}", err(&output));
+        assert!(err(&output).starts_with("twobox: not all could be shown: No space left"), "{}", err(&output));
+        assert_eq!(err(&output).lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_be_one_is_told_in_words() {
+    let long = format!("/{}", "x".repeat(107));
+    let output = twobox(None, &["status", "--socket", &long], "");
+    assert_eq!(
+        (code(&output), err(&output)),
+        (1, format!("twobox: {long} is no path of a socket: at most 107 bytes\n"))
+    );
+    // The longest that can be.
+    let output = twobox(None, &["status", "--socket", &long[..107]], "");
+    assert!(err(&output).contains("no daemon answers on"), "{}", err(&output));
+    // A variable that is empty is none.
+    let asked = |empty: bool| {
+        let mut command = Command::new(program());
+        command.arg("status").env_remove("TWOBOX_SOCKET");
+        if empty {
+            command.env("TWOBOX_SOCKET", "");
+        }
+        #[allow(clippy::disallowed_methods)] // the program under test
+        let output = command.output().unwrap();
+        (code(&output), err(&output))
+    };
+    assert_eq!(asked(true), asked(false));
 }
 
 struct Files(std::path::PathBuf);
@@ -383,7 +427,10 @@ fn a_key_is_made_once_and_check_explains_the_configuration() {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert!(!text.contains("warning"), "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    // Sentences fit the terminal, of 80 columns where there is none; a row of figures is one line.
+    let (rows, sentences) = text.split_at(text.find("F: from").unwrap());
+    assert!(rows.lines().all(|line| line.chars().count() <= 90), "{text}");
+    assert!(sentences.lines().count() > 2 && sentences.lines().all(|line| line.chars().count() < 80), "{text}");
     let watched = files.write("watched.toml", &self::site(&key, "[observe]\nlisten = [9140, \"192.0.2.3:80\"]\n"));
     let text = out(&twobox(None, &["check", "--board", &board, "--site", &watched], ""));
     assert!(text.contains("a: 192.0.2.2:9140; b: 192.0.2.3:9140, 192.0.2.3:80\n"), "{text}");
