@@ -7,6 +7,7 @@ mod daemon;
 mod desk;
 mod live_view;
 mod manual;
+mod messages;
 mod states;
 mod status;
 mod words;

@@ -1,7 +1,6 @@
 //! The manual says what the code does: keys, commands, alarms and examples are compared.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 use argh::SubCommands;
 use twobox::config::keys::{BOARD_SECTIONS, SITE_SECTIONS, Section};
@@ -9,9 +8,7 @@ use twobox::console::alarm::{CATALOGUE, blocker_in_words, hold_in_words};
 use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand, parse};
 use twobox::node::status::{Blocker, Hold};
 
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
+use super::messages::{self, cell, literal, path};
 
 fn manual() -> String {
     std::fs::read_to_string(path("docs/manual.md")).unwrap()
@@ -29,11 +26,6 @@ fn assert_part(name: &str, text: &str) {
         return;
     }
     assert_eq!(&manual[start..stop], text, "docs/manual.md, {name}");
-}
-
-/// A cell of a table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
 }
 
 fn sections(sections: &[Section]) -> String {
@@ -89,116 +81,16 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("holds", &format!("\n{}\n", holds.collect::<String>()));
     let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker).to_owned()).chain(of_the_peer());
     let blockers = blockers.map(|text| format!("- {text}\n"));
-    assert_part("refusals", &refusals());
-    assert_part("words", &own_words());
+    assert_part("refusals", &messages::refusals());
+    assert_part("words", &messages::own_words());
+    assert_part("starts", &messages::starts());
+    assert_part("keys", &messages::keys());
+    assert_part("warnings", &messages::warnings());
     assert_part("boot", &boot());
     assert_part("waits", &waits());
     assert_part("measured", &measured());
     assert_part("measured boxes", &measured_boxes());
     assert_part("blockers", &format!("\n{}\n", blockers.collect::<String>()));
-}
-
-/// The next string literal of a source, as it is written, and what follows it.
-fn literal(source: &str) -> Option<(&str, &str)> {
-    let begin = source.find('"')? + 1;
-    let mut escaped = false;
-    let end = source[begin..].find(|c| {
-        let ends = c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        ends
-    })?;
-    Some((&source[begin..begin + end], &source[begin + end + 1..]))
-}
-
-/// A format with `...` where a value stands.
-fn shown(format: &str) -> String {
-    format.split(['{', '}']).enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "..." }).collect()
-}
-
-/// Why an order is refused and what to do about it: what the daemon's sources say.
-fn refusals() -> String {
-    let mut rows = std::collections::BTreeSet::new();
-    let mut places = vec![path("src/run")];
-    while let Some(place) = places.pop() {
-        if place.is_dir() {
-            places.extend(std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
-        let source = std::fs::read_to_string(place).unwrap();
-        let source = source.split("#[cfg(test)]").next().unwrap();
-        for (at, marker) in
-            ["refuse(", "reason: ", "Some(("].into_iter().flat_map(|marker| source.match_indices(marker))
-        {
-            let (before, rest) = (&source[..at], source[at + marker.len()..].trim_start());
-            let told = |text: &str| text.starts_with('"') || text.starts_with("format!(");
-            let (reason, after) = match () {
-                () if told(rest) => match literal(rest) {
-                    Some(found) => found,
-                    None => continue,
-                },
-                // The reason was put together a line before.
-                () if rest.starts_with("reason, \"") => match before.rfind("let reason = format!(") {
-                    Some(format) if at - format < 200 => (literal(&before[format..]).expect("its text").0, rest),
-                    _ => continue,
-                },
-                () => continue,
-            };
-            let Some((remedy, _)) = literal(after) else { continue };
-            if remedy.is_empty() {
-                continue; // nobody is there to read it
-            }
-            rows.insert(format!("| {} | {} |\n", cell(&shown(reason)), cell(&shown(remedy))));
-        }
-        // What stops an update is a table of pairs.
-        let obstacles = source.split("fn obstacle(").nth(1).and_then(|rest| rest.split("\n}\n").next());
-        let mut rest = obstacles.unwrap_or_default();
-        while let Some((reason, after)) = literal(rest) {
-            let (remedy, after) = literal(after).expect("reasons and remedies come in pairs");
-            rows.insert(format!("| {} | {} |\n", cell(reason), cell(remedy)));
-            rest = after;
-        }
-    }
-    assert!(rows.len() > 15, "{rows:#?}");
-    let rows: String = rows.into_iter().collect();
-    format!("\n| why | what to do |\n| --- | ---------- |\n{rows}\n")
-}
-
-/// What the command line says without a daemon, or before it asks one.
-fn own_words() -> String {
-    use twobox::console::client::Failure;
-    let somewhere = || PathBuf::from("...");
-    let mut lines: Vec<String> = [
-        Failure::NotRunning(somewhere()),
-        Failure::Forbidden(somewhere()),
-        Failure::Silent,
-        Failure::Died,
-        Failure::Garbled("...".to_owned()),
-        Failure::Io(std::io::Error::other("...")),
-    ]
-    .iter()
-    .map(ToString::to_string)
-    .collect();
-    for name in ["src/console/execute.rs", "src/console/check.rs", "src/console/prompt.rs"] {
-        let source = std::fs::read_to_string(path(name)).unwrap();
-        let source = source.split("#[cfg(test)]").next().unwrap();
-        for marker in ["refuse(face,", "misuse(face,", "complain(&format!(", "complain(\""] {
-            for (at, _) in source.match_indices(marker) {
-                // A text in quotes, or the first one of a format.
-                let rest = &source[at + marker.len() - usize::from(marker.ends_with('"'))..];
-                let rest = rest.trim_start().trim_start_matches("&format!(").trim_start();
-                if let Some((text, _)) = literal(rest).filter(|_| rest.starts_with('"')) {
-                    let joined: Vec<&str> = text.split("\\\n").map(str::trim_start).collect();
-                    lines.push(shown(joined.concat().trim_start_matches("twobox: ")));
-                }
-            }
-        }
-    }
-    lines.retain(|line| line.contains(' ') && line.contains(char::is_alphabetic));
-    lines.sort();
-    lines.dedup();
-    assert!(lines.len() > 15, "{lines:#?}");
-    let lines: String = lines.iter().map(|line| format!("- {line}\n")).collect();
-    format!("\n{lines}\n")
 }
 
 /// The steps of the boot and what the failure of each means.
