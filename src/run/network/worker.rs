@@ -125,8 +125,10 @@ impl Worker {
     /// The port of the null modem, if it is there again. It is opened by a thread that does nothing else: who waits for a
     /// converter that does not answer, for seconds, renews no address.
     fn find_port(&mut self) -> Option<Port> {
-        if let Some(opening) = self.opening.take_if(|opening| opening.is_finished()) {
-            return opening.join().ok()?.ok();
+        if let Some(opening) = self.opening.take_if(|opening| opening.is_finished())
+            && let Ok(Ok(port)) = opening.join()
+        {
+            return Some(port);
         }
         if self.opening.is_none() {
             let (path, baud) = self.tools.null_modem.clone()?;
