@@ -237,7 +237,11 @@ fn request(
     let mut request = Request::new(kind, flags, &body);
     match address.ip {
         IpAddr::V4(v4) => {
-            request.attribute(libc::IFA_LOCAL, &v4.octets()).attribute(libc::IFA_ADDRESS, &v4.octets());
+            request.attribute(libc::IFA_LOCAL, &v4.octets());
+            // The other end's, where it is one of a point-to-point link: that is removed, too, and must not be looked for.
+            if kind != libc::RTM_DELADDR {
+                request.attribute(libc::IFA_ADDRESS, &v4.octets());
+            }
         }
         IpAddr::V6(v6) => {
             request.attribute(libc::IFA_LOCAL, &v6.octets());

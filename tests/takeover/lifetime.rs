@@ -199,6 +199,27 @@ fn leftovers_of_a_killed_instance_are_removed_and_nothing_else() {
     drop(takeover);
 }
 
+/// Whatever way somebody has put it on: as one end of a point-to-point link, and twice.
+#[test]
+fn an_address_that_somebody_has_put_on_in_another_way_comes_down() {
+    let lan = Lan::new("odd");
+    let mut a = lan.open("a", BOTH, false);
+    for odd in [
+        format!("{SERVICE_V4} peer 192.0.2.99"),
+        format!("{SERVICE_V4}/16"),
+        format!("{SERVICE_V6} peer 2001:db8::99 nodad"),
+    ] {
+        lan.ip("a", &format!("addr add {odd} dev lan"));
+    }
+    lan.ip("a", &format!("addr add {SERVICE_V4}/32 dev lo"));
+    assert_eq!(a.take_down().unwrap(), 4);
+    let shown = lan.ip("a", "-o addr show");
+    assert!(
+        shown.contains("192.0.2.2/24") && shown.contains("2001:db8::2/64") && !shown.contains(SERVICE_V4),
+        "{shown}"
+    );
+}
+
 #[test]
 fn a_service_address_of_another_network_brings_its_route_and_takes_it_away() {
     let lan = Lan::new("net");
