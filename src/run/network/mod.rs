@@ -31,7 +31,7 @@ use worker::Worker;
 
 /// A renewal, a look, a port to close and the end.
 const ROOM: usize = 4;
-/// Stack of the thread. It uses 12 KiB of it in the release build (`the_stack_has_room` says how much in this one); only what is
+/// Stack of the thread: half of it is enough for a build with little optimisation (`half_of_its_stack_is_enough`), and only what is
 /// touched is ever locked in memory.
 const STACK: usize = 128 * 1024;
 
