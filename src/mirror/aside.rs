@@ -58,8 +58,8 @@ impl Mirror {
     pub(super) fn count_diverged(&self) {
         for (number, tree) in self.trees.iter().enumerate() {
             let Some(side) = &tree.side else { continue };
-            let sets = diverged::list(&side.store.home).unwrap_or_default();
-            let count = sets.iter().filter(|set| set.tree == tree.settings.tree).count() as u64;
+            let counted = diverged::count(&side.store.home, &tree.settings.tree);
+            let count = counted.inspect_err(|e| log::warn!("mirror: {}: {e}", side.store.home.display())).unwrap_or(0);
             self.reporter.update(number, |figures| figures.plain.diverged = count);
         }
     }

@@ -13,10 +13,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::renameat;
+use nix::sys::stat::FileStat;
 
 use super::fault;
+use super::filter::Filter;
 use super::index::Lookup;
 use super::name;
+use super::scan::walk;
 use super::side::Side;
 use super::tree::{self, Tree};
 
@@ -109,18 +112,43 @@ pub struct Set {
     pub bytes: u64,
 }
 
-fn walk_files(directory: &Path, each: &mut impl FnMut(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
-    let mut entries: Vec<_> = fs::read_dir(directory)?.collect::<io::Result<_>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let metadata = fs::symlink_metadata(entry.path())?;
-        if metadata.is_dir() {
-            walk_files(&entry.path(), each)?;
-        } else {
-            each(&entry.path(), &metadata)?;
-        }
+/// Every file below a directory: its path from there and its size. Paths may be longer than a system call takes.
+fn walk_files(directory: &Path, each: &mut impl FnMut(&Path, u64) -> io::Result<()>) -> io::Result<()> {
+    let mut files = match Tree::open(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    walk(&mut files, b"", &Filter::default(), &mut |key: &[u8], stat: &FileStat| {
+        if tree::format(stat) == libc::S_IFDIR { Ok(()) } else { each(&name::to_path(key), stat.st_size as u64) }
+    })
+}
+
+/// The trees that the sets below a `.twobox` are from, and the sets' names.
+fn each_set(home: &Path, mut each: impl FnMut(PathBuf, String) -> io::Result<()>) -> io::Result<()> {
+    let directory = home.join("diverged");
+    if !directory.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(tree) = fs::read(entry.path().join("tree")) else { continue };
+        each(tree::path_of(&tree).to_path_buf(), entry.file_name().to_string_lossy().into_owned())?;
     }
     Ok(())
+}
+
+/// How many sets of a tree there are. What is in them is not looked at.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn count(home: &Path, tree: &Path) -> io::Result<u64> {
+    let mut count = 0;
+    each_set(home, |of, _| {
+        count += u64::from(of == tree);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// The sets below a `.twobox`.
@@ -129,27 +157,17 @@ fn walk_files(directory: &Path, each: &mut impl FnMut(&Path, &fs::Metadata) -> i
 ///
 /// What the file system says.
 pub fn list(home: &Path) -> io::Result<Vec<Set>> {
-    let directory = home.join("diverged");
-    if !directory.exists() {
-        return Ok(Vec::new());
-    }
     let mut sets = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let Ok(tree) = fs::read(entry.path().join("tree")) else { continue };
-        let mut set = Set {
-            name: entry.file_name().to_string_lossy().into_owned(),
-            tree: tree::path_of(&tree).to_path_buf(),
-            files: 0,
-            bytes: 0,
-        };
-        walk_files(&entry.path().join("files"), &mut |_, metadata| {
+    each_set(home, |tree, name| {
+        let mut set = Set { name, tree, files: 0, bytes: 0 };
+        walk_files(&home.join("diverged").join(&set.name).join("files"), &mut |_, size| {
             set.files += 1;
-            set.bytes += metadata.len();
+            set.bytes += size;
             Ok(())
         })?;
         sets.push(set);
-    }
+        Ok(())
+    })?;
     sets.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(sets)
 }
@@ -175,11 +193,8 @@ fn find(home: &Path, name: &str) -> io::Result<PathBuf> {
 ///
 /// `NotFound` for a name that is no set; what the file system says.
 pub fn show(home: &Path, name: &str, mut each: impl FnMut(&Path, u64)) -> io::Result<()> {
-    let files = find(home, name)?.join("files");
-    walk_files(&files, &mut |path, metadata| {
-        if let Ok(path) = path.strip_prefix(&files) {
-            each(path, metadata.len());
-        }
+    walk_files(&find(home, name)?.join("files"), &mut |path, size| {
+        each(path, size);
         Ok(())
     })
 }
@@ -204,10 +219,7 @@ pub fn restore(home: &Path, name: &str, root: &Path, only: Option<&Path>) -> io:
     let files = find(home, name)?.join("files");
     let mut chosen = Vec::new();
     walk_files(&files, &mut |path, _| {
-        if let Ok(path) = path.strip_prefix(&files)
-            && only.is_none_or(|only| path.starts_with(only))
-            && !was_replaced(path)
-        {
+        if only.is_none_or(|only| path.starts_with(only)) && !was_replaced(path) {
             chosen.push(path.to_path_buf());
         }
         Ok(())

@@ -257,3 +257,24 @@ fn a_copy_that_is_edited_while_it_is_renamed_is_healed() {
     assert_equal(&pair.a(), &pair.b());
     assert_eq!(contents(&pair), ["edited"]);
 }
+
+/// What is set aside below a path that no system call takes is listed, counted and put back as well.
+#[test]
+fn paths_of_any_length_are_listed_and_restored() {
+    let pair = Pair::new();
+    let name = "n".repeat(255);
+    let within = |side: &str, what: &str| {
+        let script = format!("for n in range(20):\n os.makedirs('{name}', exist_ok=True)\n os.chdir('{name}')\n{what}");
+        run("python3", &["-c", &format!("import os\nos.chdir('{}')\n{script}", pair.tree(side).display())]);
+    };
+    within("a", "open('f', 'w').write('0')");
+    pair.sync();
+    within("b", "open('f', 'w').write('edited')");
+    within("a", "open('f', 'w').write('sent')");
+    pair.sync();
+    let home = pair.place("b").join(".twobox");
+    let sets = diverged::list(&home).unwrap();
+    assert_eq!((sets.len(), sets[0].files, sets[0].bytes), (1, 1, 6));
+    assert_eq!(diverged::restore(&home, &sets[0].name, &pair.b(), None).unwrap(), 1);
+    within("b", "assert open('f').read() == 'edited'");
+}
