@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn claim_waits_of_the_three_profiles() {
-        // (0.5 + 4)(1.001) + 0.05: 4.6 s and more
+        // (0.5 + 6)(1.001) + 0.05: 4.6 s and more
         assert_eq!(up(plan(Profile::Default).claim_wait(Belt::Watchdog)), 4555);
         assert_eq!(up(plan(Profile::Default).claim_wait(Belt::Gate)), 552);
         assert_eq!(up(plan(Profile::Fast).claim_wait(Belt::Gate)), 67);
@@ -357,9 +357,9 @@ mod tests {
         assert_eq!(refused(|plan| plan.timing.witness_idle = ms(24)), ["witness-idle"]);
         assert_eq!(refused(|plan| plan.timing.lease = ms(1_000)), [""; 0]);
         assert_eq!(refused(|plan| plan.timing.lease = ms(1_001)), ["address-lifetime"]);
-        // address lease: (0.5 + 4)(1.001) + 0.05
-        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_554_500)), [""; 0]);
-        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(4_554_499)), ["boot-wait"]);
+        // address lease: (0.5 + 6)(1.001) + 0.05
+        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_500)), [""; 0]);
+        assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_499)), ["boot-wait"]);
     }
 
     #[test]
