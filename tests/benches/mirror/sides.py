@@ -55,24 +55,25 @@ class Ours(Side):
             child = self.start(side, ["unshare", "-m", "sh", "-c", script], stdin=theirs)
             theirs.close()
             self.children[side] = (child, ours, ours.makefile("r"))
-            self.order(side, order="configure", settings=settings)
+            self.order(side, "configure", settings=settings)
         self.role("b", "receive")
         self.wait("b", "settled")
         self.wait("a", "ready")
 
-    def order(self, side, **order):
-        self.children[side][1].sendall((json.dumps(order) + "\n").encode())
+    def order(self, side, word, **order):
+        self.children[side][1].sendall((json.dumps({word: order}) + "\n").encode())
 
     def role(self, side, role):
-        self.order(side, order="role", role=role, generation={"term": 1, "boot": 1},
+        self.order(side, "role", role=role, generation={"term": 1, "boot": 1},
                    links=[{"address": self.network.address["b"] + ":7414"}])
 
     def wait(self, side, word):
         for line in self.children[side][2]:
             report = json.loads(line)
-            if report["report"] == word and report.get("request", self.request) == self.request:
-                return report
-            if report["report"] == "refused":
+            said, more = (report, {}) if isinstance(report, str) else next(iter(report.items()))
+            if said == word and more.get("request", self.request) == self.request:
+                return more
+            if said == "refused":
                 sys.exit(f"refused: {line}")
         sys.exit("the mirror has gone")
 
@@ -80,7 +81,7 @@ class Ours(Side):
         if step.afresh:  # a sender begins with a scan, and copies at once
             self.role("a", "send")
         self.request += 1
-        self.order("a", order="sync", request=self.request, tree=None, confirm_delete=False)
+        self.order("a", "sync", request=self.request, tree=None, confirm_delete=False)
         self.wait("a", "done")
 
     def resident(self):
