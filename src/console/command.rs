@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::option;
 use super::report::wrap;
 use super::slip;
 
@@ -403,8 +404,7 @@ pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanati
             if program.is_empty() { what } else { format!("{program}: {what}; {}\n", slip::help(program, arguments)) };
         Explanation { text, asked: false }
     };
-    let arguments = &split_values(arguments)[..];
-    let (socket, mut words) = lift_socket(arguments).map_err(|what| wrong(what.to_owned(), arguments))?;
+    let (socket, mut words) = option::lift_socket(arguments).map_err(|what| wrong(what.to_owned(), arguments))?;
     if words == ["--version"] {
         words = vec!["version"];
     }
@@ -413,41 +413,6 @@ pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanati
         Err(early) if early.status.is_ok() => Err(Explanation { text: fold(&early.output), asked: true }),
         Err(early) => Err(wrong(slip::explain(&early.output, &words), &words)),
     }
-}
-
-/// `--option=value` as the two words that argh knows, up to a `--`.
-fn split_values<'w>(arguments: &[&'w str]) -> Vec<&'w str> {
-    let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
-    let (options, verbatim) = arguments.split_at(end);
-    let mut words = Vec::new();
-    for word in options {
-        match word.split_once('=').filter(|(option, _)| option.starts_with("--")) {
-            Some((option, value)) => words.extend([option, value]),
-            None => words.push(*word),
-        }
-    }
-    words.extend(verbatim);
-    words
-}
-
-/// Takes `--socket PATH` out of the words: argh knows it before the command only.
-fn lift_socket<'w>(arguments: &[&'w str]) -> Result<(Option<PathBuf>, Vec<&'w str>), &'static str> {
-    let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
-    let (options, verbatim) = arguments.split_at(end);
-    let (mut socket, mut words) = (None, Vec::new());
-    let mut rest = options.iter();
-    while let Some(word) = rest.next() {
-        if *word != "--socket" {
-            words.push(*word);
-            continue;
-        }
-        let path = rest.next().filter(|path| !path.is_empty()).ok_or("--socket needs a path")?;
-        if socket.replace(PathBuf::from(path)).is_some() {
-            return Err("--socket is given twice");
-        }
-    }
-    words.extend(verbatim);
-    Ok((socket, words))
 }
 
 /// argh folds what it says about words at 80 columns, but not the usage line.

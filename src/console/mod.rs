@@ -20,6 +20,7 @@ pub mod exit;
 pub mod face;
 pub mod green;
 pub mod live;
+mod option;
 pub mod outcome;
 pub mod password;
 pub mod prompt;
