@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn claim_waits_of_the_three_profiles() {
-        // (0.5 + 6)(1.001) + 0.05: 4.6 s and more
+        // (0.5 + 4)(1.001) + 0.05: 4.6 s and more
         assert_eq!(up(plan(Profile::Default).claim_wait(Belt::Watchdog)), 4555);
         assert_eq!(up(plan(Profile::Default).claim_wait(Belt::Gate)), 552);
         assert_eq!(up(plan(Profile::Fast).claim_wait(Belt::Gate)), 67);

@@ -29,7 +29,7 @@ use super::stop::Stop;
 use super::tree::{self, Tree};
 
 /// Names that may have to be sent again before the cycle is given up.
-const RESENDS: usize = 10_000;
+pub(super) const RESENDS: usize = 10_000;
 /// Bytes of their names, at most.
 const RESEND_BYTES: usize = 2 << 20;
 

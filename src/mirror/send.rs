@@ -14,6 +14,7 @@ use super::judge::{Judge, Versions};
 use super::message::Message;
 use super::name;
 use super::read::{Found, Manner, copy_list, read};
+use super::receiver::RESENDS;
 use super::row::{Cut, CutId};
 use super::scan::{Change, Changes};
 use super::sender::{Progress, Sent, next, unexpected};
@@ -23,8 +24,7 @@ use super::tree::{self, Tree};
 const ATTEMPTS: u32 = 3;
 /// Files without a place that are remembered.
 const HOMELESS: usize = 256;
-/// Names that the standby may ask for again, and how often.
-const RESENDS: usize = 10_000;
+/// The standby may ask for names again so often.
 const ROUNDS: u32 = 16;
 
 /// A cycle whose changes are known.

@@ -265,10 +265,10 @@ impl Cluster {
         let Some(unsaid) = self.claims.heard(now, heard.address) else { return };
         let [a, b, c, d, e, f] = heard.mac;
         let who = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        log::warn!(
-            "service address {} is claimed by {who} ({finding:?}); {unsaid} claims before were not told",
-            heard.address
-        );
+        log::warn!("service address {} is claimed by {who} ({finding:?})", heard.address);
+        if unsaid > 0 {
+            log::warn!("{unsaid} claims of it before that were not told");
+        }
     }
 
     fn drain_links(&mut self, ready: Ready) {

@@ -3,9 +3,8 @@
 #![allow(unsafe_code)] // getrandom(2) without waiting has no wrapper
 
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 
+use crate::init::patience;
 use crate::time::Duration;
 
 /// How long a start waits. On the appliance nobody feeds the watchdog meanwhile, whose time-out is a minute then.
@@ -44,23 +43,14 @@ pub(super) fn wait(
         return Ok(());
     }
     tell();
-    let (say, heard) = channel();
-    let asking = thread::Builder::new().name("entropy".into()).stack_size(64 * 1024).spawn(move || {
-        let _ = say.send(ask()); // nobody waits any more
-    })?;
-    match heard.recv_timeout(limit) {
-        Ok(answer) => {
-            let _ = asking.join(); // memory is locked without its stack
-            answer
-        }
-        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("nobody asked")),
-    }
+    let asked = patience::within(limit, || {}, ask)?;
+    asked.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::mpsc::channel;
 
     use super::*;
 

@@ -98,8 +98,8 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Reads the queues and the speeds, with the `interfaces` as they are: follows interfaces that have come in the place of others, above or below, and makes short
-    /// what is long there.
+    /// Reads the queues and the speeds, with the `interfaces` as they are: follows interfaces that have come in the place of
+    /// others, above or below, and makes short what is long there.
     ///
     /// # Errors
     ///

@@ -289,7 +289,7 @@ impl Links {
         }
     }
 
-    /// Which direct paths have carrier, one bit each; Once a second.
+    /// Which direct paths have carrier, one bit each. Once a second.
     pub(super) fn look_after(&mut self, now: Instant) -> u8 {
         self.tallies.iter_mut().for_each(Tally::second);
         let mut carriers = 0;
