@@ -1,49 +1,68 @@
-//! The loop's thread must not allocate once it is ready: an allocator that counts for that thread alone.
-#![allow(unsafe_code)] // a global allocator
+//! The loop's thread must not allocate once it is ready.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
 
-/// Allocations and frees of the thread that called [`count_this_thread`].
-pub static COUNT: AtomicU64 = AtomicU64::new(0);
+use nix::sys::signal::Signal;
+use twobox::console::control::Request;
 
-thread_local! {
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
+use crate::rig::counting::{self, count};
+use crate::rig::{Rig, other, wait};
+use crate::{DEFAULT, LEASE};
+
+/// The daemon of the test below: this program, started again.
+#[test]
+#[ignore = "runs where the_loop_allocates_nothing_once_it_is_ready starts it"]
+fn the_daemon_that_counts() {
+    counting::daemon();
 }
 
-/// The system's allocator, counting.
-pub struct Counting;
-
-/// From now on the calling thread's allocations count.
-pub fn count_this_thread() {
-    COUNTED.set(true);
-}
-
-fn count() {
-    // A thread that is ending has no such value any more.
-    if COUNTED.try_with(Cell::get).unwrap_or(false) {
-        COUNT.fetch_add(1, Ordering::Relaxed);
+#[test]
+fn the_loop_allocates_nothing_once_it_is_ready() {
+    let mut rig = Rig::new("alloc", DEFAULT);
+    rig.launch("b");
+    wait("b waits", || rig.role("b").is_some());
+    let count = count(&mut rig, "a", "allocation::the_daemon_that_counts --exact --ignored --nocapture");
+    rig.launch("a");
+    wait("one of two active", || rig.active().is_some());
+    rig.await_touch();
+    let turns = |rig: &Rig| rig.status("a").unwrap().cluster_loop.turns;
+    let (before, counted) = (turns(&rig), count.so_far());
+    assert!(counted > 0, "the start is counted, or nothing is");
+    sleep(LEASE * 6);
+    let made = turns(&rig) - before;
+    assert_eq!(count.so_far() - counted, 0, "allocations in {made} turns of peace");
+    assert!(made > 100);
+    // To the other box and back: surrender, vote, claim, takeover.
+    for node in [rig.active().unwrap(), other(rig.active().unwrap())] {
+        rig.await_touch();
+        rig.order(node, &Request::Switchover).unwrap();
+        rig.client.await_answer_from(other(node));
     }
-}
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
+    assert_eq!(count.so_far() - counted, 0, "allocations in two hand-overs");
+    // Cables and ports go and come.
+    rig.await_touch();
+    let finding = |rig: &Rig, name: &str| {
+        let status = rig.status("a")?;
+        status.links.into_iter().find(|link| link.name == name)?.finding
+    };
+    rig.null_modem.unplug("a");
+    rig.ip("a", "link del cross");
+    wait("both are missed", || {
+        finding(&rig, "null-modem") == Some("the port is gone".into())
+            && finding(&rig, "crossover") == Some("the interface is gone".into())
+    });
+    sleep(LEASE * 4);
+    rig.null_modem.plug("a");
+    rig.ip("a", "link add cross type veth peer name cross netns NAME-b".replace("NAME", &rig.name).as_str());
+    for node in ["a", "b"] {
+        rig.ip(node, "link set cross up");
     }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
+    wait("both are used again", || {
+        ["null-modem", "crossover"]
+            .iter()
+            .all(|name| rig.status("a").is_some_and(|s| s.links.iter().any(|l| l.name == *name && l.up)))
+    });
+    assert_eq!(count.so_far() - counted, 0, "allocations while they went and came");
+    rig.signal("a", Signal::SIGTERM);
+    assert!(rig.end_of("a").success());
 }

@@ -29,10 +29,10 @@ mod versions;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
-use std::sync::atomic::Ordering;
 
 use flood::Flood;
 use nix::sys::signal::Signal;
+use rig::counting::Counting;
 use rig::null_modem::Line;
 use rig::{PORT, Rig, SERVICE, other, wait, wire};
 use twobox::clock;
@@ -41,7 +41,7 @@ use twobox::console::status::{HandoverKind, RightKind, Role};
 use twobox::time::{Duration, Instant};
 
 #[global_allocator]
-static ALLOCATOR: allocation::Counting = allocation::Counting;
+static ALLOCATOR: Counting = Counting;
 
 /// The default profile's lease.
 const LEASE: Duration = Duration::from_millis(500);
@@ -379,62 +379,6 @@ fn the_loop_and_the_disk_are_real_time_and_in_memory_and_services_are_not() {
         .map(|service| scheduling(&std::fs::read_to_string(format!("/proc/{service}/stat")).unwrap()).1)
         .collect();
     assert!(!policies.is_empty() && policies.iter().all(|policy| *policy == 0), "{policies:?}");
-}
-
-#[test]
-fn the_loop_allocates_nothing_once_it_is_ready() {
-    let mut rig = Rig::new("alloc", DEFAULT);
-    rig.launch("b");
-    wait("b waits", || rig.role("b").is_some());
-    let options = rig.options("a");
-    let name = rig.name.clone();
-    let daemon = std::thread::spawn(move || {
-        wire::enter(&name, "a");
-        allocation::count_this_thread();
-        twobox::run::run(&options)
-    });
-    wait("one of two active", || rig.active().is_some());
-    rig.await_touch();
-    let turns = |rig: &Rig| rig.status("a").unwrap().cluster_loop.turns;
-    let (before, counted) = (turns(&rig), allocation::COUNT.load(Ordering::Relaxed));
-    assert!(counted > 0, "the start is counted, or nothing is");
-    std::thread::sleep(LEASE * 6);
-    let made = turns(&rig) - before;
-    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations in {made} turns of peace");
-    assert!(made > 100);
-    // To the other box and back: surrender, vote, claim, takeover.
-    for node in [rig.active().unwrap(), other(rig.active().unwrap())] {
-        rig.await_touch();
-        rig.order(node, &Request::Switchover).unwrap();
-        rig.client.await_answer_from(other(node));
-    }
-    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations in two hand-overs");
-    // Cables and ports go and come.
-    rig.await_touch();
-    let finding = |rig: &Rig, name: &str| {
-        let status = rig.status("a")?;
-        status.links.into_iter().find(|link| link.name == name)?.finding
-    };
-    rig.null_modem.unplug("a");
-    rig.ip("a", "link del cross");
-    wait("both are missed", || {
-        finding(&rig, "null-modem") == Some("the port is gone".into())
-            && finding(&rig, "crossover") == Some("the interface is gone".into())
-    });
-    std::thread::sleep(LEASE * 4);
-    rig.null_modem.plug("a");
-    rig.ip("a", "link add cross type veth peer name cross netns NAME-b".replace("NAME", &rig.name).as_str());
-    for node in ["a", "b"] {
-        rig.ip(node, "link set cross up");
-    }
-    wait("both are used again", || {
-        ["null-modem", "crossover"]
-            .iter()
-            .all(|name| rig.status("a").is_some_and(|s| s.links.iter().any(|l| l.name == *name && l.up)))
-    });
-    assert_eq!(allocation::COUNT.load(Ordering::Relaxed) - counted, 0, "allocations while they went and came");
-    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
-    assert_eq!(daemon.join().unwrap(), Ok(()));
 }
 
 #[test]

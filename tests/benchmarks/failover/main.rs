@@ -6,8 +6,6 @@
 
 #![allow(clippy::disallowed_methods)] // a benchmark starts programs, sleeps and reads the clock
 
-#[path = "../../pair/allocation.rs"]
-mod allocation;
 mod judge;
 mod keepalived;
 mod pair;
@@ -22,10 +20,11 @@ mod table;
 use judge::{Figures, Plan};
 use keepalived::Keepalived;
 use pair::Pair;
+use rig::counting::{self, Counting};
 use twobox::time::Duration;
 
 #[global_allocator]
-static ALLOCATOR: allocation::Counting = allocation::Counting;
+static ALLOCATOR: Counting = Counting;
 
 const USAGE: &str = "usage: tests/bench failover [--faults N] [--quiet SECONDS] [--only PART]
   --faults N       planned hand-overs and power losses of each system (20)
@@ -39,6 +38,9 @@ struct Options {
 }
 
 fn main() {
+    if counting::daemon() {
+        return; // the benchmark started this, to count
+    }
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(problem) => {

@@ -2,16 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::thread::{self, sleep};
+use std::thread::sleep;
 
-use nix::sys::signal::{Signal, raise};
 use nix::unistd::Pid;
 use twobox::time::Duration;
 
-use crate::allocation;
 use crate::pair::Pair;
-use crate::rig::wire;
+use crate::rig::counting::count;
 use crate::rig::{self, Rig, other, wait};
 
 /// How long a pair at rest is watched.
@@ -85,25 +82,17 @@ fn processor_time(process: Pid) -> Duration {
     Duration::from_nanos(threads.flatten().map(|thread| of_thread(&thread.path())).sum())
 }
 
-/// Allocations of the loop's thread in some seconds of peace, and its turns in that time. The daemon of one box runs in
-/// this process, where they can be counted.
+/// Allocations of the loop's thread in some seconds of peace, and its turns in that time.
 fn allocations() -> (u64, u64) {
     let mut rig = Rig::new("count", "profile = \"fast\"");
     rig.launch("b");
     wait("b waits", || rig.role("b").is_some());
-    let (options, name) = (rig.options("a"), rig.name.clone());
-    let daemon = thread::spawn(move || {
-        wire::enter(&name, "a");
-        allocation::count_this_thread();
-        twobox::run::run(&options)
-    });
+    let count = count(&mut rig, "a", "");
+    rig.launch("a");
     wait("one of two active", || rig.active().is_some());
     rig.await_touch();
     let turns = |rig: &Rig| rig.status("a").unwrap().cluster_loop.turns;
-    let (before, first) = (allocation::COUNT.load(Ordering::Relaxed), turns(&rig));
+    let (before, first) = (count.so_far(), turns(&rig));
     sleep(Duration::from_secs(5));
-    let done = (allocation::COUNT.load(Ordering::Relaxed) - before, turns(&rig) - first);
-    raise(Signal::SIGTERM).unwrap();
-    daemon.join().unwrap().unwrap();
-    done
+    (count.so_far() - before, turns(&rig) - first)
 }

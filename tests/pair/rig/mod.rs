@@ -9,6 +9,7 @@
 //! ```
 
 pub mod client;
+pub mod counting;
 pub mod null_modem;
 pub mod wire;
 
