@@ -26,8 +26,14 @@ pub struct Start<'a> {
     pub output: Option<OwnedFd>,
 }
 
+/// What a service manager says to this daemon alone: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). A service
+/// that took it for its own would tell the manager that the daemon is ready, or stops.
+const OF_SERVICE_MANAGER: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// Starts a process in a session of its own with default signals, normal scheduling (SCHED_OTHER, nice 0), no
-/// descriptor but standard input, output and error, and a SIGKILL on the way should this daemon die.
+/// descriptor but standard input, output and error, nothing of the daemon's service manager, and a SIGKILL on the way
+/// should this daemon die.
 ///
 /// # Errors
 ///
@@ -38,6 +44,9 @@ pub fn spawn(start: Start<'_>) -> io::Result<Child> {
     let cgroup = start.cgroup.map(|fd| fd.as_raw_fd());
     let mut command = Command::new(program);
     command.args(arguments).env(start.mark.0, start.mark.1).stdin(Stdio::null());
+    for of_manager in OF_SERVICE_MANAGER {
+        command.env_remove(of_manager);
+    }
     match start.output {
         Some(pipe) => {
             command.stdout(Stdio::from(pipe.try_clone()?)).stderr(Stdio::from(pipe));

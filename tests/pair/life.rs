@@ -9,6 +9,7 @@ use twobox::state::{Directory, Found};
 
 use crate::DEFAULT;
 use crate::rig::{Rig, other, wait};
+use crate::services::processes;
 
 fn held_because(rig: &Rig, node: &str) -> String {
     rig.status(node).map_or(String::new(), |status| status.held_by.join("; "))
@@ -147,6 +148,13 @@ fn a_daemon_tells_its_manager_when_it_is_ready_and_runs_without_priority_and_lea
     wait("one of two active", || rig.active().is_some());
     rig.await_touch();
     assert!(rig.alarmed("a", "not-realtime"));
+    // What the manager told the daemon is not a service's to answer.
+    let services = processes(&rig, "a", "responder.py");
+    assert!(!services.is_empty());
+    for service in services {
+        let environment = std::fs::read_to_string(service.join("environ")).unwrap();
+        assert!(environment.contains("TWOBOX_SERVICE") && !environment.contains("NOTIFY_SOCKET"), "{environment}");
+    }
     rig.signal("a", Signal::SIGABRT);
     let end = rig.end_of("a");
     assert_eq!((end.signal(), end.core_dumped()), (Some(Signal::SIGABRT as i32), false));
