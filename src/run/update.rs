@@ -10,7 +10,7 @@
 //!   switch over, start it
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -63,6 +63,8 @@ enum Phase {
 #[derive(Default)]
 pub(super) struct Update {
     phase: RefCell<Phase>,
+    /// An order for both boxes is under way, of which much of the time is the peer's.
+    both: Cell<bool>,
     /// The running image has been confirmed in this life.
     confirmed: RefCell<bool>,
     /// How the process that does the work is confined; it says so each time, and the last word stays.
@@ -104,6 +106,14 @@ fn obstacle(view: &View, pair: bool) -> Option<(&'static str, &'static str)> {
         View { role: Role::Standby, .. } => return None,
         _ => ("this box is no healthy standby", "see `status`"),
     })
+}
+
+/// What the peer lacks for a hand-over that loses nothing.
+fn out_of_sync(blocked: Option<&str>, role: Option<Role>, trees: &[status::Tree]) -> Option<String> {
+    let tree =
+        || trees.iter().find(|tree| !tree.current).map(|tree| format!("the copy of {} is not current", tree.tree));
+    let standby = || (role != Some(Role::Standby)).then(|| "it is no standby".to_owned());
+    blocked.map(str::to_owned).or_else(standby).or_else(tree)
 }
 
 /// Kills a child that nobody waits for any more.
@@ -156,7 +166,7 @@ impl Helper {
         let view = View {
             appliance: self.options.appliance.is_some(),
             slot: self.booted().map(|_| self.is_on_trial()),
-            busy: matches!(*self.update.phase.borrow(), Phase::Writing | Phase::Restarting),
+            busy: self.update.both.get() || matches!(*self.update.phase.borrow(), Phase::Writing | Phase::Restarting),
             role: s.node.role,
             peer_heard: self.hears_peer(&s),
             peer_ready: s.node.peer_eligible,
@@ -200,11 +210,33 @@ impl Helper {
                 "this box starts {slot} now; it keeps it if the pair is healthy then, or comes back as before"
             ));
         }
+        self.update.both.set(true);
+        let outcome = self.install_both(file, &hash, own, &booted, began, replies).await;
+        self.update.both.set(false);
+        outcome
+    }
+
+    /// The peer first, then this box.
+    async fn install_both(
+        &self,
+        file: std::path::PathBuf,
+        hash: &str,
+        own: Own,
+        booted: &Booted,
+        began: Instant,
+        replies: &Sender<Reply>,
+    ) -> Outcome {
         let peer = self.options.node.peer().name();
-        self.update_peer(&file, &hash, began, replies).await?;
-        let slot = self.write(Source::File(file), own, &booted, Some(replies)).await?;
+        self.update_peer(&file, hash, began, replies).await?;
+        self.await_in_sync(began, replies).await?;
+        let slot = self.write(Source::File(file), own, booted, Some(replies)).await?;
         step(replies, began, &format!("written to {slot} here, read back")).await?;
-        let switched = match self.switch_over(replies).await {
+        // Again: the writing took its time, and what the peer lacks would be lost with the hand-over.
+        let switched = match self.await_in_sync(began, replies).await {
+            Ok(()) => self.switch_over(replies).await,
+            Err(refusal) => Err(refusal),
+        };
+        let switched = match switched {
             Ok(text) => text,
             Err(Refusal { reason, remedy }) => {
                 let reason = format!("{peer} runs the new image, this box does not yet: {reason}");
@@ -260,7 +292,7 @@ impl Helper {
         self.executor.spawn(leave).detach();
     }
 
-    /// Brings the peer to the image in `file` and waits until it is in sync again.
+    /// Brings the peer to the image in `file`.
     async fn update_peer(
         &self,
         file: &std::path::Path,
@@ -327,17 +359,24 @@ impl Helper {
             }
             Timer::after(LOOK).await;
         }
-        step(replies, began, &format!("{peer} runs it, and has confirmed it")).await?;
+        step(replies, began, &format!("{peer} runs it, and has confirmed it")).await
+    }
+
+    /// Waits until the peer could take over now without losing anything.
+    async fn await_in_sync(&self, began: Instant, replies: &Sender<Reply>) -> Result<(), Refusal> {
+        let peer = self.options.node.peer().name();
+        let until = clock::now() + PEER_PATIENCE;
         loop {
             let s = self.snapshot().await.ok_or_else(hangs)?;
-            let mirrored = self.mirror.as_ref().is_none_or(|mirror| mirror.trees(s.at).iter().all(|tree| tree.current));
-            if s.node.peer_eligible && s.node.peer_role == Some(Role::Standby) && mirrored {
+            let trees = self.mirror.as_ref().map(|mirror| mirror.trees(s.at)).unwrap_or_default();
+            let blocked = (!s.node.peer_eligible).then_some(s.node.peer_blocked);
+            let Some(why) = out_of_sync(blocked, s.node.peer_role, &trees) else {
                 return step(replies, began, &format!("{peer} is in sync")).await;
-            }
+            };
             if clock::now() > until {
-                return Err(refuse(format!("{peer} does not get in sync: {}", s.node.peer_blocked), "see `status`"));
+                return Err(refuse(format!("{peer} does not get in sync: {why}"), "see `status`"));
             }
-            step(replies, began, &format!("waits until {peer} is in sync")).await?;
+            step(replies, began, &format!("waits until {peer} is in sync: {why}")).await?;
             Timer::after(LOOK * 2).await;
         }
     }
@@ -473,6 +512,7 @@ impl Helper {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures;
     use super::*;
 
     const GOOD: View = View {
@@ -519,6 +559,19 @@ mod tests {
         for role in [Role::Joining, Role::Held] {
             assert_eq!(why(View { role, ..GOOD }, false), Some("this box is no healthy standby"));
         }
+    }
+
+    #[test]
+    fn a_hand_over_waits_for_all_that_the_peer_lacks() {
+        let tree = |current| status::Tree { current, ..figures::starting("/mail".into(), None) };
+        let standby = Some(Role::Standby);
+        assert_eq!(out_of_sync(None, standby, &[]), None);
+        assert_eq!(out_of_sync(None, standby, &[tree(true), tree(true)]), None);
+        let why = |blocked, role, trees: &[status::Tree]| out_of_sync(blocked, role, trees).unwrap_or_default();
+        assert_eq!(why(None, standby, &[tree(true), tree(false)]), "the copy of /mail is not current");
+        assert_eq!(why(None, Some(Role::Joining), &[]), "it is no standby");
+        assert_eq!(why(None, None, &[]), "it is no standby");
+        assert_eq!(why(Some("the peer is held"), standby, &[tree(false)]), "the peer is held");
     }
 
     #[test]
