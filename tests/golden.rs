@@ -239,7 +239,7 @@ fn requests_between_the_boxes() {
         Request::Release,
         Request::Log { lines: 20, follow: false },
         Request::History { count: 5 },
-        Request::Switchover,
+        Request::Switchover { lose_changes: false },
         Request::Install,
         Request::Reboot,
         Request::Poweroff,

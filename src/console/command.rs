@@ -69,7 +69,11 @@ pub struct Watch {
 /// hand the service over to the peer, step by step
 #[derive(Debug, PartialEq, FromArgs)]
 #[argh(subcommand, name = "switchover")]
-pub struct Switchover {}
+pub struct Switchover {
+    /// also when what the standby lacks cannot be copied before: it is set aside on the box that serves now
+    #[argh(switch)]
+    pub lose_changes: bool,
+}
 
 /// maintenance: stay up and never take over, until released
 #[derive(Debug, PartialEq, FromArgs)]

@@ -34,7 +34,11 @@ pub enum Request {
         every_ms: Option<u64>,
     },
     /// Planned hand-over to the peer.
-    Switchover,
+    Switchover {
+        /// Also when the last changes cannot be copied to it before.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lose_changes: bool,
+    },
     /// Stay up and never take over.
     Hold {
         /// Why, for the log and the other operator.
@@ -89,7 +93,8 @@ impl Request {
         let held = |reason: &Option<String>| reason.as_ref().map_or(String::new(), |reason| format!(" {reason}"));
         match self {
             Request::Status { .. } => "status".into(),
-            Request::Switchover => "switchover".into(),
+            Request::Switchover { lose_changes: false } => "switchover".into(),
+            Request::Switchover { lose_changes: true } => "switchover --lose-changes".into(),
             Request::Hold { reason } => format!("hold{}", held(reason)),
             Request::Release => "release".into(),
             Request::Activate { node } => format!("activate {node}"),

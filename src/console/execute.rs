@@ -37,7 +37,7 @@ pub fn execute(command: Command, socket: &Path, face: &mut dyn Face) -> Exit {
             let interval = Duration::try_from_secs_f32(how.interval).unwrap_or(Duration::from_millis(500));
             face.watch(socket, interval)
         }
-        Command::Switchover(_) => ask(&Request::Switchover, socket, face),
+        Command::Switchover(how) => ask(&Request::Switchover { lose_changes: how.lose_changes }, socket, face),
         Command::Hold(hold) => ask(&Request::Hold { reason: reason(&hold.reason) }, socket, face),
         Command::Release(_) => ask(&Request::Release, socket, face),
         Command::Activate(how) => activate(how.force, socket, face),

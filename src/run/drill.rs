@@ -35,7 +35,7 @@ impl Helper {
             let reason = format!("not everything is green: {}", reasons.join("; "));
             return Err(refuse(reason, "see `status` and `peer status`, repair that, then drill"));
         }
-        let there = self.switch_over(replies).await?;
+        let there = self.switch_over(false, replies).await?;
         let began = clock::now();
         let until = began + self.handover_patience().max(self.candidacy_patience() * 2);
         // The peer's own switchover waits for it, in its own words, which come at its end.
@@ -47,7 +47,7 @@ impl Helper {
         )
         .await?;
         let back = loop {
-            match self.ask_peer(&Request::Switchover, replies).await {
+            match self.ask_peer(&Request::Switchover { lose_changes: false }, replies).await {
                 Ok(text) => break text,
                 // Something else than our surrender is in the way: our services are perhaps still ending.
                 Err(_) if clock::now() < until => Timer::after(PAUSE).await,

@@ -123,6 +123,8 @@ pub(super) struct Helper {
     pub alarms: RefCell<Vec<(Alarm, Instant)>>,
     /// A surrender that waits for services to end.
     surrender: RefCell<Option<u32>>,
+    /// Why the latest surrender had no last cut of what is mirrored.
+    pub no_last_cut: RefCell<Option<String>>,
     told_healthy: RefCell<Option<bool>>,
     /// The side channel to the other box.
     pub peer: Peer,
@@ -192,6 +194,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         gate: Rc::default(),
         alarms: RefCell::default(),
         surrender: RefCell::default(),
+        no_last_cut: RefCell::default(),
         told_healthy: RefCell::default(),
         peer: Peer::new(to_peer),
         to_disk,
@@ -365,7 +368,7 @@ impl Helper {
             let helper = self.clone();
             let last_cut = async move {
                 if let Some(mirror) = &helper.mirror {
-                    mirror.drain().await;
+                    *helper.no_last_cut.borrow_mut() = mirror.drain().await.err();
                 }
                 helper.tell_loop(ToLoop::ServicesStopped { surrender });
             };

@@ -272,12 +272,23 @@ impl Mirror {
         }
     }
 
-    /// The last cut before a planned hand-over.
-    pub(super) async fn drain(&self) {
+    /// The last cut before a planned hand-over; why there is none.
+    pub(super) async fn drain(&self) -> Result<(), String> {
         match self.ask(|request| Order::Drain { request }, None).await {
-            Ok(text) => log::info!("last cut before the hand-over: {text}"),
-            Err(Refusal { reason, .. }) => log::warn!("no last cut before the hand-over: {reason}"),
+            Ok(text) => {
+                log::info!("last cut before the hand-over: {text}");
+                Ok(())
+            }
+            Err(Refusal { reason, .. }) => {
+                log::warn!("no last cut before the hand-over: {reason}");
+                Err(reason)
+            }
         }
+    }
+
+    /// Its process runs, and sends.
+    pub(super) fn is_source(&self) -> bool {
+        self.is_ready.get() && self.ordered.borrow().is_some_and(|(role, _)| role == Role::Send)
     }
 
     /// For the status.
@@ -309,8 +320,8 @@ impl Mirror {
             MirrorRequest::Verify { .. } => Some("verify"),
             _ => None,
         };
-        let is_source = self.ordered.borrow().is_some_and(|(role, _)| role == Role::Send);
-        if let Some(command) = command.filter(|_| !is_source) {
+        let is_copy = self.ordered.borrow().is_none_or(|(role, _)| role != Role::Send);
+        if let Some(command) = command.filter(|_| is_copy) {
             return Err(Refusal {
                 reason: "this box does not serve: its trees are the copy, and cycles begin at the source".into(),
                 remedy: format!("on box {}, if it serves: `twobox mirror {command}`", self.side.peer().name()),

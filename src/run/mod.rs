@@ -19,6 +19,7 @@ mod belts;
 mod child;
 mod claims;
 mod cluster;
+mod copy_first;
 mod disk;
 mod drill;
 mod entropy;

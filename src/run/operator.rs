@@ -70,7 +70,7 @@ impl Helper {
     async fn request(self: &Rc<Self>, request: Request, replies: &Sender<Reply>) -> Outcome {
         match request {
             Request::Status { every_ms } => self.show_status(every_ms, replies).await,
-            Request::Switchover => self.switch_over(replies).await,
+            Request::Switchover { lose_changes } => self.switch_over(lose_changes, replies).await,
             Request::Hold { reason } => self.hold(reason, replies).await,
             Request::Release => self.release().await,
             Request::Activate { node } => self.force(&node).await,
@@ -169,6 +169,7 @@ impl Helper {
 
     /// A hold of the Active node is a hand-over first.
     async fn hold(&self, reason: Option<String>, replies: &Sender<Reply>) -> Outcome {
+        self.copy_before_hand_over(replies).await?;
         self.await_candidate(replies).await?;
         let before = self.snapshot().await.ok_or_else(hangs)?;
         // The reason first: where the hold is on disk, its reason is.
@@ -187,7 +188,14 @@ impl Helper {
             self.await_surrender(|s| s.node.role == Role::Held).await?;
         }
         let kept = self.await_hold_on_disk().await?;
-        Ok(format!("held: this box stays up and never takes over until `release`{kept}"))
+        let lost = self.without_last_cut().map(|lost| format!("; {lost}")).unwrap_or_default();
+        Ok(format!("held: this box stays up and never takes over until `release`{kept}{lost}"))
+    }
+
+    /// What to tell of a surrender that could not make its last cut: the crossover died just then.
+    fn without_last_cut(&self) -> Option<String> {
+        let why = self.no_last_cut.borrow_mut().take()?;
+        Some(format!("NO LAST CUT: {why}; what only this box has is set aside on it, see `mirror diverged list`"))
     }
 
     async fn release(&self) -> Outcome {
@@ -254,10 +262,13 @@ impl Helper {
     }
 
     /// Step by step, each with the time since the order.
-    pub(super) async fn switch_over(&self, replies: &Sender<Reply>) -> Outcome {
+    pub(super) async fn switch_over(&self, lose_changes: bool, replies: &Sender<Reply>) -> Outcome {
         let before = self.snapshot().await.ok_or_else(hangs)?;
         if before.node.role != Role::Active && before.node.peer_role == Some(Role::Active) {
-            return self.ask_peer(&Request::Switchover, replies).await;
+            return self.ask_peer(&Request::Switchover { lose_changes }, replies).await;
+        }
+        if !lose_changes {
+            self.copy_before_hand_over(replies).await?;
         }
         self.await_candidate(replies).await?;
         let began = clock::now();
@@ -271,6 +282,9 @@ impl Helper {
         // The loop's instant is that of its turn, which may have begun before the order came.
         let down_after = surrendered.node.since.since(began).max(begun_after);
         step_at(replies, down_after, "services stopped, addresses down, the peer has our vote").await?;
+        if let Some(lost) = self.without_last_cut() {
+            step_at(replies, down_after, &lost).await?;
+        }
         let peer = self.config_peer();
         let served =
             self.await_surrender(|s| s.node.peer_role == Some(Role::Active) || s.node.role == Role::Active).await?;

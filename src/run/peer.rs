@@ -16,6 +16,7 @@ use std::sync::Arc;
 use smol::Async;
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 
+use super::copy_first::COPY_PATIENCE;
 use super::helper::{Bell, Helper, within};
 use super::operator::{self, Outcome, Refusal};
 use super::side::{Letter, Letters};
@@ -39,9 +40,8 @@ const ACCOUNT_PATIENCE: Duration = Duration::from_secs(5);
 fn patience(helper: &Helper, request: &Request) -> Duration {
     let handover = helper.handover_patience() + helper.candidacy_patience();
     match request {
-        Request::Switchover => PATIENCE + handover,
-        Request::Drill => PATIENCE + handover * 3,
-        Request::Hold { .. } => PATIENCE + handover,
+        Request::Switchover { .. } | Request::Hold { .. } => PATIENCE + COPY_PATIENCE + handover,
+        Request::Drill => PATIENCE + (COPY_PATIENCE + handover) * 3,
         _ => PATIENCE,
     }
 }

@@ -233,7 +233,7 @@ impl Helper {
         step(replies, began, &format!("written to {slot} here, read back")).await?;
         // Again: the writing took its time, and what the peer lacks would be lost with the hand-over.
         let switched = match self.await_in_sync(began, replies).await {
-            Ok(()) => self.switch_over(replies).await,
+            Ok(()) => self.switch_over(false, replies).await,
             Err(refusal) => Err(refusal),
         };
         let switched = match switched {

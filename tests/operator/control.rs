@@ -31,7 +31,7 @@ fn daemon(name: &str) -> PathBuf {
         executor.spawn(server::serve(executor.clone(), listener, sender)).detach();
         smol::block_on(executor.run(async {
             while let Ok(call) = calls.recv().await {
-                if call.request == Request::Switchover {
+                if matches!(call.request, Request::Switchover { .. }) {
                     let step = Progress { elapsed_us: 1, text: "services stopped".into(), ..Progress::default() };
                     call.replies.try_send(Reply::Progress(step)).unwrap();
                     call.replies.try_send(Reply::Done { text: "b serves".into() }).unwrap();
@@ -57,7 +57,7 @@ fn raw(path: &Path, bytes: &[u8]) -> String {
 #[test]
 fn replies_come_in_order_and_end() {
     let path = daemon("order");
-    let mut talk = Conversation::start(&path, &Request::Switchover).unwrap();
+    let mut talk = Conversation::start(&path, &Request::Switchover { lose_changes: false }).unwrap();
     assert!(matches!(talk.next_reply().unwrap(), Reply::Progress(step) if step.text == "services stopped"));
     assert_eq!(talk.next_reply().unwrap(), Reply::Done { text: "b serves".into() });
     assert!(matches!(talk.next_reply(), Err(Failure::Died)));
@@ -108,7 +108,7 @@ fn clients_that_say_nothing_do_not_lock_others_out_for_long() {
     let path = daemon("silent");
     let silent: Vec<_> = (0..server::CONNECTION_LIMIT).map(|_| UnixStream::connect(&path).unwrap()).collect();
     // They are dropped after five seconds, the client waits ten.
-    let mut talk = Conversation::start(&path, &Request::Switchover).unwrap();
+    let mut talk = Conversation::start(&path, &Request::Switchover { lose_changes: false }).unwrap();
     assert!(talk.next_reply().is_ok());
     drop(silent);
 }
@@ -116,6 +116,6 @@ fn clients_that_say_nothing_do_not_lock_others_out_for_long() {
 #[test]
 fn a_missing_daemon_is_named_with_its_socket() {
     let path = Path::new("/nonexistent/twobox.sock");
-    let failure = Conversation::start(path, &Request::Switchover).unwrap_err();
+    let failure = Conversation::start(path, &Request::Switchover { lose_changes: false }).unwrap_err();
     assert!(failure.to_string().contains("/nonexistent/twobox.sock"), "{failure}");
 }

@@ -73,7 +73,7 @@ async fn answer(call: Call, status: Arc<Mutex<Status>>, asked: Arc<Mutex<Vec<Req
             let status = Box::new(status.lock().unwrap().clone());
             send(Reply::Status { status }).and_then(|()| done(""))
         }
-        Request::Switchover => {
+        Request::Switchover { .. } => {
             for (elapsed_us, text) in [(900, "services stopped"), (1_700, "addresses down"), (4_250, "b serves")] {
                 let _ = send(Reply::Progress(Progress { elapsed_us, text: text.into(), ..Progress::default() }));
             }

@@ -12,6 +12,7 @@ const LINES: &[(&str, &str)] = &[
     ("status", "a serves. b would take over at once."),
     ("status --json", "\"takeover\":{\"ready\":true"),
     ("switchover", "b serves; outage 3.4 ms"),
+    ("switchover --lose-changes", "b serves; outage 3.4 ms"),
     ("hold -- --disk swap", "did Hold { reason: Some(\"--disk swap\") }"),
     ("release", "did Release"),
     ("activate", "without proof that the peer is off"),

@@ -45,7 +45,7 @@ fn giver_and_taker_tell_the_same_outage_of_every_hand_over() {
     let first = rig.start_both();
     let second = other(first);
     // Planned: from the first word of the surrender on.
-    rig.order(first, &Request::Switchover).unwrap();
+    rig.order(first, &Request::Switchover { lose_changes: false }).unwrap();
     let told = agreed(&rig, HandoverKind::Switchover, second);
     let steps: Vec<&str> = told.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(steps[..4], ["surrender", "detect", "wait", "claim"], "{told:?}");
@@ -108,7 +108,7 @@ fn a_box_that_has_just_surrendered_would_take_over_in_silence_and_says_so() {
     let first = rig.start_both();
     let second = other(first);
     wait("no young quorum", || rig.status(first).is_some_and(|s| s.quorum));
-    rig.order(first, &Request::Switchover).unwrap();
+    rig.order(first, &Request::Switchover { lose_changes: false }).unwrap();
     for node in ["a", "b"] {
         let takeover = rig.status(node).unwrap().takeover;
         assert!(takeover.blocked_by.iter().all(|why| !why.contains("surrendered")), "{node}: {takeover:?}");

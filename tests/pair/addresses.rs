@@ -54,7 +54,7 @@ fn lost_announcements_are_made_up_for() {
     let active = rig.start_both();
     let standby = other(active);
     rig.drop_frames("lan", "ingress", standby, "ether type arp");
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     wait("the standby serves", || rig.role(standby) == Some(Role::Active));
     std::thread::sleep(Duration::from_millis(400));
     assert!(rig.client.answers().iter().all(|answer| answer.from == active), "the client cannot know yet");
@@ -80,7 +80,7 @@ fn a_virtual_mac_moves_with_the_address_and_the_client_keeps_its_entry() {
     }
     // What the entry says it says for ever: no announcement changes it.
     rig.ip("client", &format!("neigh replace {SERVICE} lladdr {entry} dev lan nud permanent"));
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     rig.await_touch();
     rig.kill(standby);
@@ -119,7 +119,7 @@ fn an_ipv6_service_address_moves_by_an_override_and_own_addresses_stay() {
     wait("the client reaches it", || answers(&rig));
     assert_eq!(rig.cached(&service), Some(rig.mac(active, "lan")));
     let moved = clock::now();
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     wait("the client's entry names the new holder", || rig.cached(&service) == Some(rig.mac(standby, "lan")));
     wait("the client reaches it there", || answers(&rig));

@@ -35,7 +35,7 @@ fn the_loop_allocates_nothing_once_it_is_ready() {
     // To the other box and back: surrender, vote, claim, takeover.
     for node in [rig.active().unwrap(), other(rig.active().unwrap())] {
         rig.await_touch();
-        rig.order(node, &Request::Switchover).unwrap();
+        rig.order(node, &Request::Switchover { lose_changes: false }).unwrap();
         rig.client.await_answer_from(other(node));
     }
     assert_eq!(count.so_far() - counted, 0, "allocations in two hand-overs");

@@ -111,12 +111,12 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     claim(&rig);
     assert_eq!(rig.capture.owners(), [active]);
     // Our own announcements carry a mark, or the takeover would not be heard of.
-    rig.order(active, &twobox::console::control::Request::Switchover).unwrap();
+    rig.order(active, &twobox::console::control::Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     let announced = |f: &crate::rig::wire::Frame| f.from == standby && f.claim == crate::rig::wire::Claim::Announcement;
     assert!(rig.capture.frames().iter().any(announced));
     rig.await_touch();
-    rig.order(standby, &twobox::console::control::Request::Switchover).unwrap();
+    rig.order(standby, &twobox::console::control::Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(active);
     rig.await_touch();
 

@@ -138,7 +138,7 @@ fn an_interface_that_is_taken_out_and_put_in_again_is_used_again() {
     plug_in(&name, standby);
     rig.await_touch();
     wait("its gate holds", || rig.status(standby).is_some_and(|s| s.fence.bound_by == BoundBy::Gate));
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     assert!(has_service_address(&rig, standby));
     assert_eq!(rig.capture.owners(), [active, standby]);
@@ -169,7 +169,7 @@ fn an_interface_that_gets_another_name_is_the_same_one() {
     must(&format!("ip -n {}-{standby} link set lan name lan9", rig.name));
     must(&format!("ip -n {}-{standby} link set lan9 up", rig.name));
     rig.await_touch();
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     assert_eq!(rig.status(standby).unwrap().fence.bound_by, BoundBy::Gate);
     assert_eq!(rig.capture.owners(), [active, standby]);

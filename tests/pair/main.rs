@@ -11,6 +11,7 @@ mod bulk;
 mod busy_kernel;
 mod cables;
 mod clocks;
+mod copy_first;
 mod fencing;
 mod flood;
 mod hostile;
@@ -109,7 +110,7 @@ fn a_switchover_moves_the_service_and_is_told_step_by_step() {
     let (name, began) = (rig.name.clone(), clock::now());
     let mut connection = connect(&name);
     assert_eq!(talk(&mut connection), Ok(active.as_bytes()[0]));
-    let done = rig.order(active, &Request::Switchover).unwrap();
+    let done = rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     assert!(done.contains(&format!("{standby} serves")), "{done}");
     rig.client.await_answer_from(standby);
     println!("{done}; outage {:.1} ms", ms(rig.client.longest_outage(began)));
@@ -287,7 +288,7 @@ fn either_box_may_be_told_from_the_other_also_over_the_null_modem_alone() {
     };
     assert_eq!(status_of_peer(&rig, standby).unwrap().node, active);
     // A hand-over asked for on the standby is made by the active one.
-    let done = rig.order(standby, &Request::Switchover).unwrap();
+    let done = rig.order(standby, &Request::Switchover { lose_changes: false }).unwrap();
     assert!(done.contains(&format!("{standby} serves")), "{done}");
     rig.client.await_answer_from(standby);
     rig.await_touch();
@@ -447,7 +448,7 @@ fn a_scraper_and_a_log_host_see_a_hand_over() {
         serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!((status.node.as_str(), status.role), (active, Role::Active));
     assert_eq!(get(&name, &format!("{SERVICE}:9140"), "/status"), "", "the service address is nobody's own");
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     role(active, "standby");
     role(standby, "active");
     let counted = get(&name, own(standby), "/metrics");
@@ -514,7 +515,7 @@ fn the_standby_has_the_trees_and_a_hand_over_loses_nothing() {
     std::fs::write(data(active).join("first"), "one").unwrap();
     wait("the first file is there", || std::fs::read(data(standby).join("first")).is_ok_and(|text| text == b"one"));
     std::fs::write(data(active).join("last"), "written just before").unwrap();
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     assert_eq!(std::fs::read(data(standby).join("last")).unwrap(), b"written just before");
     rig.client.await_answer_from(standby);
     // And the other way round.

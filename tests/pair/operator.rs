@@ -183,7 +183,7 @@ fn the_status_of_a_living_pair_has_every_field_with_its_type_and_unit() {
         assert_eq!(status.last_handover, None, "{node}: nobody served before");
         assert_eq!(status.handovers, Handovers::default());
     }
-    rig.order(first, &Request::Switchover).unwrap();
+    rig.order(first, &Request::Switchover { lose_changes: false }).unwrap();
     rig.await_touch();
     let active = other(first);
     wait("what was granted at the start is over", || {

@@ -108,7 +108,7 @@ fn keys_are_in_no_log_no_answer_no_state_and_no_child_that_does_not_need_them() 
     let active = rig.start_both();
     wait("the copy is current", || rig.status(active).is_some_and(|s| s.takeover.ready && s.mirror[0].current));
     rig.order(active, &Request::Mirror(MirrorRequest::Sync { tree: None, confirm_delete: false })).unwrap();
-    rig.order(active, &Request::Switchover).unwrap();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.await_touch();
 
     for node in [active, other(active)] {

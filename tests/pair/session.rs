@@ -128,7 +128,7 @@ fn only_what_differs_from_run_to_run_is_left_out() {
 /// A pair of which a serves.
 fn a_serves(rig: &mut Rig) {
     if rig.start_both() == "b" {
-        rig.order("b", &Request::Switchover).unwrap();
+        rig.order("b", &Request::Switchover { lose_changes: false }).unwrap();
         rig.client.await_answer_from("a");
     }
     all_is_well(rig);

@@ -89,7 +89,7 @@ fn a_failover_in_the_middle_of_a_cycle_serves_the_last_whole_cut_and_loses_nothi
     assert_eq!(rig.status(old).unwrap().mirror[0].diverged, 1);
 
     // Put back by command where it serves again, and then on both.
-    rig.order(new, &Request::Switchover).unwrap();
+    rig.order(new, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(old);
     let path = Some("mail42".to_owned());
     rig.order(old, &Request::Mirror(MirrorRequest::DivergedRestore { name: name.clone(), path })).unwrap();
@@ -136,7 +136,7 @@ fn what_a_box_wrote_while_it_served_alone_is_newer_when_both_come_back() {
         fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &mirror).unwrap();
     }
     if rig.start_both() == "b" {
-        rig.order("b", &Request::Switchover).unwrap();
+        rig.order("b", &Request::Switchover { lose_changes: false }).unwrap();
         rig.client.await_answer_from("a");
     }
     // Of two that are equally good, a serves: b must have something better.

@@ -71,7 +71,7 @@ fn works_together(rig: &mut Rig, round: &str) {
         is_mirrored(rig, active, &format!("{round}-{turn}"));
         let last = format!("{round}-{turn}-last");
         std::fs::write(mail(rig, active).join(&last), &last).unwrap();
-        let done = rig.order(active, &Request::Switchover).unwrap();
+        let done = rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
         assert!(done.contains(&format!("{standby} serves")), "{done}");
         assert!(holds(&mail(rig, standby).join(&last), &last), "the last cut of a surrender");
         rig.client.await_answer_from(standby);
@@ -118,7 +118,9 @@ fn a_pair_is_updated_box_by_box_and_may_go_back() {
     };
     restart(&mut rig, standby, program());
     assert_eq!((rig.active(), rig.status(active).unwrap().term), (Some(active), before), "nothing moves");
-    assert!(rig.order(active, &Request::Switchover).unwrap().contains(&format!("{standby} serves")));
+    assert!(
+        rig.order(active, &Request::Switchover { lose_changes: false }).unwrap().contains(&format!("{standby} serves"))
+    );
     rig.client.await_answer_from(standby);
     rig.await_touch();
     restart(&mut rig, active, program());

@@ -147,7 +147,7 @@ impl Fault {
             Kind::WitnessDown => drop(rig.ip("lan", "link set dev witness down")),
             Kind::GateStolen => steal_gate(rig, node),
             Kind::ServiceKilled => rig.kill_service(node),
-            Kind::Switchover => drop(rig.order(node, &Request::Switchover)),
+            Kind::Switchover => drop(rig.order(node, &Request::Switchover { lose_changes: false })),
             Kind::Hold => drop(rig.order(node, &Request::Hold { reason: Some("soak".to_owned()) })),
             Kind::Drill => drop(rig.order(node, &Request::Drill)),
         }

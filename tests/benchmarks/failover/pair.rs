@@ -73,7 +73,7 @@ impl System for Pair {
     }
 
     fn hand_over(&mut self, active: &'static str) {
-        self.rig.order(active, &Request::Switchover).unwrap();
+        self.rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     }
 
     fn lose_power(&mut self, active: &'static str) {
