@@ -146,7 +146,7 @@ def main():
             with Network("unlimited") as network:
                 growth.table(counts, work, network, chosen.binary)
         version = subprocess.check_output(["rsync", "--version"], text=True).split()[2]
-        print(f"\nrsync {version}, scale {chosen.scale:g} %, runs {chosen.runs}; Linux {os.uname().release}, "
+        print(f"\nrsync {version}, scale {chosen.scale:g} %, runs {chosen.runs}; Linux {os.uname().release.split('-')[0]}, "
               f"{os.cpu_count()} cores, load {load_before:.1f} before the start; other work took "
               f"{100 * statistics.mean(others or [0]):.0f} % of the machine during the steps")
     finally:

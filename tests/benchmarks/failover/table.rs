@@ -18,7 +18,7 @@ pub fn machine(plan: &Plan) -> String {
         "`{}`, {} processors, kernel {}, load average at the start {}; {} faults of each kind, {} s under load\n\n",
         in_tree(&rig::program().display().to_string()),
         processors,
-        read("/proc/sys/kernel/osrelease"),
+        read("/proc/sys/kernel/osrelease").split('-').next().unwrap_or_default(),
         read("/proc/loadavg").split(' ').next().unwrap_or_default(),
         plan.faults,
         plan.quiet.as_secs()
