@@ -6,24 +6,31 @@
 //!
 //! What decides is pure, what touches the system decides nothing. Time, storage and randomness are arguments.
 //!
-//! Who may import whom (held by `tests/layering.rs`):
+//! Who imports whom. `tests/layering.rs` reads this table: a room uses what stands here, neither more nor less.
 //!
-//! | room | is | may use |
+//! | room | is | uses |
 //! |---|---|---|
 //! | [`time`] | our instant | nothing |
-//! | [`clock`], [`journal`] | what the time is; the log | time; the deciding rooms use neither |
+//! | [`clock`] | what the time is; what decides does not ask | time |
+//! | [`journal`] | the log | time, clock |
+//! | [`oom`] | whom a shortage of memory ends | nothing |
+//! | [`realtime`] | priority and locked memory | nothing |
+//! | [`netlink`] | the kernel's routing socket | nothing |
 //! | [`confine`] | what our own children must do without | oom |
-//! | [`netlink`], [`realtime`], [`oom`] | the kernel's routing socket; priority and locked memory; whom a shortage of memory ends | nothing |
-//! | [`wire`] | bytes and values | time |
-//! | [`node`] | the decisions | time, wire |
-//! | [`link`], [`fence`], [`takeover`], [`service`], [`state`] | drivers | time, wire, netlink |
-//! | [`mirror`] | its own process | time, wire, confine |
-//! | [`update`] | another image beside the running one, its own process | time, the mirror's link, confine |
-//! | [`config`] | files to settings | every room's `Settings` |
-//! | [`console`] | the operator | time, wire, node's status values, config |
-//! | [`observe`] | watching from outside, its own process | console's status and words, confine |
-//! | [`init`] | PID 1 | time, config, drivers |
-//! | `run` | the loop | all |
+//! | [`wire`] | bytes and values, pure | time |
+//! | [`node`] | the decisions, pure and without a heap | time, wire |
+//! | [`link`] | a driver: sockets and ports that carry heartbeats | time, wire |
+//! | [`fence`] | a driver: the belts, and the bound they promise | time, clock, netlink |
+//! | [`takeover`] | a driver: service addresses | time, wire, netlink |
+//! | [`service`] | a driver: the served programs | clock, oom |
+//! | [`state`] | a driver: the record on disk | nothing |
+//! | [`mirror`] | the file trees, its own process | time, clock, confine |
+//! | [`update`] | another image beside the running one, its own process | time, clock, confine, mirror |
+//! | [`config`] | site and board file, checked | wire, fence |
+//! | [`console`] | the operator: words, status, alarms, and a process for a terminal | time, clock, realtime, confine, wire, node, mirror, config |
+//! | [`observe`] | watching from outside, its own process | confine, console |
+//! | [`init`] | PID 1 | time, clock, journal, wire, fence, update, config |
+//! | [`run`] | the loop, and what starts threads and children; makes each room's `Settings` of the configuration | all |
 
 pub mod clock;
 pub mod config;
