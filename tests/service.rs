@@ -14,6 +14,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a test looks.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What was logged so far, by all tests.
+static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Logged;
+
+impl log::Log for Logged {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
 struct Bench {
     executor: Rc<LocalExecutor<'static>>,
     reports: Rc<RefCell<Vec<Report>>>,
@@ -320,6 +337,25 @@ fn a_service_that_ends_or_does_not_start_is_tried_again() {
         supervisor.order(Order::Serve);
         bench.reach(State::Failed).await;
         supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+    });
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let _ = log::set_logger(&Logged); // the first of the tests that asks for it
+    log::set_max_level(log::LevelFilter::Info);
+    bench("missing", |bench, reaper| async move {
+        let program = format!("/nowhere/{}", bench.instance());
+        let mut settings = bench.settings("");
+        settings.start = vec![program.clone()];
+        let supervisor = bench.start(&reaper, settings);
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.reach(State::Failed).await;
+        let told = |line: &String| line.contains(&format!("service web: {program} does not start: No such file"));
+        bench.until("told", || LOGGED.lock().unwrap().iter().any(told)).await;
+        supervisor.order(Order::Kill);
         bench.reach(State::Stopped).await;
     });
 }

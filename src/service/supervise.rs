@@ -135,7 +135,7 @@ impl Service {
             let began = clock::now();
             let end = match self.launch() {
                 Ok(exit) => self.watch(&exit).await,
-                Err(error) => End::Failed(format!("it does not start: {error}")),
+                Err(error) => End::Failed(not_started(&self.settings, &error)),
             };
             match end {
                 End::Unwanted(order) => {
@@ -322,6 +322,9 @@ impl Service {
             self.group.kill();
             Timer::after(LOOK).await;
         }
+        if order == Order::Kill && killed.is_none() {
+            return; // it had ended by itself, or never ran
+        }
         let how = if killed.is_some() { "killed" } else { "ended" };
         log::info!("service {}: {how} after {:.0?}", self.settings.name, clock::now().since(began));
     }
@@ -351,6 +354,15 @@ impl Service {
             self.group.kill();
             Timer::after(LOOK).await;
         }
+    }
+}
+
+/// What is not there: the program, or the root that it should see.
+fn not_started(settings: &Settings, error: &io::Error) -> String {
+    let program = settings.start.first().map_or("", String::as_str);
+    match &settings.root {
+        Some(root) => format!("{program} (in {}) does not start: {error}", root.display()),
+        None => format!("{program} does not start: {error}"),
     }
 }
 
