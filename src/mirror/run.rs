@@ -287,7 +287,10 @@ impl Mirror {
         self.retry = Instant::BOOT;
         self.torn = false;
         for number in 0..self.trees.len() {
-            self.reporter.update(number, |figures| figures.plain.role = role);
+            self.reporter.update(number, |figures| {
+                figures.plain.role = role;
+                figures.behind_since = None; // changes of another role
+            });
             let tree = &mut self.trees[number];
             tree.watch = None;
             tree.scanned = None;

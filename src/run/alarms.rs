@@ -135,7 +135,7 @@ impl Look {
                     Some(Cause::Guard) | None => "mirror-blocked",
                 };
                 add(name, &tree.tree, tree.reason.as_deref().unwrap_or_default());
-            } else if tree.direction == Direction::Receive && tree.last_cut_ms_ago.is_some() && !tree.current {
+            } else if tree.last_cut_ms_ago.is_some() && !tree.current && lacks(tree) {
                 add("mirror-late", &tree.tree, "");
             }
             if tree.diverged > 0 {
@@ -144,6 +144,11 @@ impl Look {
         }
         found
     }
+}
+
+/// The standby lacks something, or cannot know: changes wait at the source, or nobody brings any.
+fn lacks(tree: &Tree) -> bool {
+    tree.direction == Direction::Receive || tree.lag_ms.is_some_and(|lag| lag > 0)
 }
 
 /// Brings what stands up to date. Returns what has begun and what has ended.
@@ -345,6 +350,17 @@ mod tests {
     #[test]
     fn a_look_at_a_healthy_pair_finds_nothing() {
         assert_eq!(names(&Look { trees: vec![tree("/data")], ..Look::default() }), [""; 0]);
+    }
+
+    #[test]
+    fn an_old_copy_is_told_on_both_boxes_where_it_lacks_something() {
+        let old = |direction, lag_ms| Tree { direction, lag_ms, current: false, ..tree("/data") };
+        let found = |tree: Tree| names(&Look { trees: vec![tree], ..Look::default() });
+        assert_eq!(found(old(Direction::Receive, Some(60_000))), ["mirror-late"]);
+        assert_eq!(found(old(Direction::Send, Some(60_000))), ["mirror-late"]);
+        // No change waits: the copy is old, and equal.
+        assert_eq!(found(old(Direction::Send, Some(0))), [""; 0]);
+        assert_eq!(found(Tree { current: true, ..old(Direction::Send, Some(500)) }), [""; 0]);
     }
 
     #[test]

@@ -8,16 +8,21 @@ use crate::wire::pair::{self, Data, Term};
 /// A tree counts as current up to this age, or two of its periods if that is longer.
 const CURRENT: Duration = Duration::from_secs(10);
 
-/// A tree as the status shows it, told `since` milliseconds ago.
-pub(super) fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
+/// A tree as the status shows it, told `since` milliseconds ago, in the `role` that was ordered last: the process tells of
+/// its new one a moment later.
+pub(super) fn shown(tree: &TreeFigures, since: u64, role: Option<Role>) -> status::Tree {
+    let last_cut_ms_ago = tree.cut_age_ms.map(|age| age + since);
+    let current = last_cut_ms_ago.is_some_and(|age| age <= limit_ms(tree));
+    let direction = direction(role.unwrap_or(tree.role));
     status::Tree {
         tree: tree.tree.display().to_string(),
-        direction: match tree.role {
-            Role::Send => status::Direction::Send,
-            Role::Receive | Role::Idle => status::Direction::Receive,
+        direction,
+        last_cut_ms_ago,
+        lag_ms: match direction {
+            // The copy does not hear of changes that nobody brings: all since its cut may be lost.
+            status::Direction::Receive if !current => last_cut_ms_ago,
+            _ => tree.lag_ms,
         },
-        last_cut_ms_ago: tree.cut_age_ms.map(|age| age + since),
-        lag_ms: tree.lag_ms,
         state: match tree.state {
             State::Idle => status::TreeState::Idle,
             State::Running => status::TreeState::Running,
@@ -27,8 +32,15 @@ pub(super) fn shown(tree: &TreeFigures, since: u64) -> status::Tree {
         files: tree.files,
         bytes_sent: tree.bytes_sent,
         diverged: tree.diverged,
-        current: tree.cut_age_ms.is_some_and(|age| age + since <= limit_ms(tree)),
+        current,
         reason: tree.reason.clone(),
+    }
+}
+
+fn direction(role: Role) -> status::Direction {
+    match role {
+        Role::Send => status::Direction::Send,
+        Role::Receive | Role::Idle => status::Direction::Receive,
     }
 }
 
@@ -60,10 +72,7 @@ pub(super) fn newest(trees: &[TreeFigures]) -> Term {
 pub(super) fn starting(tree: String, role: Option<Role>) -> status::Tree {
     status::Tree {
         tree,
-        direction: match role {
-            Some(Role::Send) => status::Direction::Send,
-            _ => status::Direction::Receive,
-        },
+        direction: direction(role.unwrap_or_default()),
         last_cut_ms_ago: None,
         lag_ms: None,
         state: status::TreeState::Starting,
@@ -80,6 +89,25 @@ pub(super) fn starting(tree: String, role: Option<Role>) -> status::Tree {
 mod tests {
     use super::*;
     use crate::mirror::control::Generation;
+
+    #[test]
+    fn the_role_ordered_last_is_shown_and_a_copy_that_nobody_refreshes_lacks_all_since_its_cut() {
+        let tree = TreeFigures {
+            role: Role::Send,
+            cut_age_ms: Some(9_000),
+            lag_ms: Some(0),
+            period_ms: 1_000,
+            ..TreeFigures::default()
+        };
+        let of = |since, role| {
+            let tree = shown(&tree, since, role);
+            (tree.direction, tree.current, tree.lag_ms)
+        };
+        assert_eq!(of(0, None), (status::Direction::Send, true, Some(0)));
+        assert_eq!(of(0, Some(Role::Receive)), (status::Direction::Receive, true, Some(0)));
+        assert_eq!(of(1_001, Some(Role::Receive)), (status::Direction::Receive, false, Some(10_001)));
+        assert_eq!(of(1_001, Some(Role::Send)), (status::Direction::Send, false, Some(0)));
+    }
 
     #[test]
     fn the_oldest_tree_speaks_for_all() {

@@ -294,13 +294,13 @@ impl Mirror {
     /// For the status.
     pub(super) fn trees(&self, now: Instant) -> Vec<status::Tree> {
         let (told, trees) = &*self.figures.borrow();
+        let role = self.ordered.borrow().map(|(role, _)| role);
         if trees.is_empty() {
-            let role = self.ordered.borrow().map(|(role, _)| role);
             let configured = self.settings.trees.iter().map(|tree| tree.tree.display().to_string());
             return configured.map(|tree| figures::starting(tree, role)).collect();
         }
         let since = u64::try_from(now.since(*told).as_millis()).unwrap_or(u64::MAX);
-        trees.iter().map(|tree| figures::shown(tree, since)).collect()
+        trees.iter().map(|tree| figures::shown(tree, since, role)).collect()
     }
 
     /// The process ended by itself within this time.

@@ -62,7 +62,8 @@ pub struct Tree {
     pub direction: Direction,
     /// Age of the last cut that the standby has whole.
     pub last_cut_ms_ago: Option<u64>,
-    /// How much a failover now would lose: age of the oldest change that the standby lacks.
+    /// How much a failover now would lose: age of the oldest change that the standby lacks; on a standby whose copy is not
+    /// current, all since its cut.
     pub lag_ms: Option<u64>,
     /// What is going on.
     pub state: TreeState,
