@@ -60,7 +60,8 @@ pub struct Named<'a> {
     pub handle: &'a [u8],
     /// The name in that directory; empty or `.` for the directory itself.
     pub name: &'a [u8],
-    /// A directory was renamed from or to it.
+    /// A directory was made under it, or renamed from or to it. A made one may have the number of one that has just gone, of
+    /// which the events can be found nowhere any more.
     pub is_moved: bool,
 }
 
@@ -70,6 +71,7 @@ pub struct Named<'a> {
 pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
     const OVERFLOW: u64 = 0x4000; // FAN_Q_OVERFLOW
     const DIRECTORY: u64 = 0x4000_0000; // FAN_ONDIR
+    const CREATE: u64 = 0x100; // FAN_CREATE
     while events.len() >= METADATA {
         let len = u32::from_ne_bytes([events[0], events[1], events[2], events[3]]) as usize;
         let head = usize::from(u16::from_ne_bytes([events[6], events[7]]));
@@ -92,7 +94,7 @@ pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
             let Some((handle, name)) = body.split_at_checked(8 + bytes) else { continue };
             if WITH_NAME.contains(&kind) {
                 any = true;
-                let is_moved = mask & DIRECTORY != 0 && RENAMED.contains(&kind);
+                let is_moved = mask & DIRECTORY != 0 && (mask & CREATE != 0 || RENAMED.contains(&kind));
                 each(Some(Named { handle, name: name.split(|&b| b == 0).next().unwrap_or_default(), is_moved }));
             } else if kind == DFID {
                 any = true;

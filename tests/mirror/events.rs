@@ -3,6 +3,8 @@
 #![allow(unsafe_code)] // mmap(2)
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use twobox::mirror::watch::Watch;
 
 use crate::basic::noise;
 use crate::compare::assert_equal;
-use crate::disk::{in_own_mounts, mount_memory};
+use crate::disk::{Disk, in_own_mounts, mount_memory};
 use crate::mutate::{Random, mutate};
 use crate::rig::Pair;
 
@@ -115,6 +117,38 @@ fn what_is_made_moved_and_deleted_between_two_cycles_leaves_no_ghost() {
         fs::remove_dir_all(pair.a().join("box2")).unwrap();
         assert!(by_events(&pair, &watch).by_events);
         assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+/// A directory that is removed and made again may get the same number, and what was in it has no place any more when its
+/// events are read. Memory file systems give every directory a number of its own, ext4 gives the last one out again.
+#[test]
+fn a_directory_made_again_with_the_same_number_leaves_no_ghost() {
+    let home = PathBuf::from("/dev/shm").join(format!("tbmr-again-{}", std::process::id()));
+    in_own_mounts(move || {
+        fs::create_dir_all(&home).unwrap();
+        let disk = Disk::new(&home, "disk", "ext4", 64);
+        let pair = Pair::in_directory(&disk.mounted);
+        let cache = pair.a().join("cache");
+        fs::create_dir(&cache).unwrap();
+        (0..20).for_each(|n| fs::write(cache.join(format!("f{n}")), b"old").unwrap());
+        pair.sync();
+        let number = |path: &Path| fs::metadata(path).unwrap().ino();
+        let former = number(&cache);
+        let watch = watch(&pair);
+        let again = |_: &i32| {
+            fs::remove_dir_all(&cache).unwrap();
+            fs::create_dir(&cache).unwrap();
+            number(&cache) == former
+        };
+        assert!((0..100).any(|n| again(&n)), "this file system gives no number out again");
+        fs::write(cache.join("new"), b"new").unwrap();
+        assert!(by_events(&pair, &watch).by_events);
+        assert_equal(&pair.a(), &pair.b());
+        drop(pair);
+        drop(watch);
+        drop(disk);
+        fs::remove_dir_all(&home).unwrap();
     });
 }
 
