@@ -2,6 +2,9 @@
 
 use super::name;
 
+/// What stores are called: those of other trees may lie in this one, where somebody has mounted it elsewhere again.
+const STORE: &[u8] = b".twobox";
+
 /// What a tree leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -34,7 +37,8 @@ impl Filter {
         if let Some(only) = &self.only {
             return key != only;
         }
-        self.others.iter().any(|other| other == key)
+        last == STORE
+            || self.others.iter().any(|other| other == key)
             || self.patterns.iter().any(|pattern| match pattern.strip_prefix(b"\0") {
                 Some(rooted) => matches(rooted, key),
                 None if pattern.contains(&0) => matches(pattern, key),

@@ -32,9 +32,14 @@ pub struct Side {
 }
 
 /// The keys of other entries' trees and of the store, as seen from `root`.
+///
+/// Compared as the places that they are: a path of the configuration may lead through a symbolic link, and the store's is
+/// found, not configured.
 fn others(root: &Path, own: &Path, all: &[TreeSettings], home: &Path) -> Vec<Vec<u8>> {
+    let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let root = place(root);
     let trees = all.iter().map(|other| other.tree.as_path()).filter(|other| *other != own);
-    trees.chain([home]).filter_map(|path| name::from_path(path.strip_prefix(root).ok()?)).collect()
+    trees.chain([home]).filter_map(|path| name::from_path(place(path).strip_prefix(&root).ok()?)).collect()
 }
 
 /// Opens the index. A damaged one is put away, and the next cycle makes another from what both boxes have: by content on a

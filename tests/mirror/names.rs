@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use twobox::mirror::control::Generation;
+use twobox::mirror::control::{Generation, TreeSettings};
 use twobox::mirror::diverged;
 use twobox::mirror::filter::Filter;
 use twobox::mirror::side::Side;
@@ -33,6 +33,37 @@ fn names_of_any_byte_and_of_the_greatest_length() {
     fs::rename(pair.a().join(OsStr::from_bytes(b"\n")), pair.a().join(OsStr::from_bytes(b"\r\n"))).unwrap();
     pair.sync();
     assert_equal(&pair.a(), &pair.b());
+}
+
+/// Whoever configures `/mnt/data` where `/mnt` is a link to `/var/mnt` means one place. The store lies in that place, at its mount
+/// point, and belongs to no copy; nor does one that another tree has left here.
+#[test]
+fn a_tree_reached_through_a_link_leaves_out_stores_and_other_trees() {
+    let pair = Pair::new();
+    let real = pair.place("a");
+    let link = pair.home.join("link");
+    symlink(&real, &link).unwrap();
+    for directory in [".twobox/other", "tree/.twobox/other", "tree/nested", "tree/deep/.twobox"] {
+        fs::create_dir_all(real.join(directory)).unwrap();
+    }
+    let settings = |tree: &str| TreeSettings {
+        tree: link.join(tree),
+        store: Some(link.join("tree")),
+        ..pair.side("a").settings.clone()
+    };
+    let (own, nested) = (settings("tree"), TreeSettings { tree: real.join("tree/nested"), ..settings("tree") });
+    let side = Side::open(&own, &[own.clone(), nested], None).unwrap();
+    for (key, is_out) in [
+        (&b".twobox"[..], true),
+        (b".twobox\0index", true),
+        (b"nested", true),
+        (b"nested\0file", true),
+        (b"deep\0.twobox", true),
+        (b"deep", false),
+        (b"deep\0twobox", false),
+    ] {
+        assert_eq!(side.filter.leaves_out_path(key), is_out, "{key:?}");
+    }
 }
 
 /// The path of the deepest file, and a symbolic link whose target is as long as the kernel takes.
