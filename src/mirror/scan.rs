@@ -352,7 +352,7 @@ pub enum Examined {
 }
 
 /// Compares one name with the index, and what is below it if it has become or ceased to be a directory, or was `moved` here:
-/// then events of what is below it may have named it elsewhere.
+/// then events of what is below it may have named it elsewhere. What is `doubted` is looked into whatever its times say.
 ///
 /// # Errors
 ///
@@ -363,7 +363,7 @@ pub fn examine(
     index: &Reader,
     writer: &mut Writer<'_>,
     changes: &mut Changes,
-    (key, moved): (&[u8], bool),
+    (key, moved, doubted): (&[u8], bool, bool),
 ) -> io::Result<Examined> {
     if key.is_empty() && filter.only.is_some() {
         return Ok(Examined::Name); // the directory that holds the one file is no part of the tree
@@ -388,7 +388,8 @@ pub fn examine(
     }
     let mut grouped = false;
     let (rows, stop) = (index.rows(key)?.peekable(), &Stop::default());
-    let mut compare = Compare { index, rows, writer, changes, within: key, trust: Trust::All, stop };
+    let trust = if doubted { Trust::None } else { Trust::All };
+    let mut compare = Compare { index, rows, writer, changes, within: key, trust, stop };
     if stat.is_some() {
         let mut watch = |at: &[u8], stat: &FileStat| {
             grouped |= tree::is_linked(stat);

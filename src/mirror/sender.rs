@@ -4,6 +4,7 @@
 //! is asked for but sums of pages. Rows of the next cut are written as the files are read and committed when the
 //! standby has published it.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::channel::{Incoming, Outgoing, PATIENCE};
@@ -297,8 +298,9 @@ fn find(
         if done.is_some_and(|above| key == above || name::is_below(key, above)) {
             continue; // its directory was walked whole
         }
-        let moved = order.events.is_some_and(|dirty| dirty.moved.contains(key));
-        match examine(tree, &side.filter, base, writer, changes, (key, moved))? {
+        let is_among = |names: fn(&Dirty) -> &BTreeSet<Vec<u8>>| order.events.is_some_and(|it| names(it).contains(key));
+        let (moved, doubted) = (is_among(|dirty| &dirty.moved), is_among(|dirty| &dirty.closed));
+        match examine(tree, &side.filter, base, writer, changes, (key, moved, doubted))? {
             Examined::Name => {}
             Examined::Below => done = Some(key),
             Examined::Unclear => {

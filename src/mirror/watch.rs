@@ -49,6 +49,9 @@ pub struct Dirty {
     pub names: BTreeSet<Vec<u8>>,
     /// Those of them that a directory has had since a rename: what is below may have changed as well.
     pub moved: BTreeSet<Vec<u8>>,
+    /// Those of them that were closed after writing without a word of what was written: through memory perhaps, which moves
+    /// no time of a page that was written to before.
+    pub closed: BTreeSet<Vec<u8>>,
     /// Events were lost or not understood: everything may have changed.
     pub all: bool,
 }
@@ -63,6 +66,8 @@ pub struct Named<'a> {
     /// A directory was made under it, or renamed from or to it. A made one may have the number of one that has just gone, of
     /// which the events can be found nowhere any more.
     pub is_moved: bool,
+    /// It was closed after writing, and the event tells of no write.
+    pub is_closed: bool,
 }
 
 /// Takes the events of one read apart. `None` among the names: the queue overflowed.
@@ -72,6 +77,8 @@ pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
     const OVERFLOW: u64 = 0x4000; // FAN_Q_OVERFLOW
     const DIRECTORY: u64 = 0x4000_0000; // FAN_ONDIR
     const CREATE: u64 = 0x100; // FAN_CREATE
+    const MODIFY: u64 = 0x2; // FAN_MODIFY
+    const CLOSE_WRITE: u64 = 0x8; // FAN_CLOSE_WRITE
     while events.len() >= METADATA {
         let len = u32::from_ne_bytes([events[0], events[1], events[2], events[3]]) as usize;
         let head = usize::from(u16::from_ne_bytes([events[6], events[7]]));
@@ -95,10 +102,12 @@ pub fn parse(mut events: &[u8], each: &mut dyn FnMut(Option<Named<'_>>)) {
             if WITH_NAME.contains(&kind) {
                 any = true;
                 let is_moved = mask & DIRECTORY != 0 && (mask & CREATE != 0 || RENAMED.contains(&kind));
-                each(Some(Named { handle, name: name.split(|&b| b == 0).next().unwrap_or_default(), is_moved }));
+                let is_closed = mask & (CLOSE_WRITE | MODIFY) == CLOSE_WRITE;
+                let name = name.split(|&b| b == 0).next().unwrap_or_default();
+                each(Some(Named { handle, name, is_moved, is_closed }));
             } else if kind == DFID {
                 any = true;
-                each(Some(Named { handle, name: b"", is_moved: false }));
+                each(Some(Named { handle, name: b"", is_moved: false, is_closed: false }));
             }
         }
         if !any {
@@ -232,7 +241,7 @@ impl Watch {
     }
 
     fn note(&self, state: &mut State, event: Option<Named<'_>>) {
-        let Some(Named { handle, name: last, is_moved }) = event else {
+        let Some(Named { handle, name: last, is_moved, is_closed }) = event else {
             (state.dirty.all, state.touched) = (true, true);
             return;
         };
@@ -270,6 +279,9 @@ impl Watch {
             state.bytes += above; // its time has moved, too
         }
         if is_moved && state.dirty.moved.insert(key.clone()) {
+            state.bytes += bytes;
+        }
+        if is_closed && state.dirty.closed.insert(key.clone()) {
             state.bytes += bytes;
         }
         if state.dirty.names.insert(key) {
