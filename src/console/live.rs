@@ -3,16 +3,18 @@
 use super::report::{Mood, ago, answer, bytes, is_news, span, wrap};
 use super::screen::{Screen, Weight};
 use super::status::{
-    BoundBy, Cause, Direction, Gate, Link, LinkKind, RightKind, Role, ServiceState, Status, TreeState,
+    BoundBy, Cause, Direction, Gate, Link, LinkKind, RightKind, Role, ServiceState, Status, TreeState, Witness,
 };
 
 /// Columns of each box.
 const BOX: usize = 24;
+/// On a narrower screen a cable's name and age do not fit between the boxes: everything is told line by line.
+const PICTURE: usize = 2 * BOX + 24;
 
 /// A line of a panel.
 type Line = (String, Weight);
 
-/// Draws a status. Fits any size; 80x24 is the least that shows everything of a small pair.
+/// Draws a status. Fits any size; 80x24 is the least that shows all of a small pair as a picture.
 pub fn draw(status: &Status, screen: &mut Screen) {
     screen.clear();
     let width = screen.width();
@@ -29,9 +31,49 @@ pub fn draw(status: &Status, screen: &mut Screen) {
     for (row, line) in wrap(&text, width.saturating_sub(1)).into_iter().take(2).enumerate() {
         screen.put(1 + row, 1, &line, weight);
     }
+    if width < PICTURE {
+        list(status, screen, 3);
+        return;
+    }
     let row = boxes(status, screen, 3);
     let row = witnesses(status, screen, row);
     panels(status, screen, row);
+}
+
+/// The same without a picture: one line after the other, what matters most first.
+fn list(status: &Status, screen: &mut Screen, top: usize) {
+    let width = screen.width().saturating_sub(2);
+    let boxes = [(format!("{} (here)", status.node), own_box(status)), (status.peer.node.clone(), peer_box(status))];
+    let mut lines = Vec::new();
+    for (name, about) in boxes {
+        let words: Vec<&str> = about.iter().map(|(line, _)| line.as_str()).filter(|line| !line.is_empty()).collect();
+        lines.extend(wrapped(&format!("{name}: {}", words.join(", ")), width, about[0].1));
+    }
+    for link in status.links.iter().filter(|link| link.kind != LinkKind::Reflected) {
+        let (text, weight) = told(link);
+        lines.extend(wrapped(&text, width, weight));
+    }
+    for (text, weight) in status.witnesses.iter().map(|witness| way_through(status, witness)) {
+        lines.extend(wrapped(&text, width, weight));
+    }
+    lines.extend(wrong(status, width));
+    for (text, weight) in served(status, width).into_iter().chain(guards(status)) {
+        lines.extend(wrapped(&text, width, weight));
+    }
+    lines.extend(last(status, width));
+    put_lines(&lines, screen, (top, 1), width);
+}
+
+/// As many lines as there is room for, and how many there are more.
+fn put_lines(lines: &[Line], screen: &mut Screen, (top, column): (usize, usize), width: usize) {
+    let room = screen.height().saturating_sub(top + 1);
+    let fits = if lines.len() > room { room.saturating_sub(1) } else { room };
+    for (row, (line, weight)) in lines.iter().take(fits).enumerate() {
+        screen.put(top + row, column, &cut(line, width), *weight);
+    }
+    if lines.len() > room {
+        screen.put(top + fits, column, &format!("and {} more: see `status`", lines.len() - fits), Weight::Bold);
+    }
 }
 
 /// Draws that no status comes, over an empty screen.
@@ -74,24 +116,30 @@ fn boxes(status: &Status, screen: &mut Screen, top: usize) -> usize {
     top + height + 2
 }
 
-/// One cable, drawn over the space between the boxes: whole or cut, with its name, state and age.
-fn cable(link: &Link, room: usize) -> Line {
+/// One cable in words: its name, state and age.
+fn told(link: &Link) -> Line {
     let age = link.heard_ms_ago.map_or("never".to_owned(), span);
-    let state = match (&link.finding, link.up) {
+    let text = match (&link.finding, link.up) {
         (Some(finding), _) => format!("{} {finding} {age}", link.name),
         (None, true) => format!("{} {age}", link.name),
         (None, false) => format!("{} DOWN {age}", link.name),
     };
+    (text, if link.up && link.finding.is_none() { Weight::Plain } else { Weight::Bold })
+}
+
+/// One cable, drawn over the space between the boxes: whole or cut.
+fn cable(link: &Link, room: usize) -> Line {
+    let (state, weight) = told(link);
     let state = cut(&state, room.saturating_sub(6));
     let fill = room.saturating_sub(state.chars().count() + 2);
     let (before, after) = (fill / 2, fill - fill / 2);
-    let good = link.up && link.finding.is_none();
+    let good = weight == Weight::Plain;
     let side = |length: usize| match (good, length) {
         (true, _) => "=".repeat(length),
         (false, 0) => String::new(),
         (false, _) => format!("{}X{}", "-".repeat(length / 2), "-".repeat((length - 1) - length / 2)),
     };
-    (format!("{} {state} {}", side(before), side(after)), if good { Weight::Plain } else { Weight::Bold })
+    (format!("{} {state} {}", side(before), side(after)), weight)
 }
 
 fn own_box(status: &Status) -> Vec<Line> {
@@ -138,22 +186,8 @@ fn witnesses(status: &Status, screen: &mut Screen, top: usize) -> usize {
     let most = if screen.height() < 40 { 3 } else { 8 };
     let mut row = top;
     for witness in status.witnesses.iter().take(most) {
-        let ping = match (witness.reachable, witness.rtt_us) {
-            (true, Some(us)) => format!("== {}.{} ms ==", us / 1_000, us % 1_000 / 100),
-            (true, None) => "== answers ==".to_owned(),
-            (false, _) => "--X no answer --".to_owned(),
-        };
-        let name = format!("reflected:{}", witness.ip);
-        let heard = status.links.iter().find(|link| link.name == name).and_then(|link| link.heard_ms_ago);
-        let reflects = match (witness.reflects, heard) {
-            (true, Some(age)) => format!("== reflects {} ==", span(age)),
-            (true, None) => "== reflects ==".to_owned(),
-            (false, _) => "--X does not reflect --".to_owned(),
-        };
-        let (own, peer) = (&status.node, &status.peer.node);
-        let good = witness.reachable && witness.reflects;
-        let weight = if good { Weight::Plain } else { Weight::Bold };
-        screen.put(row, 1, &format!("{own} {ping} witness {} {reflects} {peer}", witness.ip), weight);
+        let (text, weight) = way_through(status, witness);
+        screen.put(row, 1, &text, weight);
         row += 1;
     }
     if status.witnesses.is_empty() {
@@ -167,23 +201,35 @@ fn witnesses(status: &Status, screen: &mut Screen, top: usize) -> usize {
     row
 }
 
+/// The way that heartbeats take through a witness.
+fn way_through(status: &Status, witness: &Witness) -> Line {
+    let ping = match (witness.reachable, witness.rtt_us) {
+        (true, Some(us)) => format!("== {}.{} ms ==", us / 1_000, us % 1_000 / 100),
+        (true, None) => "== answers ==".to_owned(),
+        (false, _) => "--X no answer --".to_owned(),
+    };
+    let name = format!("reflected:{}", witness.ip);
+    let heard = status.links.iter().find(|link| link.name == name).and_then(|link| link.heard_ms_ago);
+    let reflects = match (witness.reflects, heard) {
+        (true, Some(age)) => format!("== reflects {} ==", span(age)),
+        (true, None) => "== reflects ==".to_owned(),
+        (false, _) => "--X does not reflect --".to_owned(),
+    };
+    let (own, peer) = (&status.node, &status.peer.node);
+    let good = witness.reachable && witness.reflects;
+    let weight = if good { Weight::Plain } else { Weight::Bold };
+    (format!("{own} {ping} witness {} {reflects} {peer}", witness.ip), weight)
+}
+
 /// The lower part: what is served on the left; what guards it, what was and what is wrong on the right.
 fn panels(status: &Status, screen: &mut Screen, top: usize) {
     let half = screen.width() / 2;
     let inner = half.saturating_sub(2);
-    let room = screen.height().saturating_sub(top + 1);
     let mut right = guards(status);
     right.extend(wrong(status, inner));
     right.extend(last(status, inner));
-    for (lines, column) in [(served(status, inner), 1), (right, half + 1)] {
-        let fits = if lines.len() > room { room.saturating_sub(1) } else { room };
-        for (row, (line, weight)) in lines.iter().take(fits).enumerate() {
-            screen.put(top + row, column, &cut(line, inner), *weight);
-        }
-        if lines.len() > room {
-            screen.put(top + fits, column, &format!("and {} more: see `status`", lines.len() - fits), Weight::Bold);
-        }
-    }
+    put_lines(&served(status, inner), screen, (top, 1), inner);
+    put_lines(&right, screen, (top, half + 1), inner);
 }
 
 fn served(status: &Status, width: usize) -> Vec<Line> {

@@ -15,6 +15,26 @@ fn pictures_of_six_states() {
     }
 }
 
+/// A narrow window or an old terminal: no picture, but both boxes and every cable with its age.
+#[test]
+fn a_narrow_screen_tells_it_line_by_line() {
+    let status = states::peace();
+    for (width, height) in [(40, 24), (60, 24), (71, 24), (30, 40)] {
+        let mut screen = Screen::new(width, height);
+        live::draw(&status, &mut screen);
+        let text = screen.text();
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut parts = vec!["a (here): ACTIVE".to_owned(), "b: STANDBY, heard".to_owned()];
+        for link in status.links.iter().filter(|link| !link.name.starts_with("reflected")) {
+            let age = twobox::console::report::span(link.heard_ms_ago.unwrap());
+            parts.push(format!("{} {age}", link.name));
+        }
+        for part in parts {
+            assert!(flat.contains(&part), "{part:?} is missing at {width}x{height}:\n{text}");
+        }
+    }
+}
+
 /// At 9600 baud a line carries 960 bytes a second; two looks a second must fit with room to spare.
 #[test]
 fn ages_that_move_on_fit_a_line_of_9600_baud() {
