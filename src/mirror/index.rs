@@ -10,7 +10,7 @@
 //! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced |
 //! | `gone` | key | receiver, while a cut is gathered: not in it, and no other name has taken its file yet |
 //! | `held` | chunk hash | sender, for a cycle: where the receiver has it staged |
-//! | `meta` | word | value: the cut's name, its generation, the root's identity; the generation served last; how many files; whether `places` and `inodes` are kept |
+//! | `meta` | word | value: the cut's name, its generation, the root's identity; the generation served last; the id of the first cut that is sent, until it is known to be there; how many files; whether `places` and `inodes` are kept |
 //!
 //! Memory is bounded by the cache, not by the number of files.
 
@@ -56,6 +56,8 @@ pub(super) mod word {
     pub const FILES: &[u8] = b"files";
     /// `places` and `inodes` are kept.
     pub const HINTED: &[u8] = b"hinted";
+    /// The id that the first cut of this source was to get.
+    pub const OFFERED: &[u8] = b"offered";
     /// The generation served last.
     pub const SERVED: &[u8] = b"served";
 }

@@ -12,7 +12,7 @@ use super::index::{
     ENTRIES, GONE, GROUPS, HELD, INODES, LISTS, Lookup, META, PLACES, UNSENT, block_key, count_files, each_block,
     failed, noted_files, word,
 };
-use super::row::{BLOCK, Cut, Place, Row, decode, encode};
+use super::row::{BLOCK, Cut, CutId, Place, Row, decode, encode};
 
 /// Shortest chunk that is worth finding under another name: what is shorter is sent again.
 pub(super) const WORTH: u64 = 512;
@@ -426,6 +426,25 @@ impl<'t> Writer<'t> {
             Some(files) => Ok(files.saturating_add_signed(self.more_files)),
             None => count_files(&self.entries),
         }
+    }
+
+    /// Notes the id of the first cut that is sent from here: the standby may publish it and the acknowledgement be lost.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn set_offered(&mut self, cut: &CutId) -> io::Result<()> {
+        self.meta.insert(word::OFFERED, cut.as_slice()).map_err(failed)?;
+        Ok(())
+    }
+
+    /// The first cut that was sent from here has this id.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn is_offered(&self, cut: &CutId) -> io::Result<bool> {
+        Ok(self.meta.get(word::OFFERED).map_err(failed)?.is_some_and(|row| row.value() == cut))
     }
 
     /// Names the cut, and notes how many files are in it.

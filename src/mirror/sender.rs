@@ -153,7 +153,7 @@ fn try_cycle(
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;
     writer.forget_held()?;
     let (standing, held) = standing(incoming, &mut writer)?;
-    let former = writer.cut()?;
+    let mut former = writer.cut()?;
     if former.generation.term > order.generation.term || standing.generation.term > order.generation.term {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -162,11 +162,24 @@ fn try_cycle(
     }
     if standing.cut != former.id {
         reconcile(side, &mut writer, incoming, outgoing)?;
+        if former.generation == Generation::default() && writer.is_offered(&standing.cut)? {
+            former.generation = standing.generation; // our first cut, whose acknowledgement was lost
+        }
         writer.set_cut(&Cut { id: standing.cut, ..former.clone() })?;
+    }
+    // Cuts alone set the generation. The id is the standby's as soon as the two were compared, whatever a guard says then.
+    let first = former.generation == Generation::default();
+    let mut next_id = CutId::default();
+    random(&mut next_id)?;
+    if first {
+        writer.set_offered(&next_id)?;
     }
     writer.write_hints()?;
     drop(writer);
     Index::commit(tx)?;
+    if first {
+        side.index.harden()?;
+    }
 
     let base = side.index.reader()?;
     let tx = side.index.begin(true)?;
@@ -185,14 +198,14 @@ fn try_cycle(
         return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
     }
     // A source that was never in sync with a copy that has seen service is another disk, or none.
-    let never_met = former.id == CutId::default() && standing.generation != Generation::default();
+    let never_met = first && standing.generation != Generation::default();
     let plan = Plan {
         before: standing.names,
         gone: changes.gone,
         set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
         found: if by_events { base.count()?.saturating_sub(changes.gone) } else { changes.found },
         same_root: !never_met && (former.root == (0, 0) || former.root == root),
-        first: former.id == CutId::default(),
+        first,
     };
     let found = changes.gone + changes.look;
     let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
@@ -246,7 +259,7 @@ fn try_cycle(
     // Both boxes are to know the generation that they are of, also where nothing is to be sent.
     let is_of_this = [former.generation, standing.generation].iter().all(|of| *of == order.generation);
     if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || !is_of_this {
-        random(&mut cut.id)?;
+        cut.id = next_id;
     }
     sending.commit(cut.id)?;
     fault::step();

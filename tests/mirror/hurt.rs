@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,6 +15,7 @@ use twobox::mirror::watch::Dirty;
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
+use crate::disk::run;
 use crate::rig::{Pair, TERM_1, Way};
 
 const TERM_2: Generation = Generation { term: 2, boot: 0xb };
@@ -49,14 +51,47 @@ fn an_emptied_a_replaced_and_a_missing_source_leave_the_copy() {
 
     // A disk that has never been part of the pair, index and all.
     fs::remove_dir_all(pair.home.join("a/.twobox")).unwrap();
-    let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
-    assert_eq!(sent.blocked, Some(Block::RootReplaced));
-    assert_eq!(describe(&pair.b()), copy);
+    for _ in 0..3 {
+        let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+        assert_eq!(sent.blocked, Some(Block::RootReplaced));
+        assert_eq!(describe(&pair.b()), copy);
+    }
 
     // The operator means it.
     let (sent, _) = pair.try_sync("a", "b", TERM_1, true).unwrap();
     assert_eq!(sent.blocked, None);
     assert_equal(&pair.a(), &pair.b());
+}
+
+/// The standby has the first cut, the box that sent it does not know: it is no stranger to the copy for that.
+#[test]
+fn a_source_whose_first_acknowledgement_was_lost_goes_on() {
+    let pair = Pair::new();
+    for n in 0..40 {
+        fs::write(pair.a().join(format!("f{n}")), noise(1000 + n, n as u64 + 1)).unwrap();
+    }
+    let (store, then) = (pair.place("a").join(".twobox"), pair.home.join("then"));
+    let copy = |from: &Path, to: &Path| run("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
+    pair.cycle("a", "b", &Way::default(), &mut |progress| {
+        if progress.files > 0 && !then.exists() {
+            copy(&store, &then); // what the disk holds if the power fails now
+        }
+    })
+    .unwrap();
+    for round in 0..2 {
+        fs::remove_dir_all(&store).unwrap();
+        copy(&then, &store);
+        fs::write(pair.a().join("f1"), format!("{round}")).unwrap();
+        fs::remove_file(pair.a().join(format!("f{}", 30 + round))).unwrap();
+        if round == 0 {
+            pair.sync();
+            assert_equal(&pair.a(), &pair.b());
+        } else {
+            // That was another cut: what is here now is a disk as it was long ago.
+            let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+            assert_eq!(sent.blocked, Some(Block::RootReplaced));
+        }
+    }
 }
 
 #[test]
