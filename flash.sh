@@ -78,6 +78,18 @@ find_kernel() {
     [ -f "$vmlinuz" ] || die "$kernel: no boot/vmlinuz-VERSION in it"
 }
 
+# Sets boot_loader to the folder of systemd's EFI programs.
+find_boot_loader() {
+    boot_loader=${TWOBOX_BOOT_LOADER:-}
+    if [ -z "$boot_loader" ]; then
+        fetch_package systemd-boot-efi
+        boot_loader=$cache/systemd-boot-efi/usr/lib/systemd/boot/efi
+    fi
+    for file in linuxx64.efi.stub systemd-bootx64.efi; do
+        [ -f "$boot_loader/$file" ] || die "$boot_loader: no $file in it"
+    done
+}
+
 # Sets program and packer, building what was not given.
 find_program() {
     packer=${TWOBOX_PACKER:-$here/target/$target/release/pack-initramfs}
@@ -92,23 +104,45 @@ find_program() {
     fi
 }
 
+# The first address behind all sections of an EFI program, which begin at the image base that its header tells.
+end_of_sections() {
+    sections=$(LC_ALL=C objdump -h "$1" | sed -n 's/^ *[0-9][0-9]* [^ ]* *\([0-9a-f]*\) *\([0-9a-f]*\) .*/\2 \1/p')
+    echo "$sections" | (
+        end=0
+        while read -r start length && [ -n "$start" ]; do
+            [ $((0x$start + 0x$length)) -le "$end" ] || end=$((0x$start + 0x$length))
+        done
+        echo "$end"
+    )
+}
+
 # A unified kernel image: EFI stub, kernel, initramfs and command line in one file (uapi-group.org, UKI).
 make_unified_kernel() {
-    [ "$(stat -c %s "$vmlinuz")" -lt 16000000 ] || die "$vmlinuz: larger than the 16 MB that have room in the image"
     hash=$(cat "$vmlinuz" "$work/initramfs" "$work/command-line" | sha256sum | cut -c 1-16)
     printf '%s twobox.image=%s' "$(cat "$work/command-line")" "$hash" >"$work/cmdline"
     # The boot loader sorts by version first and by file name then. The version is the same for ever, so that the name's
     # number decides: a step back is an update like any other.
     printf 'ID=twobox\nNAME=Twobox\nPRETTY_NAME="Twobox"\nVERSION_ID=1\nIMAGE_HASH=%s\nIMAGE_BOARD=%s\n' \
         "$hash" "$(cat "$work/board-name")" >"$work/os-release"
-    objcopy \
-        --add-section .osrel="$work/os-release" --change-section-vma .osrel=0x20000 \
-        --add-section .cmdline="$work/cmdline" --change-section-vma .cmdline=0x30000 \
-        --add-section .linux="$vmlinuz" --change-section-vma .linux=0x2000000 \
-        --add-section .initrd="$work/initramfs" --change-section-vma .initrd=0x3000000 \
-        "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$work/twobox.efi" ||
-        die "objcopy cannot make the unified kernel image"
+    stub=$boot_loader/linuxx64.efi.stub
+    # The stub's image base and alignment are other ones in each version of systemd: what is added lies behind what is there.
+    # The kernel is the last: of what lies behind it, nothing can be in its way.
+    align=$(LC_ALL=C objdump -p "$stub" | sed -n 's/^SectionAlignment[[:space:]]*\([0-9a-f]*\)$/0x\1/p')
+    end=$(end_of_sections "$stub")
+    if [ -z "$align" ] || [ "$end" = 0 ]; then
+        die "$stub: no EFI stub that objdump knows"
+    fi
+    set --
+    for part in ".osrel=$work/os-release" ".cmdline=$work/cmdline" ".initrd=$work/initramfs" ".linux=$vmlinuz"; do
+        at=$(((end + align - 1) / align * align))
+        end=$((at + $(stat -L -c %s "${part#*=}")))
+        set -- "$@" --add-section "$part" --change-section-vma "${part%%=*}=$at"
+    done
+    objcopy "$@" "$stub" "$work/twobox.efi" || die "objcopy cannot make the unified kernel image"
     "$packer" seal "$work/twobox.efi" || die "the image cannot be sealed"
+    size=$(stat -c %s "$work/twobox.efi")
+    [ $((2 * size)) -le $(((esp_size - 2) << 20)) ] ||
+        die "the image has $size bytes: its partition of $esp_size MiB holds no two of them"
 }
 
 make_esp() {
@@ -117,7 +151,7 @@ make_esp() {
     mkfs.vfat -F 32 -n TWOBOX-ESP "$work/esp" >/dev/null
     printf 'timeout 0\neditor no\n' >"$work/loader.conf"
     mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/Linux ::/loader
-    mcopy -i "$work/esp" "$cache/systemd-boot-efi/usr/lib/systemd/boot/efi/systemd-bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
+    mcopy -i "$work/esp" "$boot_loader/systemd-bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
     mcopy -i "$work/esp" "$work/loader.conf" ::/loader/loader.conf
     mcopy -i "$work/esp" "$work/twobox.efi" ::/EFI/Linux/twobox-1.efi
 }
@@ -171,8 +205,8 @@ TABLE
 
 # Everything that can be wrong is looked at here, before the first file is made.
 prepare() {
-    need sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools mkfs.ext4:e2fsprogs debugfs:e2fsprogs objcopy:binutils zstd:zstd \
-        sha256sum:coreutils
+    need sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools mkfs.ext4:e2fsprogs debugfs:e2fsprogs objcopy:binutils \
+        objdump:binutils zstd:zstd sha256sum:coreutils
     [ -n "${board:-}" ] || die "--board is missing; there is: $(cd "$here/board" && echo */ | tr -d /)"
     case $board in
         */*) ;;
@@ -192,7 +226,7 @@ prepare() {
         [ "$room" -ge "$wanted" ] || die "$folder has $room MiB free; $wanted are needed (--output, and TMPDIR)"
     done
     find_kernel
-    fetch_package systemd-boot-efi
+    find_boot_loader
     find_program
     work=$(mktemp -d "${TMPDIR:-/tmp}/twobox-flash.XXXXXX")
     trap 'rm -rf "$work"' EXIT

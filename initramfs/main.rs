@@ -81,8 +81,11 @@ fn pack(arguments: Arguments) -> io::Result<()> {
 }
 
 fn seal(path: &Path) -> io::Result<()> {
+    let body = fs::read(path)?;
+    image::loads(&body[..body.len().min(image::HEAD)])
+        .map_err(|why| io::Error::other(format!("{}: this is {why}", path.display())))?;
     let mut hash = blake3::Hasher::new();
-    hash.update(&fs::read(path)?);
+    hash.update(&body);
     fs::OpenOptions::new().append(true).open(path)?.write_all(&image::seal(&hash))
 }
 
@@ -161,6 +164,15 @@ mod tests {
         assert_ne!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
         fs::remove_dir_all(&root).unwrap();
         fs::remove_dir_all(&other).unwrap();
+    }
+
+    #[test]
+    fn what_firmware_cannot_load_gets_no_seal() {
+        let root = scratch("seal");
+        let error = seal(&root.join("program")).unwrap_err().to_string();
+        assert!(error.ends_with("this is no image of twobox: its headers are not those of one"), "{error}");
+        assert_eq!(fs::read(root.join("program")).unwrap(), vec![7; 100_000]);
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

@@ -123,49 +123,113 @@ fn a_disk_that_the_kernel_holds_is_refused_whatever_lsblk_says() {
     assert!(!done.status.success() && said.contains("is in use") && !said.contains("Type"), "{said}");
 }
 
+/// Everything that a pair's disks are made of, below a folder with spaces in its name.
+struct Ingredients(Folder);
+
+impl Ingredients {
+    fn new(name: &str) -> Ingredients {
+        let all = Ingredients(Folder::new(&format!("with some spaces {name}")));
+        for name in ["a board", "a kernel/boot", "a kernel/lib/modules/6.1/kernel", "data of mine", "work here"] {
+            fs::create_dir_all(all.place(name)).unwrap();
+        }
+        all.put("a kernel/boot/vmlinuz-6.1", &[1; 100_000]);
+        all.put("a kernel/lib/modules/6.1/modules.builtin", b"");
+        all.put("data of mine/a letter", b"text");
+        let board = "name = \"spaces\"\nkernel-command-line = \"panic=1\"\n[interface.lan]\nposition = 1\n\
+                     [storage]\nstate = \"PARTLABEL=twobox-state\"\n";
+        all.put("a board/board.toml", board.as_bytes());
+        let site = "[pair]\nname = \"spaces\"\nkey-file = \"/etc/twobox/pair.key\"\n[node.a]\nlan = \"192.0.2.2/24\"\n\
+                    [node.b]\nlan = \"192.0.2.3/24\"\n[[witness]]\nip = \"192.0.2.1\"\n";
+        all.put("the site.toml", site.as_bytes());
+        all
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.0.0.join(name)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.place(name), bytes).unwrap();
+    }
+
+    /// `flash.sh pair` of all that; `change` may say it otherwise. `None`: a package cannot be fetched here.
+    fn pair(&self, change: impl FnOnce(&mut Command)) -> Option<(bool, String)> {
+        let mut flash = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh"));
+        flash.args(["pair", "--data-size", "8", "--program", env!("CARGO_BIN_EXE_twobox")]);
+        for (option, name) in [
+            ("--board", "a board"),
+            ("--kernel", "a kernel"),
+            ("--site", "the site.toml"),
+            ("--data", "data of mine"),
+            ("--output", "the disks"),
+        ] {
+            flash.arg(option).arg(self.place(name));
+        }
+        flash.env("TMPDIR", self.place("work here")).env("TWOBOX_PACKER", env!("CARGO_BIN_EXE_pack-initramfs"));
+        change(&mut flash);
+        let done = flash.output().unwrap();
+        let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        if said.contains("cannot fetch systemd-boot-efi") {
+            eprintln!("SKIPPED: {said}");
+            return None;
+        }
+        Some((done.status.success(), said))
+    }
+}
+
 /// The whole way to a pair's disks, with spaces in every path that somebody may choose.
 #[test]
 fn the_disks_of_a_pair_are_made_where_paths_have_spaces() {
-    let folder = Folder::new("with some spaces");
-    let place = |name: &str| folder.0.join(name);
-    for name in ["a board", "a kernel/boot", "a kernel/lib/modules/6.1/kernel", "data of mine", "work here"] {
-        fs::create_dir_all(place(name)).unwrap();
-    }
-    fs::write(place("a kernel/boot/vmlinuz-6.1"), vec![1; 100_000]).unwrap();
-    fs::write(place("a kernel/lib/modules/6.1/modules.builtin"), "").unwrap();
-    fs::write(place("data of mine/a letter"), "text").unwrap();
-    let board = "name = \"spaces\"\nkernel-command-line = \"panic=1\"\n[interface.lan]\nposition = 1\n\
-                 [storage]\nstate = \"PARTLABEL=twobox-state\"\n";
-    fs::write(place("a board/board.toml"), board).unwrap();
-    let site = "[pair]\nname = \"spaces\"\nkey-file = \"/etc/twobox/pair.key\"\n[node.a]\nlan = \"192.0.2.2/24\"\n\
-                [node.b]\nlan = \"192.0.2.3/24\"\n[[witness]]\nip = \"192.0.2.1\"\n";
-    fs::write(place("the site.toml"), site).unwrap();
-    let done = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh"))
-        .args(["pair", "--data-size", "8", "--program", env!("CARGO_BIN_EXE_twobox")])
-        .arg("--board")
-        .arg(place("a board"))
-        .arg("--kernel")
-        .arg(place("a kernel"))
-        .arg("--site")
-        .arg(place("the site.toml"))
-        .arg("--data")
-        .arg(place("data of mine"))
-        .arg("--output")
-        .arg(place("the disks"))
-        .env("TMPDIR", place("work here"))
-        .env("TWOBOX_PACKER", env!("CARGO_BIN_EXE_pack-initramfs"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    if said.contains("cannot fetch systemd-boot-efi") {
-        return eprintln!("SKIPPED: {said}");
-    }
-    assert!(done.status.success(), "{said}");
-    let names: Vec<_> = fs::read_dir(place("the disks")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let all = Ingredients::new("all");
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(done, "{said}");
+    let names: Vec<_> = fs::read_dir(all.place("the disks")).unwrap().map(|e| e.unwrap().file_name()).collect();
     for name in ["a.img", "b.img", "update.efi"] {
         assert!(names.iter().any(|found| found == name), "{names:?}");
     }
-    assert_eq!(fs::read_dir(place("work here")).unwrap().count(), 0, "nothing is left, the key least of all");
+    assert_eq!(fs::read_dir(all.place("work here")).unwrap().count(), 0, "nothing is left, the key least of all");
+}
+
+/// The stubs of newer versions of systemd have their image base above 4 GiB, where Debian 12's has it at zero.
+#[test]
+fn the_image_loads_whatever_the_image_base_of_its_stub() {
+    let all = Ingredients::new("base");
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(done, "{said}");
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/appliance/systemd-boot-efi/usr/lib/systemd/boot/efi");
+    fs::create_dir(all.place("another stub")).unwrap();
+    for name in ["linuxx64.efi.stub", "systemd-bootx64.efi"] {
+        let mut program = fs::read(ours.join(name)).unwrap();
+        // Addresses in the headers are relative to the base, so it alone says where the sections lie.
+        let pe = u32::from_le_bytes(program[0x3c..0x40].try_into().unwrap()) as usize;
+        program[pe + 24 + 24..][..8].copy_from_slice(&0x1_4df9_0000u64.to_le_bytes());
+        fs::write(all.place("another stub").join(name), program).unwrap();
+    }
+    fs::rename(all.place("the disks"), all.place("the former disks")).unwrap();
+    let (done, said) = all.pair(|flash| _ = flash.env("TWOBOX_BOOT_LOADER", all.place("another stub"))).unwrap();
+    assert!(done, "{said}");
+    let looks = |disks: &str| {
+        let listed = Command::new("objdump").arg("-h").arg(all.place(disks).join("update.efi")).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let hex = |word: &str| u64::from_str_radix(word, 16).unwrap();
+        let lines = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut sections: Vec<(u64, u64, String)> = lines
+            .filter(|words| words.len() == 7 && words[1].starts_with('.'))
+            .map(|words| (hex(words[3]), hex(words[2]), words[1].to_owned()))
+            .collect();
+        sections.sort();
+        sections
+    };
+    for (disks, base) in [("the former disks", 0), ("the disks", 0x1_4df9_0000)] {
+        let sections = looks(disks);
+        for name in [".text", ".osrel", ".cmdline", ".initrd", ".linux"] {
+            assert_eq!(sections.iter().filter(|section| section.2 == name).count(), 1, "{name}: {sections:x?}");
+        }
+        assert!(sections[0].0 > base, "{sections:x?}");
+        assert!(sections.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0), "{sections:x?}");
+        let last = sections.last().unwrap();
+        assert!(last.0 + last.1 < base + (64 << 20), "{sections:x?}");
+    }
 }
 
 #[test]
