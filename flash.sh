@@ -9,8 +9,9 @@
 #   ./flash.sh demo [--script [FILE|WORDS]]                  both boxes on this machine, under QEMU: faults and what follows
 #   ./flash.sh kernel                                        fetch Debian's kernel, say where it is
 #
-# Options of image, pair and update: --kernel DIR (an unpacked kernel package: boot/vmlinuz-*, lib/modules/*), --program FILE (the
-# static twobox binary; built when absent), --data-size MiB (default 256), --data DIR (what the data partition holds).
+# Options of image, pair and update: --kernel DIR (an unpacked kernel package: boot/vmlinuz-* and lib/modules/* or
+# usr/lib/modules/*), --program FILE (the static twobox binary; built when absent). Of image and pair: --data-size MiB
+# (default 256), --data DIR (what the data partition holds).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -67,14 +68,17 @@ fetch_package() {
 find_kernel() {
     if [ -z "${kernel:-}" ]; then
         package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-        [ -n "$package" ] || die "no kernel package is known here: try apt-get update, or give --kernel DIR"
+        [ -n "$package" ] ||
+            die "no package linux-image-amd64 is known here: on Debian try apt-get update, elsewhere give --kernel DIR"
         fetch_package "$package"
         kernel=$cache/$package
     fi
-    modules=
-    for modules in "$kernel"/lib/modules/*; do :; done
+    # Where a package of Debian 13 or later, and one of Ubuntu, has its modules.
+    modules=$kernel/lib/modules
+    [ -d "$modules" ] || modules=$kernel/usr/lib/modules
+    for modules in "$modules"/*; do :; done
     for vmlinuz in "$kernel"/boot/vmlinuz-*; do :; done
-    [ -d "$modules/kernel" ] || die "$kernel: no lib/modules/VERSION/kernel in it"
+    [ -d "$modules/kernel" ] || die "$kernel: no lib/modules/VERSION/kernel in it, nor usr/lib/modules/VERSION/kernel"
     [ -f "$vmlinuz" ] || die "$kernel: no boot/vmlinuz-VERSION in it"
 }
 
@@ -206,7 +210,7 @@ TABLE
 # Everything that can be wrong is looked at here, before the first file is made.
 prepare() {
     need sfdisk:fdisk mkfs.vfat:dosfstools mmd:mtools mkfs.ext4:e2fsprogs debugfs:e2fsprogs objcopy:binutils \
-        objdump:binutils zstd:zstd sha256sum:coreutils
+        objdump:binutils zstd:zstd xz:xz-utils sha256sum:coreutils
     [ -n "${board:-}" ] || die "--board is missing; there is: $(cd "$here/board" && echo */ | tr -d /)"
     case $board in
         */*) ;;

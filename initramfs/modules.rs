@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// One module to pack.
 pub struct Module {
@@ -29,7 +30,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// What the system said; a kernel whose modules are compressed is refused by [`Tree::in_order`].
+    /// What the system said.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         let mut directories = vec![directory.join("kernel")];
@@ -54,7 +55,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// A module that the kernel does not have, one that is compressed, or one that cannot be read.
+    /// A module that the kernel does not have, or one that cannot be read or unpacked.
     pub fn in_order(&self, wanted: &[String]) -> io::Result<Vec<Module>> {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
@@ -72,10 +73,7 @@ impl Tree {
             .files
             .get(name)
             .ok_or_else(|| io::Error::other(format!("module {name}: this kernel has none of that name")))?;
-        if path.extension().is_none_or(|extension| extension != "ko") {
-            return Err(io::Error::other(format!("{}: compressed modules are not supported", path.display())));
-        }
-        let content = fs::read(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+        let content = read(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
         let info = section(&content, ".modinfo")
             .ok_or_else(|| io::Error::other(format!("{}: no .modinfo section", path.display())))?;
         let lines: Vec<&str> = info.split(|&b| b == 0).filter_map(|line| str::from_utf8(line).ok()).collect();
@@ -95,6 +93,28 @@ impl Tree {
         order.push(Module { name: name.to_owned(), content, aliases });
         Ok(())
     }
+}
+
+/// The module in the file, unpacked: the image is compressed as a whole, and the kernel need not know how its distribution
+/// compressed the module.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (unpacker, package) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => return fs::read(path),
+        Some("xz") => ("xz", "xz-utils"),
+        Some("zst") => ("zstd", "zstd"),
+        Some("gz") => ("gzip", "gzip"),
+        _ => return Err(io::Error::other("compressed in a way that is not known here")),
+    };
+    #[allow(clippy::disallowed_methods)] // a build program: starts the unpacker
+    let unpacked = Command::new(unpacker)
+        .arg("-dc")
+        .stdin(fs::File::open(path)?)
+        .output()
+        .map_err(|e| io::Error::other(format!("{unpacker}: {e}; install Debian's package {package}")))?;
+    if unpacked.status.success() {
+        return Ok(unpacked.stdout);
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&unpacked.stderr).trim().to_owned()))
 }
 
 /// The module without the signature that the distribution appended (kernel include/linux/module_signature.h). The image
@@ -154,6 +174,62 @@ mod tests {
         assert_eq!(without_signature(b"module"), b"module");
         let too_long = [&b"m"[..], &[0; 8], &[0, 0, 9, 9], b"~Module signature appended~\n"].concat();
         assert_eq!(without_signature(&too_long), too_long);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // runs the compressors
+    fn a_module_is_read_however_it_is_compressed() {
+        let root = std::env::temp_dir().join(format!("twobox-modules-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("kernel/fs")).unwrap();
+        fs::write(root.join("modules.builtin"), "").unwrap();
+        let names = ["plain", "by_xz", "by_zstd", "by_gzip"];
+        let module = module_with(&["depends=", "alias=pci:v1"]);
+        for name in names {
+            fs::write(root.join(format!("kernel/fs/{name}.ko")), &module).unwrap();
+        }
+        for [packer, name] in [["xz", "by_xz"], ["zstd", "by_zstd"], ["gzip", "by_gzip"]] {
+            let mut packer = Command::new(packer);
+            packer.args(if name == "by_zstd" { &["--rm", "-q"][..] } else { &[] });
+            assert!(packer.arg(root.join(format!("kernel/fs/{name}.ko"))).status().unwrap().success());
+            assert!(!root.join(format!("kernel/fs/{name}.ko")).exists(), "{name}");
+        }
+        let read = Tree::open(&root).unwrap().in_order(&names.map(str::to_owned)).unwrap();
+        assert_eq!(read.iter().map(|module| module.name.as_str()).collect::<Vec<_>>(), names);
+        for found in &read {
+            assert_eq!((&found.content, &found.aliases), (&module, &vec!["pci:v1".to_owned()]), "{}", found.name);
+        }
+        for (name, why) in [("cut.ko.xz", "xz"), ("strange.ko.lz4", "compressed in a way")] {
+            fs::write(root.join("kernel/fs").join(name), &module[..40]).unwrap();
+            let tree = Tree::open(&root).unwrap();
+            let wanted = name.split('.').next().unwrap().to_owned();
+            let error = tree.in_order(&[wanted]).err().unwrap().to_string();
+            assert!(error.contains(name) && error.contains(why), "{error}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    /// A file of the sections that a module is told by.
+    fn module_with(info: &[&str]) -> Vec<u8> {
+        let info: Vec<u8> = info.iter().flat_map(|line| line.bytes().chain([0])).collect();
+        let names = b"\0.modinfo\0";
+        let (at_info, at_names) = (64, 64 + info.len());
+        let headers = at_names + names.len();
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf[0x28..0x30].copy_from_slice(&(headers as u64).to_le_bytes());
+        for (at, number) in [(0x3a, 64u16), (0x3c, 2), (0x3e, 1)] {
+            elf[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        }
+        elf.extend([&info[..], names].concat());
+        for (name, at, length) in [(1u32, at_info, info.len()), (0, at_names, names.len())] {
+            let mut header = [0; 64];
+            header[..4].copy_from_slice(&name.to_le_bytes());
+            header[0x18..0x20].copy_from_slice(&(at as u64).to_le_bytes());
+            header[0x20..0x28].copy_from_slice(&(length as u64).to_le_bytes());
+            elf.extend(header);
+        }
+        elf
     }
 
     #[test]

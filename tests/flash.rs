@@ -190,6 +190,23 @@ fn the_disks_of_a_pair_are_made_where_paths_have_spaces() {
     assert_eq!(fs::read_dir(all.place("work here")).unwrap().count(), 0, "nothing is left, the key least of all");
 }
 
+/// A kernel package of Debian 13: modules under usr/lib, each compressed by xz.
+#[test]
+fn a_kernel_under_usr_with_compressed_modules_is_taken() {
+    let all = Ingredients::new("usr");
+    fs::create_dir(all.place("a kernel/usr")).unwrap();
+    fs::rename(all.place("a kernel/lib"), all.place("a kernel/usr/lib")).unwrap();
+    fs::write(all.place("a module.c"), "__attribute__((section(\".modinfo\"))) char info[] = \"alias=pci:v1\";")
+        .unwrap();
+    let words =
+        "cc -c -o letters.ko 'a module.c' && xz letters.ko && mv letters.ko.xz 'a kernel/usr/lib/modules/6.1/kernel'";
+    assert!(Command::new("sh").args(["-c", words]).current_dir(&all.0.0).status().unwrap().success());
+    let board = fs::read_to_string(all.place("a board/board.toml")).unwrap();
+    all.put("a board/board.toml", board.replace("[interface", "modules = [\"letters\"]\n[interface").as_bytes());
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(done && said.contains("lib/modules/letters.ko\n"), "{said}");
+}
+
 /// The stubs of newer versions of systemd have their image base above 4 GiB, where Debian 12's has it at zero.
 #[test]
 fn the_image_loads_whatever_the_image_base_of_its_stub() {

@@ -209,15 +209,13 @@ fn image(board: &str, images: &Images) -> Result<f64, String> {
     let output = std::env::temp_dir().join(format!("twobox-figures-{}", std::process::id()));
     std::fs::create_dir_all(&output).map_err(|error| error.to_string())?;
     let [(_, program), (_, packer)] = crate::rig::images::programs(root());
-    let modules = std::fs::read_dir(images.kernel.join("lib/modules")).map_err(|error| error.to_string())?;
-    let modules = modules.flatten().next().ok_or("a kernel without modules")?.path();
     let done = Command::new(packer)
         .arg("--board")
         .arg(Path::new(root()).join("board").join(board))
         .arg("--program")
         .arg(program)
         .arg("--modules")
-        .arg(modules)
+        .arg(crate::rig::images::modules(&images.kernel))
         .arg("--output")
         .arg(&output)
         .output();

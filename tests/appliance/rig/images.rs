@@ -59,8 +59,7 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     for (variable, file) in programs(root) {
         assert!(file.exists(), "{} is missing: unset {variable}, and it is built", file.display());
     }
-    let kernel = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
-    let kernel = PathBuf::from(String::from_utf8_lossy(&kernel.stdout).trim());
+    let kernel = fetch_kernel(root);
     let mut data = furnish_data(root, &cache, &kernel);
     if board == "qemu-q35-uefi" {
         data = add_updates(root, &cache, &data, board, &program, &packer);
@@ -106,6 +105,33 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
     }
 }
 
+/// Debian's kernel package, unpacked.
+#[allow(clippy::disallowed_methods)] // runs flash.sh
+fn fetch_kernel(root: &Path) -> PathBuf {
+    let done = Command::new(root.join("flash.sh")).arg("kernel").output().expect("flash.sh runs");
+    assert!(done.status.success(), "flash.sh kernel: {}", String::from_utf8_lossy(&done.stderr));
+    PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())
+}
+
+/// The folder of the kernel's modules: below usr/ in packages of Debian 13 and later.
+pub fn modules(kernel: &Path) -> PathBuf {
+    let version = |folder: &str| fs::read_dir(kernel.join(folder)).ok()?.flatten().next();
+    let found = version("lib/modules").or_else(|| version("usr/lib/modules"));
+    found.unwrap_or_else(|| panic!("{}: no lib/modules/VERSION in it", kernel.display())).path()
+}
+
+/// A module's bytes, which Debian 13 and later compress.
+#[allow(clippy::disallowed_methods)] // runs xz
+fn read_module(path: &Path) -> Vec<u8> {
+    if path.exists() {
+        return fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    let packed = format!("{}.xz", path.display());
+    let done = Command::new("xz").arg("-dc").arg(&packed).output().expect("xz is installed");
+    assert!(done.status.success(), "{packed}: {}", String::from_utf8_lossy(&done.stderr));
+    done.stdout
+}
+
 /// The word of a unified kernel image's command line that begins so.
 fn word_of(image: &[u8], begin: &[u8]) -> String {
     let at = image.windows(begin.len()).position(|bytes| bytes == begin).expect("the image's own name");
@@ -128,9 +154,8 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
         fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
     }
     write_changed(&data.join("bin/spin"), &super::ruin::spinner());
-    let modules = fs::read_dir(kernel.join("lib/modules")).expect("the kernel's modules").flatten().next();
-    let table = modules.expect("a version").path().join("kernel/fs/nls/nls_koi8-r.ko");
-    let stumbles = super::ruin::stumbling_module(fs::read(table).expect("a module"));
+    let table = modules(kernel).join("kernel/fs/nls/nls_koi8-r.ko");
+    let stumbles = super::ruin::stumbling_module(read_module(&table));
     write_changed(&data.join("bin/oops.ko"), &stumbles);
     write_changed(&data.join("bin/agent.sh"), &fs::read(root.join("tests/appliance/agent.sh")).expect("the agent"));
     fs::create_dir_all(data.join("mail")).expect("a folder");
