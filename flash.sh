@@ -300,6 +300,10 @@ command_update() {
 look_at_device() {
     [ -e "$device" ] || die "$device: no such device"
     [ -f "$image" ] || die "$image: no such file"
+    [ "$(stat -L -c %d:%i "$image")" != "$(stat -L -c %d:%i "$device")" ] || die "$device is the image itself"
+    # A partition table in the second sector, as sfdisk makes it above.
+    [ "$(head -c 520 "$image" | tail -c +513 | tr -d '\0')" = "EFI PART" ] ||
+        die "$image: no image of a disk; flash.sh makes one with: ./flash.sh pair, or image"
     if [ -f "$device" ]; then
         size=$(stat -c %s "$device")
         echo "$device: a file of $size bytes"
@@ -315,11 +319,16 @@ look_at_device() {
         held=$(echo "$parts" | awk '$2 != "disk" && $2 != "part" { printf "%s%s (%s)", sep, $1, $2; sep = ", " }')
         [ -z "$held" ] || die "$device carries $held"
         size=$(blockdev --getsize64 "$device")
+        sector=$(blockdev --getss "$device") || die "$device: blockdev does not know its sectors"
+        # Firmware looks for the partition table in the second sector, and counts in sectors what it says.
+        [ "$sector" = 512 ] || die "$device has sectors of $sector bytes, and the image is made for 512: take another disk," \
+            "or set this one to sectors of 512 bytes, if it can (nvme format --lbaf, sg_format --size=512; both delete it)"
         lsblk -o NAME,SIZE,MODEL,SERIAL,FSTYPE,LABEL,PARTLABEL "$device"
     else
         die "$device: neither a disk nor a file"
     fi
-    length=$(stat -c %s "$image")
+    length=$(stat -L -c %s "$image")
+    [ "$length" -gt 1048576 ] || die "$image: too small for a disk"
     [ "$size" -ge "$length" ] || die "$device has $size bytes and $image $length"
 }
 
@@ -354,7 +363,6 @@ command_write() {
     image=$1 device=$2
     look_at_device
     [ -w "$device" ] || die "$device cannot be written by $(id -un); run this as root"
-    [ "$length" -gt 1048576 ] || die "$image: too small for a disk"
     refuse_used_disk
     printf 'All that is on it will be lost. Type %s to go on: ' "$device"
     read -r answer || answer=

@@ -22,6 +22,9 @@ fn flash(words: &[&str], answer: &str) -> (bool, String) {
     (done.status.success(), said)
 }
 
+/// lsblk to which every disk is free.
+const BLIND: &str = "#!/bin/sh\ncase \"$*\" in -dno*) echo disk ;; *TYPE*) echo 'x disk' ;; *) echo x ;; esac\n";
+
 struct Folder(PathBuf);
 
 impl Folder {
@@ -30,6 +33,21 @@ impl Folder {
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Folder(path)
+    }
+
+    /// A command that stands before the real one of that name, in `bin`.
+    fn command(&self, name: &str, script: &str) {
+        fs::create_dir_all(self.0.join("bin")).unwrap();
+        let path = self.0.join("bin").join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// What flash.sh takes for the image of a disk.
+    fn image(&self, bytes: Vec<u8>) -> String {
+        let mut bytes = bytes;
+        bytes[512..520].copy_from_slice(b"EFI PART");
+        self.file("image", &bytes)
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> String {
@@ -48,8 +66,8 @@ impl Drop for Folder {
 #[test]
 fn a_disk_is_written_only_when_its_name_is_typed_and_is_read_back() {
     let folder = Folder::new("write");
-    let image: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    let source = folder.file("image", &image);
+    let source = folder.image((0..3_000_000u32).map(|n| (n % 251) as u8).collect());
+    let image = fs::read(&source).unwrap();
     let disk = folder.file("disk", &vec![0; 4_000_000]);
     for answer in ["", "yes\n", "/dev/sda\n"] {
         let (done, said) = flash(&["write", &source, &disk], answer);
@@ -72,7 +90,7 @@ fn a_disk_is_written_only_when_its_name_is_typed_and_is_read_back() {
 #[test]
 fn a_disk_that_was_written_half_starts_nowhere() {
     let folder = Folder::new("half");
-    let source = folder.file("image", &vec![0xee; 3 << 20]);
+    let source = folder.image(vec![0xee; 3 << 20]);
     let disk = folder.file("disk", &vec![0xdd; 4 << 20]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
     let mut child = Command::new("sh")
@@ -99,13 +117,9 @@ fn a_disk_that_was_written_half_starts_nowhere() {
 #[test]
 fn a_disk_that_the_kernel_holds_is_refused_whatever_lsblk_says() {
     let folder = Folder::new("held");
-    let source = folder.file("image", &vec![0xee; 2 << 20]);
-    let path = |name: &str| folder.0.join(name);
-    fs::create_dir_all(path("bin")).unwrap();
-    fs::create_dir_all(path("mounted")).unwrap();
-    let blind = "#!/bin/sh\ncase \"$*\" in -dno*) echo disk ;; *TYPE*) echo 'x disk' ;; *) echo x ;; esac\n";
-    fs::write(path("bin/lsblk"), blind).unwrap();
-    fs::set_permissions(path("bin/lsblk"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let source = folder.image(vec![0xee; 2 << 20]);
+    fs::create_dir_all(folder.0.join("mounted")).unwrap();
+    folder.command("lsblk", BLIND);
     // A mount name space of its own: what is mounted in it, and its loop device, go with it.
     let words = "cd \"$1\" && truncate -s 16M disk && mkfs.ext4 -q disk && device=$(losetup -rfP --show disk) || exit 77\n\
                  mount -o ro \"$device\" mounted || { losetup -d \"$device\"; exit 77; }\n\
@@ -252,10 +266,10 @@ fn the_image_loads_whatever_the_image_base_of_its_stub() {
 #[test]
 fn what_is_no_free_disk_is_refused() {
     let folder = Folder::new("refused");
-    let source = folder.file("image", &[1; 100_000]);
-    let small = folder.file("small", &[0; 99_999]);
+    let source = folder.image(vec![1; 2_000_000]);
+    let small = folder.file("small", &[0; 1_999_999]);
     for (device, why) in [
-        (small.as_str(), "99999 bytes"),
+        (small.as_str(), "1999999 bytes"),
         ("/dev/null", "neither a disk nor a file"),
         ("/dev/none", "no such device"),
         (folder.0.to_str().unwrap(), "neither a disk nor a file"),
@@ -265,6 +279,77 @@ fn what_is_no_free_disk_is_refused() {
         assert!(!done && said.contains(why), "{device}: {said}");
     }
     assert!(fs::read(&small).unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// With the name typed, as if nobody had looked.
+fn write(source: &str, device: &str) -> (bool, String) {
+    flash(&["write", source, device], &format!("{device}\n"))
+}
+
+#[test]
+fn an_image_is_not_written_over_itself() {
+    let folder = Folder::new("itself");
+    let source = folder.image(vec![7; 2 << 20]);
+    let before = fs::read(&source).unwrap();
+    for name in ["soft", "hard"] {
+        let there = folder.0.join(name);
+        if name == "soft" { std::os::unix::fs::symlink(&source, &there) } else { fs::hard_link(&source, &there) }
+            .unwrap();
+        let linked = folder.0.join(name).to_str().unwrap().to_owned();
+        for (image, device) in [(&source, &source), (&source, &linked), (&linked, &source)] {
+            let (done, said) = write(image, device);
+            assert!(!done && said.contains("is the image itself") && !said.contains("Type"), "{said}");
+            assert_eq!(fs::read(&source).unwrap(), before);
+        }
+    }
+}
+
+/// The other files that `pair` makes beside the disks.
+#[test]
+fn what_is_no_image_of_a_disk_is_not_written() {
+    let folder = Folder::new("no image");
+    let disk = folder.file("disk", &vec![0; 4 << 20]);
+    let table_of_4k = [&vec![0; 4096][..], b"EFI PART", &vec![0; 2 << 20]].concat();
+    for bytes in [b"MZ".repeat(1 << 20), table_of_4k, Vec::new(), b"EFI PART".to_vec()] {
+        let (done, said) = write(&folder.file("update.efi", &bytes), &disk);
+        assert!(!done && said.contains("no image of a disk") && !said.contains("Type"), "{said}");
+    }
+    let (done, said) = write(&folder.image(vec![0; 1 << 20]), &disk);
+    assert!(!done && said.contains("too small for a disk"), "{said}");
+    assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// Some block device that nobody is asked to write: lsblk and blockdev are not the real ones.
+fn block_device() -> Option<String> {
+    use std::os::unix::fs::FileTypeExt;
+    let all = fs::read_dir("/dev").ok()?.flatten();
+    let mut all = all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device()));
+    let found = all.next()?.path().to_str()?.to_owned();
+    Some(found)
+}
+
+#[test]
+fn a_disk_whose_sectors_are_not_those_of_the_image_is_refused() {
+    let folder = Folder::new("sectors");
+    let source = folder.image(vec![7; 2 << 20]);
+    let Some(device) = block_device() else { return eprintln!("SKIPPED: there is no block device here") };
+    folder.command("lsblk", BLIND);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
+    // Busy in any case: so nothing is ever written here.
+    let disk_of =
+        "#!/bin/sh\ncase $1 in --getss) echo SIZE ;; --getsize64) echo 9000000 ;; *) echo Busy; exit 1 ;; esac\n";
+    for (size, why) in [("4096", "has sectors of 4096 bytes"), ("512", "is in use: Busy")] {
+        folder.command("blockdev", &disk_of.replace("SIZE", size));
+        let path = format!("{}:{}", folder.0.join("bin").display(), std::env::var("PATH").unwrap());
+        let done = Command::new(&script)
+            .args(["write", &source, &device])
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(!done.status.success() && said.contains(why) && !said.contains("Type"), "{said}");
+    }
 }
 
 /// The disk that this machine runs from. Nothing is typed: a script that did not refuse would ask in vain.
@@ -277,7 +362,7 @@ fn the_system_disk_is_refused() {
         return;
     };
     let folder = Folder::new("system");
-    let source = folder.file("image", &[1; 4096]);
+    let source = folder.image(vec![1; 2 << 20]);
     let (done, said) = flash(&["write", &source, device], "");
     let refused = ["is in use", "not a whole disk", "no such device"].iter().any(|why| said.contains(why));
     assert!(!done && refused && !said.contains("Type"), "{device}: {said}");
