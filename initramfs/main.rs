@@ -3,6 +3,8 @@
 //! Writes `initramfs`, `command-line` and `board-name` into the output folder and prints what is inside with its sizes.
 //! The same inputs give the same bytes: owner, time, order and compression are fixed.
 //!
+//! `pack-initramfs check SITE BOARD` says what is wrong with both files for an appliance.
+//!
 //! `pack-initramfs seal FILE` puts the seal at the end of a finished image, by which a box knows that it is whole.
 
 mod contents;
@@ -18,6 +20,7 @@ use argh::FromArgs;
 
 use contents::Plan;
 use cpio::{Entry, Kind};
+use twobox::config;
 use twobox::update::image;
 
 /// Packs the image that the kernel boots.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     let done = match words.as_slice() {
         [word, file] if word == "seal" => seal(file.as_ref()),
+        [word, site, board] if word == "check" => check(site.as_ref(), board.as_ref()),
         _ => pack(argh::from_env()),
     };
     match done {
@@ -78,6 +82,14 @@ fn pack(arguments: Arguments) -> io::Result<()> {
     fs::write(output.join("initramfs"), image)?;
     fs::write(output.join("board-name"), format!("{}\n", contents.board))?;
     fs::write(output.join("command-line"), format!("{}\n", contents.command_line))
+}
+
+fn check(site: &Path, board: &Path) -> io::Result<()> {
+    let problems = config::problems_on_appliance(site, board);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 fn seal(path: &Path) -> io::Result<()> {

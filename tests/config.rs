@@ -328,6 +328,37 @@ fn a_file_that_is_no_configuration_is_told_in_bounds_and_in_no_time() {
 }
 
 #[test]
+fn an_appliance_has_its_key_in_one_place_however_the_site_file_is_written() {
+    let dir = std::env::temp_dir().join(format!("twobox-config-appliance-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (site, board) = (dir.join("site.toml"), dir.join("board.toml"));
+    std::fs::write(&board, BOARD).unwrap();
+    let line = "key-file = \"/etc/twobox/pair.key\"";
+    assert!(SITE.contains(line));
+    for (written, wrong) in [
+        (line, None),
+        ("\"key-file\" = '/etc/twobox/pair.key' # that one", None),
+        ("key-file = \"/root/a & b|c.key\"", Some("/root/a & b|c.key")),
+        ("'key-file'=\"/etc/\\u0074wobox/key\"", Some("/etc/twobox/key")),
+    ] {
+        std::fs::write(&site, SITE.replace(line, written)).unwrap();
+        let problems = config::problems_on_appliance(&site, &board);
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = wrong.map(|path| {
+            format!(
+                "pair.key-file: {path} is on no appliance; allowed: /etc/twobox/pair.key, which is the key on the state"
+            )
+        });
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{written}: {told:?}");
+        assert!(expected.iter().zip(&told).all(|(expected, told)| told.contains(expected)), "{told:?}");
+    }
+    std::fs::write(&site, SITE.replace(line, "")).unwrap();
+    let told = config::problems_on_appliance(&site, &board);
+    assert!(told.len() == 1 && told[0].to_string().contains("key-file: is missing"), "{told:?}");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn a_file_that_cannot_be_read_hides_nothing_of_the_other_one() {
     let dir = std::env::temp_dir().join(format!("twobox-config-half-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

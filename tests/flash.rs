@@ -137,6 +137,9 @@ fn a_disk_that_the_kernel_holds_is_refused_whatever_lsblk_says() {
     assert!(!done.status.success() && said.contains("is in use") && !said.contains("Type"), "{said}");
 }
 
+const SITE: &str = "[pair]\nname = \"spaces\"\nkey-file = \"/etc/twobox/pair.key\"\n[node.a]\nlan = \"192.0.2.2/24\"\n\
+                    [node.b]\nlan = \"192.0.2.3/24\"\n[[witness]]\nip = \"192.0.2.1\"\n";
+
 /// Everything that a pair's disks are made of, below a folder with spaces in its name.
 struct Ingredients(Folder);
 
@@ -152,9 +155,7 @@ impl Ingredients {
         let board = "name = \"spaces\"\nkernel-command-line = \"panic=1\"\n[interface.lan]\nposition = 1\n\
                      [storage]\nstate = \"PARTLABEL=twobox-state\"\n";
         all.put("a board/board.toml", board.as_bytes());
-        let site = "[pair]\nname = \"spaces\"\nkey-file = \"/etc/twobox/pair.key\"\n[node.a]\nlan = \"192.0.2.2/24\"\n\
-                    [node.b]\nlan = \"192.0.2.3/24\"\n[[witness]]\nip = \"192.0.2.1\"\n";
-        all.put("the site.toml", site.as_bytes());
+        all.put("the site.toml", SITE.as_bytes());
         all
     }
 
@@ -202,6 +203,27 @@ fn the_disks_of_a_pair_are_made_where_paths_have_spaces() {
         assert!(names.iter().any(|found| found == name), "{names:?}");
     }
     assert_eq!(fs::read_dir(all.place("work here")).unwrap().count(), 0, "nothing is left, the key least of all");
+}
+
+/// A key that is there and good on this machine is on no box.
+#[test]
+fn a_site_whose_key_is_not_where_a_box_has_it_is_refused() {
+    let all = Ingredients::new("key");
+    let key = all.place("own & other|.key");
+    all.put("own & other|.key", format!("{}\n", "5a".repeat(32)).as_bytes());
+    all.put("the site.toml", SITE.replace("/etc/twobox/pair.key", key.to_str().unwrap()).as_bytes());
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    let told =
+        format!("the site.toml:3: pair.key-file: {} is on no appliance; allowed: /etc/twobox/pair.key", key.display());
+    assert!(!done && said.contains(&told), "{said}");
+    assert!(!all.place("the disks").exists());
+    // And the right one in another form of TOML.
+    all.put(
+        "the site.toml",
+        SITE.replace("key-file = \"/etc/twobox/pair.key\"", "'key-file'='/etc/twobox/pair.key'").as_bytes(),
+    );
+    let (done, said) = all.pair(|_| {}).unwrap();
+    assert!(done, "{said}");
 }
 
 /// A kernel package of Debian 13: modules under usr/lib, each compressed by xz.

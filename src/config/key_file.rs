@@ -7,6 +7,9 @@ use std::path::Path;
 
 use zeroize::{Zeroize, Zeroizing};
 
+/// Where the key is on an appliance: a link to the state partition, which the boot makes.
+pub const ON_APPLIANCE: &str = "/etc/twobox/pair.key";
+
 /// The secret that both boxes share. Wiped when dropped, never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PairKey([u8; 32]);

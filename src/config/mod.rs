@@ -52,14 +52,8 @@ pub struct Config {
 ///
 /// Everything that is wrong with them, at once, in the order of the files.
 pub fn load(site: &Path, board: &Path) -> Result<Config, Vec<Problem>> {
-    let (site_name, board_name) = (site.display().to_string(), board.display().to_string());
-    let (site_text, board_text) = (read_text(site, &site_name), read_text(board, &board_name));
-    let readable = |text: &Result<String, Problem>| text.as_deref().map_or_else(|_| Readable::unread(), Readable::new);
-    let (parsed, of_site, of_board) =
-        parse_readable((&site_name, &readable(&site_text)), (&board_name, &readable(&board_text)));
-    let mut problems: Vec<Problem> = board_text.err().into_iter().chain(of_board).collect();
-    problems.extend(site_text.as_ref().err().cloned().into_iter().chain(of_site));
-    let key = key_of(&parsed.site, &site_name, site_text.as_deref().unwrap_or_default(), &mut problems);
+    let (parsed, site_text, mut problems) = read(site, board);
+    let key = key_of(&parsed.site, &site.display().to_string(), &site_text, &mut problems);
     match key {
         Some(key) if problems.is_empty() => {
             let digest = digest::of_site(&parsed.site);
@@ -67,6 +61,31 @@ pub fn load(site: &Path, board: &Path) -> Result<Config, Vec<Problem>> {
         }
         _ => Err(problems),
     }
+}
+
+/// What is wrong with both files for an appliance: its key is not on this machine, and must be where its boot puts it.
+#[must_use]
+pub fn problems_on_appliance(site: &Path, board: &Path) -> Vec<Problem> {
+    let (parsed, site_text, mut problems) = read(site, board);
+    let key = &parsed.site.pair.key_file;
+    if !key.as_os_str().is_empty() && key != Path::new(key_file::ON_APPLIANCE) {
+        let what = format!("{} is on no appliance", key.display());
+        let allowed = format!("allowed: {}, which is the key on the state partition", key_file::ON_APPLIANCE);
+        problems.push(key_problem(&site.display().to_string(), &site_text, what, allowed));
+    }
+    problems
+}
+
+/// Both files, the text of the site file, and what is wrong with them.
+fn read(site: &Path, board: &Path) -> (Parsed, String, Vec<Problem>) {
+    let (site_name, board_name) = (site.display().to_string(), board.display().to_string());
+    let (site_text, board_text) = (read_text(site, &site_name), read_text(board, &board_name));
+    let readable = |text: &Result<String, Problem>| text.as_deref().map_or_else(|_| Readable::unread(), Readable::new);
+    let (parsed, of_site, of_board) =
+        parse_readable((&site_name, &readable(&site_text)), (&board_name, &readable(&board_text)));
+    let mut problems: Vec<Problem> = board_text.err().into_iter().chain(of_board).collect();
+    problems.extend(site_text.as_ref().err().cloned().into_iter().chain(of_site));
+    (parsed, site_text.unwrap_or_default(), problems)
 }
 
 /// What the texts say, without the key. To be used only if there are no problems.
@@ -157,17 +176,16 @@ fn key_of(site: &Site, name: &str, text: &str, problems: &mut Vec<Problem>) -> O
     if path.as_os_str().is_empty() {
         return None;
     }
-    let line = 1 + text.lines().position(|line| line.trim_start().starts_with("key-file")).unwrap_or(0);
     key_file::load(path)
         .map_err(|what| {
-            problems.push(Problem {
-                file: name.to_owned(),
-                line,
-                key: "pair.key-file".to_owned(),
-                what: format!("{} {what}", path.display()),
-                allowed: "allowed: a file of mode 0600 that belongs to root".to_owned(),
-                stands_for: 1,
-            });
+            let what = format!("{} {what}", path.display());
+            let allowed = "allowed: a file of mode 0600 that belongs to root".to_owned();
+            problems.push(key_problem(name, text, what, allowed));
         })
         .ok()
+}
+
+fn key_problem(site: &str, text: &str, what: String, allowed: String) -> Problem {
+    let line = 1 + text.lines().position(|line| line.trim_start().starts_with("key-file")).unwrap_or(0);
+    Problem { file: site.to_owned(), line, key: "pair.key-file".to_owned(), what, allowed, stands_for: 1 }
 }

@@ -353,7 +353,7 @@ fn know_own_side(boot: &mut Boot) -> Result<String, String> {
 fn read_site(boot: &mut Boot) -> Result<String, String> {
     let on_state = Path::new(volume::STATE).join("site.toml");
     let site = if on_state.exists() { on_state } else { Path::new(IMAGE).join("site.toml") };
-    volume::link_key(Path::new(IMAGE)).map_err(|e| e.to_string())?;
+    volume::link_key().map_err(|e| e.to_string())?;
     let config = config::load(&site, Path::new(BOARD))
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))?;
     let said = format!("{} from {}", config.site.pair.name, site.display());

@@ -11,6 +11,7 @@ use super::module;
 use super::partition::{self, Condition};
 use crate::clock;
 use crate::config::board::Volume;
+use crate::config::key_file;
 use crate::time::Duration;
 
 /// Where the state partition is mounted: the daemon's default `--state`.
@@ -106,13 +107,13 @@ pub(super) fn until<T>(
     }
 }
 
-/// Lets the usual `key-file = "/etc/twobox/pair.key"` mean the key on the state partition: the image carries none.
+/// Puts a link to the key on the state partition where the site file names it: the image carries none.
 ///
 /// # Errors
 ///
 /// What symlink(2) said.
-pub fn link_key(image: &Path) -> io::Result<()> {
-    match symlink(Path::new(STATE).join("pair.key"), image.join("pair.key")) {
+pub fn link_key() -> io::Result<()> {
+    match symlink(Path::new(STATE).join("pair.key"), key_file::ON_APPLIANCE) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
