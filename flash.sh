@@ -73,13 +73,20 @@ find_kernel() {
         fetch_package "$package"
         kernel=$cache/$package
     fi
-    # Where a package of Debian 13 or later, and one of Ubuntu, has its modules.
-    modules=$kernel/lib/modules
-    [ -d "$modules" ] || modules=$kernel/usr/lib/modules
-    for modules in "$modules"/*; do :; done
-    for vmlinuz in "$kernel"/boot/vmlinuz-*; do :; done
-    [ -d "$modules/kernel" ] || die "$kernel: no lib/modules/VERSION/kernel in it, nor usr/lib/modules/VERSION/kernel"
-    [ -f "$vmlinuz" ] || die "$kernel: no boot/vmlinuz-VERSION in it"
+    # A package of Debian 13 or later has its modules below usr/; on a machine that runs one, lib is a link to usr/lib.
+    modules='' versions=''
+    for folder in "$kernel"/lib/modules/*/kernel "$kernel"/usr/lib/modules/*/kernel; do
+        folder=${folder%/kernel}
+        version=${folder##*/}
+        case " $versions " in
+            *" $version "*) continue ;;
+        esac
+        [ ! -d "$folder/kernel" ] || versions="${versions:+$versions }$version" modules=$folder
+    done
+    [ -n "$modules" ] || die "$kernel: no lib/modules/VERSION/kernel in it, nor usr/lib/modules/VERSION/kernel"
+    [ "$versions" = "${modules##*/}" ] || die "$kernel: one kernel, please, not several: $versions"
+    vmlinuz=$kernel/boot/vmlinuz-$versions
+    [ -f "$vmlinuz" ] || die "$vmlinuz is missing: the kernel to these modules"
 }
 
 # Sets boot_loader to the folder of systemd's EFI programs.
@@ -103,9 +110,6 @@ find_program() {
     fi
     program=${program:-$here/target/$target/release/twobox}
     [ -x "$program" ] || die "$program: no program"
-    if ! head -c 64 "$program" | LC_ALL=C grep -q ELF; then
-        die "$program: no ELF program"
-    fi
 }
 
 # The first address behind all sections of an EFI program, which begin at the image base that its header tells.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use twobox::config::parse_board;
 
 use crate::cpio::{Entry, Kind};
+use crate::elf;
 use crate::modules::Tree;
 
 /// What the image is made of.
@@ -37,7 +38,8 @@ pub struct Contents {
 ///
 /// # Errors
 ///
-/// A file that cannot be read, a board that is no TOML, a module that the kernel does not have.
+/// A file that cannot be read, a board that is no TOML, a program that the kernel cannot start alone, a module that it does not
+/// have.
 pub fn gather(plan: &Plan) -> io::Result<Contents> {
     let read = |path: &PathBuf| fs::read(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())));
     let board_file = plan.board.join("board.toml");
@@ -46,6 +48,12 @@ pub fn gather(plan: &Plan) -> io::Result<Contents> {
     if !problems.is_empty() {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(io::Error::other(lines.join("\n")));
+    }
+
+    let program = read(&plan.program)?;
+    if !elf::is_static(&program) {
+        let what = "no static program, and the image has no other: build it with --target x86_64-unknown-linux-musl";
+        return Err(io::Error::other(format!("{}: {what}", plan.program.display())));
     }
 
     let tree = Tree::open(&plan.modules)?;
@@ -63,7 +71,7 @@ pub fn gather(plan: &Plan) -> io::Result<Contents> {
     let mut file = |path: &str, mode: u32, content: Vec<u8>| {
         entries.push(Entry { path: path.into(), mode, kind: Kind::File(content) });
     };
-    file("init", 0o755, read(&plan.program)?);
+    file("init", 0o755, program);
     file("etc/twobox/board.toml", 0o644, board_text.into_bytes());
     if let Some(site) = &plan.site {
         file("etc/twobox/site.toml", 0o644, read(site)?);

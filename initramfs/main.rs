@@ -9,6 +9,7 @@
 
 mod contents;
 mod cpio;
+mod elf;
 mod modules;
 
 use std::fs;
@@ -142,8 +143,16 @@ mod tests {
         let board = "name = \"test\"\nmodules = [\"ext-4\"]\nkernel-command-line = \"panic=1\"\n\
                      [interface.lan]\nposition = 1\n";
         fs::write(root.join("board/board.toml"), board).unwrap();
-        fs::write(root.join("program"), vec![7; 100_000]).unwrap();
+        fs::write(root.join("program"), program(7)).unwrap();
         root
+    }
+
+    /// As much of a static program as is looked at.
+    fn program(byte: u8) -> Vec<u8> {
+        let mut elf = vec![byte; 100_000];
+        elf[..64].fill(0);
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf
     }
 
     fn arguments(root: &Path, output: &str) -> Arguments {
@@ -171,7 +180,7 @@ mod tests {
         let (one, two) = (root.join("one/initramfs"), other.join("two/initramfs"));
         assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
         assert_eq!(fs::read_to_string(root.join("one/command-line")).unwrap(), "panic=1\n");
-        fs::write(other.join("program"), vec![8; 100_000]).unwrap();
+        fs::write(other.join("program"), program(8)).unwrap();
         pack(arguments(&other, "two")).unwrap();
         assert_ne!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
         fs::remove_dir_all(&root).unwrap();
@@ -179,11 +188,21 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_no_kernel_starts_alone_is_refused() {
+        let root = scratch("dynamic");
+        fs::copy("/bin/sh", root.join("program")).unwrap();
+        let error = pack(arguments(&root, "out")).unwrap_err().to_string();
+        assert!(error.contains("/program: no static program"), "{error}");
+        assert!(!root.join("out").exists());
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
     fn what_firmware_cannot_load_gets_no_seal() {
         let root = scratch("seal");
         let error = seal(&root.join("program")).unwrap_err().to_string();
         assert!(error.ends_with("this is no image of twobox: its headers are not those of one"), "{error}");
-        assert_eq!(fs::read(root.join("program")).unwrap(), vec![7; 100_000]);
+        assert_eq!(fs::read(root.join("program")).unwrap(), program(7));
         fs::remove_dir_all(&root).unwrap();
     }
 

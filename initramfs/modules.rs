@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::elf::section;
+
 /// One module to pack.
 pub struct Module {
     /// Name with underscores, as the kernel shows it.
@@ -134,34 +136,6 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The section `name` of a 64-bit little-endian ELF file (elf(5)).
-fn section<'a>(elf: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let u16_at = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
-    let u64_at = |at: usize| {
-        let bytes: [u8; 8] = elf.get(at..at + 8)?.try_into().ok()?;
-        usize::try_from(u64::from_le_bytes(bytes)).ok()
-    };
-    let u32_at = |at: usize| {
-        let bytes: [u8; 4] = elf.get(at..at + 4)?.try_into().ok()?;
-        usize::try_from(u32::from_le_bytes(bytes)).ok()
-    };
-    if elf.get(..5)? != b"\x7fELF\x02" {
-        return None;
-    }
-    let (headers, size, count, names) = (u64_at(0x28)?, u16_at(0x3a)?, u16_at(0x3c)?, u16_at(0x3e)?);
-    let body = |index: usize| {
-        let header = headers + index * size;
-        let start = u64_at(header + 0x18)?;
-        elf.get(start..start.checked_add(u64_at(header + 0x20)?)?)
-    };
-    let names = body(names)?;
-    (0..count).find_map(|index| {
-        let at = u32_at(headers + index * size)?;
-        let found = names.get(at..)?.split(|&b| b == 0).next()?;
-        (found == name.as_bytes()).then(|| body(index)).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,15 +204,5 @@ mod tests {
             elf.extend(header);
         }
         elf
-    }
-
-    #[test]
-    fn a_section_is_found_and_a_damaged_file_is_no_panic() {
-        let elf = fs::read("/proc/self/exe").unwrap();
-        assert!(section(&elf, ".shstrtab").unwrap().windows(9).any(|w| w == b".shstrtab"));
-        assert_eq!(section(&elf, ".no-such-section"), None);
-        for end in (0..elf.len().min(4096)).step_by(7) {
-            assert_eq!(section(&elf[..end], ".shstrtab"), None);
-        }
     }
 }

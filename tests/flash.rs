@@ -6,6 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[path = "appliance/rig/ruin.rs"]
+#[allow(dead_code)] // of its programs, one: a static one is needed, and twobox takes minutes to build
+mod ruin;
+
 fn flash(words: &[&str], answer: &str) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh");
     let mut child = Command::new(script)
@@ -152,6 +156,8 @@ impl Ingredients {
         all.put("a kernel/boot/vmlinuz-6.1", &[1; 100_000]);
         all.put("a kernel/lib/modules/6.1/modules.builtin", b"");
         all.put("data of mine/a letter", b"text");
+        all.put("a program", &ruin::quitter());
+        fs::set_permissions(all.place("a program"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let board = "name = \"spaces\"\nkernel-command-line = \"panic=1\"\n[interface.lan]\nposition = 1\n\
                      [storage]\nstate = \"PARTLABEL=twobox-state\"\n";
         all.put("a board/board.toml", board.as_bytes());
@@ -170,8 +176,9 @@ impl Ingredients {
     /// `flash.sh pair` of all that; `change` may say it otherwise. `None`: a package cannot be fetched here.
     fn pair(&self, change: impl FnOnce(&mut Command)) -> Option<(bool, String)> {
         let mut flash = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh"));
-        flash.args(["pair", "--data-size", "8", "--program", env!("CARGO_BIN_EXE_twobox")]);
+        flash.args(["pair", "--data-size", "8"]);
         for (option, name) in [
+            ("--program", "a program"),
             ("--board", "a board"),
             ("--kernel", "a kernel"),
             ("--site", "the site.toml"),
@@ -241,6 +248,36 @@ fn a_kernel_under_usr_with_compressed_modules_is_taken() {
     all.put("a board/board.toml", board.replace("[interface", "modules = [\"letters\"]\n[interface").as_bytes());
     let Some((done, said)) = all.pair(|_| {}) else { return };
     assert!(done && said.contains("lib/modules/letters.ko\n"), "{said}");
+}
+
+#[test]
+fn a_program_that_needs_libraries_is_refused() {
+    let all = Ingredients::new("dynamic");
+    fs::copy(env!("CARGO_BIN_EXE_twobox"), all.place("a program")).unwrap();
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(
+        !done && said.contains("no static program") && said.contains("--target x86_64-unknown-linux-musl"),
+        "{said}"
+    );
+    assert!(!all.place("the disks").exists());
+}
+
+/// Modules of one and the kernel of another make a box without drivers.
+#[test]
+fn a_folder_of_several_kernels_is_refused() {
+    let all = Ingredients::new("kernels");
+    all.put("a kernel/boot/vmlinuz-6.2", &[1; 100_000]);
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(done, "modules are of one version, so its kernel is taken: {said}");
+    fs::rename(all.place("the disks"), all.place("the former disks")).unwrap();
+    fs::create_dir_all(all.place("a kernel/usr/lib/modules/6.2/kernel")).unwrap();
+    let (done, said) = all.pair(|_| {}).unwrap();
+    assert!(!done && said.contains("one kernel, please, not several: 6.1 6.2"), "{said}");
+    fs::remove_dir_all(all.place("a kernel/lib")).unwrap();
+    fs::remove_file(all.place("a kernel/boot/vmlinuz-6.2")).unwrap();
+    let (done, said) = all.pair(|_| {}).unwrap();
+    assert!(!done && said.contains("vmlinuz-6.2 is missing"), "{said}");
+    assert!(!all.place("the disks").exists());
 }
 
 /// The stubs of newer versions of systemd have their image base above 4 GiB, where Debian 12's has it at zero.
