@@ -298,15 +298,19 @@ command_update() {
 }
 
 # Refuses what must not be overwritten: no disk, mounted, in use as swap or by a volume manager, or smaller than the image.
+# look_at_device read|written: rights come first, because without them the commands below fail in words of their own.
 look_at_device() {
     [ -e "$device" ] || die "$device: no such device"
     [ -f "$image" ] || die "$image: no such file"
+    [ -r "$image" ] || die "$image cannot be read by $(id -un)"
+    [ -r "$device" ] || die "$device cannot be read by $(id -un); run this as root"
+    [ "$1" = read ] || [ -w "$device" ] || die "$device cannot be written by $(id -un); run this as root"
     [ "$(stat -L -c %d:%i "$image")" != "$(stat -L -c %d:%i "$device")" ] || die "$device is the image itself"
     # A partition table in the second sector, as sfdisk makes it above.
     [ "$(head -c 520 "$image" | tail -c +513 | tr -d '\0')" = "EFI PART" ] ||
         die "$image: no image of a disk; flash.sh makes one with: ./flash.sh pair, or image"
     if [ -f "$device" ]; then
-        size=$(stat -c %s "$device")
+        size=$(stat -L -c %s "$device")
         echo "$device: a file of $size bytes"
     elif [ -b "$device" ]; then
         need lsblk:util-linux blockdev:util-linux
@@ -350,7 +354,6 @@ write_disk() {
 }
 
 compare() {
-    [ -r "$device" ] || die "$device cannot be read by $(id -un); run this as root"
     echo "reading back"
     if [ -b "$device" ]; then
         blockdev --flushbufs "$device"
@@ -362,8 +365,7 @@ compare() {
 command_write() {
     [ $# = 2 ] || usage "write needs an image and a device, not $# words"
     image=$1 device=$2
-    look_at_device
-    [ -w "$device" ] || die "$device cannot be written by $(id -un); run this as root"
+    look_at_device written
     refuse_used_disk
     printf 'All that is on it will be lost. Type %s to go on: ' "$device"
     read -r answer || answer=
@@ -379,7 +381,7 @@ command_write() {
 command_verify() {
     [ $# = 2 ] || usage "verify needs an image and a device, not $# words"
     image=$1 device=$2
-    look_at_device
+    look_at_device read
     compare
 }
 

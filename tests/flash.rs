@@ -411,6 +411,38 @@ fn a_disk_whose_sectors_are_not_those_of_the_image_is_refused() {
     }
 }
 
+#[test]
+fn whoever_may_not_open_the_disk_is_told_to_be_root() {
+    let folder = Folder::new("rights");
+    let source = folder.image(vec![7; 2 << 20]);
+    let Some(device) = block_device() else { return eprintln!("SKIPPED: there is no block device here") };
+    folder.command("lsblk", BLIND);
+    // The project's folder may be closed to others.
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("flash.sh"), folder.0.join("flash.sh")).unwrap();
+    let as_nobody = |command: &str, device: &str| {
+        let words = "PATH=$0/bin:$PATH exec \"$0/flash.sh\" \"$@\"";
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", words]).arg(&folder.0);
+        let done = nobody.args([command, &source, device]).stdin(Stdio::null()).output().unwrap();
+        [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+    };
+    let closed = folder.file("closed", &vec![0; 4 << 20]);
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let kept = folder.file("kept", &vec![0; 4 << 20]);
+    for (command, device, why) in [
+        ("write", &device, "read"),
+        ("verify", &device, "read"),
+        ("write", &closed, "read"),
+        ("write", &kept, "written"), // as a disk that somebody's group may read
+    ] {
+        let said = as_nobody(command, device);
+        if said.contains("setpriv:") {
+            return eprintln!("SKIPPED: only root can become somebody else: {said}");
+        }
+        assert_eq!(said, format!("flash.sh: {device} cannot be {why} by nobody; run this as root\n"));
+    }
+}
+
 /// The disk that this machine runs from. Nothing is typed: a script that did not refuse would ask in vain.
 #[test]
 fn the_system_disk_is_refused() {
