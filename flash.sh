@@ -187,11 +187,13 @@ make_state() {
 make_data() {
     rm -f "$work/data"
     truncate -s "${data_size}M" "$work/data"
-    if [ -n "${data:-}" ]; then
-        mkfs.ext4 -q -L twobox-data -E root_owner=0:0 -m 1 -d "$data" "$work/data"
-    else
-        mkfs.ext4 -q -L twobox-data -E root_owner=0:0 -m 1 "$work/data"
-    fi
+    set -- mkfs.ext4 -q -L twobox-data -E root_owner=0:0 -m 1
+    [ -z "${data:-}" ] || set -- "$@" -d "$data"
+    "$@" "$work/data" >"$work/mkfs.log" 2>&1 || {
+        cat "$work/mkfs.log" >&2
+        [ -z "${data:-}" ] || die "$data could not be put on the data partition: does it fit in --data-size $data_size?"
+        die "the data partition could not be made"
+    }
 }
 
 # make_disk FILE STATE
@@ -222,7 +224,8 @@ prepare() {
     esac
     [ -f "$board/board.toml" ] || die "$board: no board.toml; there is: $(cd "$here/board" && echo */ | tr -d /)"
     case $data_size in
-        '' | *[!0-9]*) die "--data-size $data_size: a number of MiB, please" ;;
+        # What begins with 0 is octal to the shell.
+        '' | *[!0-9]* | 0* | ????????*) die "--data-size $data_size: a number of MiB, please, as 256" ;;
     esac
     [ "$data_size" -ge 8 ] || die "--data-size $data_size: at least 8"
     [ -z "${data:-}" ] || [ -d "$data" ] || die "$data: no folder"
@@ -438,11 +441,18 @@ command_demo() {
 command=$1
 shift
 kernel='' program='' board='' site='' output='' data='' data_size=256
+# What would be ignored is refused.
+case $command in
+    image) options='--kernel --program --board --output --data --data-size' ;;
+    pair) options='--kernel --program --board --output --data --data-size --site' ;;
+    update) options='--kernel --program --board --output' ;;
+    kernel) options='--kernel' ;;
+esac
 case $command in
     image | pair | update | kernel)
         while [ $# -gt 0 ]; do
-            case $1 in
-                --kernel | --program | --board | --site | --output | --data | --data-size) ;;
+            case " $options " in
+                *" $1 "*) ;;
                 *) usage "$command knows no $1" ;;
             esac
             [ $# -gt 1 ] || usage "$1 needs a value"

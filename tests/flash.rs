@@ -251,6 +251,19 @@ fn a_kernel_under_usr_with_compressed_modules_is_taken() {
 }
 
 #[test]
+fn data_that_does_not_fit_is_told() {
+    let all = Ingredients::new("full");
+    all.put("data of mine/a film", &vec![1; 9 << 20]);
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    let told = format!(
+        "{} could not be put on the data partition: does it fit in --data-size 8?\n",
+        all.place("data of mine").display()
+    );
+    assert!(!done && said.ends_with(&told), "{said}");
+    assert!(!all.place("the disks").exists());
+}
+
+#[test]
 fn a_program_that_needs_libraries_is_refused() {
     let all = Ingredients::new("dynamic");
     fs::copy(env!("CARGO_BIN_EXE_twobox"), all.place("a program")).unwrap();
@@ -459,6 +472,9 @@ fn the_system_disk_is_refused() {
     assert!(!done && refused && !said.contains("Type"), "{device}: {said}");
 }
 
+/// More than a number of the shell holds.
+const TOO_LONG: &str = "18446744073709551624";
+
 #[test]
 fn mistakes_are_told_before_anything_is_made() {
     let folder = Folder::new("mistakes");
@@ -468,6 +484,12 @@ fn mistakes_are_told_before_anything_is_made() {
         (vec!["image", "--board", "no-such-board", "--output", out], "qemu-pc"),
         (vec!["image", "--output", out], "--board is missing"),
         (vec!["image", "--board", "qemu-pc", "--data-size", "much", "--output", out], "a number of MiB"),
+        (
+            vec!["image", "--board", "qemu-pc", "--data-size", "010", "--output", out],
+            "--data-size 010: a number of MiB",
+        ),
+        (vec!["image", "--board", "qemu-pc", "--data-size", "08", "--output", out], "--data-size 08: a number of MiB"),
+        (vec!["image", "--board", "qemu-pc", "--data-size", TOO_LONG, "--output", out], "a number of MiB"),
         (vec!["image", "--board", "qemu-pc", "--output", "/no/such/folder/x"], "no folder"),
         (vec!["image", "--board", "qemu-pc", "--kernel", "/no/such", "--output", out], "/no/such: no"),
         (vec!["pair", "--board", "qemu-pc", "--output", out], "--site is missing"),
@@ -499,6 +521,10 @@ fn mistakes_are_told_before_anything_is_made() {
         (vec!["image", "--board"], "--board needs a value"),
         (vec!["image", "--bord", "qemu-pc"], "image knows no --bord"),
         (vec!["pair", "--board", "qemu-pc", "extra"], "pair knows no extra"),
+        (vec!["image", "--board", "qemu-pc", "--site", "/x"], "image knows no --site"),
+        (vec!["update", "--board", "qemu-pc", "--site", "/x"], "update knows no --site"),
+        (vec!["update", "--board", "qemu-pc", "--data-size", "8"], "update knows no --data-size"),
+        (vec!["kernel", "--board", "qemu-pc"], "kernel knows no --board"),
         (vec!["demo", "--scrip"], "demo knows no --scrip"),
     ] {
         let (done, said) = flash(&words, "");
