@@ -18,6 +18,9 @@ use super::row::Row;
 use super::stop::Stop;
 use super::tree::{self, Tree};
 
+/// The directory that some file systems have in their root, however empty they are: nobody put it there.
+pub(super) const RECOVERED: &[u8] = b"lost+found";
+
 /// The names of one directory, sorted: one block of bytes and where each begins.
 #[derive(Debug, Default)]
 struct Names {
@@ -168,7 +171,7 @@ pub struct Changes {
     pub look: u64,
     /// Sizes of the files among them, in bytes.
     pub bytes: u64,
-    /// Names that the walk came by.
+    /// Names that the walk came by, but for the root and what every file system has in it.
     pub found: u64,
 }
 
@@ -276,7 +279,7 @@ impl Compare<'_, '_> {
 impl Visit for Compare<'_, '_> {
     fn visit(&mut self, key: &[u8], stat: &FileStat) -> io::Result<()> {
         self.stop.check()?;
-        self.changes.found += u64::from(!key.is_empty());
+        self.changes.found += u64::from(!key.is_empty() && key != RECOVERED);
         let row = self.pass(Some(key))?;
         let mut first = None;
         if tree::is_linked(stat) {

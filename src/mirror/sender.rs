@@ -23,7 +23,7 @@ use super::read::Manner;
 use super::reconcile::reconcile;
 use super::refresh::random;
 use super::row::{Cut, CutId};
-use super::scan::{Changes, Examined, Trust, examine, scan};
+use super::scan::{Changes, Examined, RECOVERED, Trust, examine, scan};
 use super::send::Sending;
 use super::side::{Side, identity};
 use super::stop::Stop;
@@ -203,7 +203,7 @@ fn try_cycle(
         before: standing.names,
         gone: changes.gone,
         set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
-        found: if by_events { base.count()?.saturating_sub(changes.gone) } else { changes.found },
+        found: if by_events { found_by_events(side, &mut tree, &base, &changes)? } else { changes.found },
         same_root: !never_met && (former.root == (0, 0) || former.root == root),
         first,
     };
@@ -296,6 +296,15 @@ fn standing(incoming: &mut Incoming, writer: &mut Writer<'_>) -> io::Result<(Sta
         }
     }
 }
+
+/// How many names are there: those that were and are not gone, and those that events told of. The root counts as little as in a
+/// scan. A name may count twice: it matters whether there are any.
+fn found_by_events(side: &Side, tree: &mut Tree, base: &Reader, changes: &Changes) -> io::Result<u64> {
+    let has_recovered = base.row(RECOVERED)?.is_some() && tree.stat(RECOVERED)?.is_some();
+    let not_counted = changes.gone + u64::from(!side.is_single()) + u64::from(has_recovered);
+    Ok(base.count()?.saturating_sub(not_counted) + changes.found)
+}
+
 /// Notes what differs from the index. True: by the events alone.
 fn find(
     side: &Side,

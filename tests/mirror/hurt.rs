@@ -15,7 +15,7 @@ use twobox::mirror::watch::Dirty;
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
-use crate::disk::run;
+use crate::disk::{Disk, in_own_mounts, run};
 use crate::rig::{Pair, TERM_1, Way};
 
 const TERM_2: Generation = Generation { term: 2, boot: 0xb };
@@ -92,6 +92,49 @@ fn a_source_whose_first_acknowledgement_was_lost_goes_on() {
             assert_eq!(sent.blocked, Some(Block::RootReplaced));
         }
     }
+}
+
+/// So few that no percentage counts them, and found by events, which name only what has gone.
+fn deletes_everything(pair: &Pair) {
+    let names: Vec<String> = (0..8).map(|n| format!("vm{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        fs::write(pair.a().join(name), noise(1000, n as u64 + 1)).unwrap();
+    }
+    pair.sync();
+    let copy = describe(&pair.b());
+    for name in &names {
+        fs::remove_file(pair.a().join(name)).unwrap();
+    }
+    let mut dirty = Dirty::default();
+    dirty.names.insert(Vec::new()); // the root's time has moved
+    dirty.names.extend(names.into_iter().map(String::into_bytes));
+    for events in [Some(&dirty), None] {
+        let (sent, _) = pair.cycle("a", "b", &Way { events, ..Way::default() }, &mut |_| {}).unwrap();
+        assert_eq!(sent.by_events, events.is_some());
+        assert!(matches!(sent.blocked, Some(Block::RootEmptied { .. })), "{:?}", sent.blocked);
+        assert_eq!(describe(&pair.b()), copy);
+    }
+    // One that is left, and changed: an ordinary day.
+    fs::write(pair.a().join("vm3"), b"new").unwrap();
+    assert!(pair.sync_by(Some(&dirty)).by_events);
+    assert_equal(&pair.a(), &pair.b());
+}
+
+#[test]
+fn an_emptied_source_of_few_names_leaves_the_copy_when_events_tell_of_it() {
+    deletes_everything(&Pair::new());
+}
+
+/// The root of such a file system is never empty: it has a directory for what fsck finds.
+#[test]
+fn an_emptied_file_system_leaves_the_copy() {
+    in_own_mounts(|| {
+        let pair = Pair::new();
+        let disk = Disk::new(&pair.place("a"), "tree", "ext4", 32);
+        assert!(pair.a().join("lost+found").is_dir());
+        deletes_everything(&pair);
+        drop(disk);
+    });
 }
 
 #[test]
