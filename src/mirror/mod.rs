@@ -38,6 +38,7 @@ pub mod reconcile;
 pub mod redo;
 pub mod refresh;
 pub mod report;
+mod reserve;
 pub mod row;
 pub mod run;
 pub mod scan;

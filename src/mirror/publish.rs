@@ -20,6 +20,7 @@ use super::message::stage_name;
 use super::name;
 use super::read::copy_list;
 use super::redo::{self, Source, Step};
+use super::reserve;
 use super::row::{Cut, CutId};
 use super::side::{Side, identity};
 use super::stage;
@@ -57,6 +58,7 @@ pub fn replay(side: &Side, unix_s: u64) -> io::Result<Option<Published>> {
         aside: SetAside::new(side)?,
         doubtful: false,
     };
+    reserve::release(side)?;
     publishing.move_out(&path)?;
     publishing.clear(&path)?;
     publishing.place(&path)?;

@@ -21,6 +21,7 @@ use super::obstacle;
 use super::publish::replay;
 use super::reconcile::{tell_ranges, tell_rows};
 use super::redo::{Log, Source, Step};
+use super::reserve;
 use super::row::CutId;
 use super::scan::at;
 use super::side::Side;
@@ -62,6 +63,8 @@ pub(super) struct Receiving<'a, 't> {
     pub(super) resend: Vec<Vec<u8>>,
     pub(super) buffer: Vec<u8>,
     pub(super) received: Received,
+    /// New ones, which are made when the cut is published.
+    directories: u64,
     stop: Stop,
 }
 
@@ -115,9 +118,11 @@ pub fn cycle(
         resend: Vec::new(),
         buffer: Vec::new(),
         received: Received::default(),
+        directories: 0,
         stop: incoming.stop().clone(),
     };
     let end = receiving.run(incoming, outgoing);
+    let directories = receiving.directories;
     let (log, stage, old, mut received) = receiving.finish();
     drop(tx); // nothing of it is kept
     if let Err(e) = &end
@@ -132,6 +137,7 @@ pub fn cycle(
     if received.put + received.gone > 0 || id != cut.id {
         log_head(log, &head)?;
         obstacle::check(side, &side.store.path("redo.part"))?;
+        reserve::keep(side, &side.store.path("redo.part"), directories)?;
         received.doubtful = publish(side, stage.as_fd(), unix_s)?;
     }
     stage::empty(stage.as_fd())?;
@@ -273,6 +279,7 @@ impl Receiving<'_, '_> {
                     let name = stage::file_name("d", stage_name(key));
                     stage::try_attributes(self.stage.as_fd(), &name, &entry).map_err(at(key))?;
                 }
+                self.directories += u64::from(self.base.row(key)?.is_none_or(|row| !row.entry.is_directory()));
                 Source::Directory
             }
             Kind::Link { first } => {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use nix::fcntl::FallocateFlags;
 use twobox::mirror::{diverged, publish};
 
 use crate::basic::noise;
@@ -277,4 +278,26 @@ fn paths_of_any_length_are_listed_and_restored() {
     assert_eq!((sets.len(), sets[0].files, sets[0].bytes), (1, 1, 6));
     assert_eq!(diverged::restore(&home, &sets[0].name, &pair.b(), None).unwrap(), 1);
     within("b", "assert open('f').read() == 'edited'");
+}
+
+/// Directories are made when the cut is decided, and each takes a block: that they fit is known before.
+#[test]
+fn more_new_directories_than_the_standby_has_room_for() {
+    on_ext4("directories", |pair| {
+        fs::write(pair.a().join("f"), b"one").unwrap();
+        pair.sync();
+        // All there is, but for 600 KiB: blocks of this small file system have 1 KiB.
+        let ballast = fs::File::create(pair.place("b").join("ballast")).unwrap();
+        let takes = |kib: i64| nix::fcntl::fallocate(&ballast, FallocateFlags::empty(), 0, kib << 10).is_ok();
+        let all = (1..48 * 1024).rev().step_by(50).find(|kib| takes(*kib)).unwrap();
+        ballast.set_len((all - 600).cast_unsigned() << 10).unwrap();
+        (0..1_000).for_each(|n| fs::create_dir(pair.a().join(format!("d{n}"))).unwrap());
+        fs::write(pair.a().join("f"), b"two").unwrap();
+        refuses(&pair, "no room for");
+        fs::remove_file(pair.place("b").join("ballast")).unwrap();
+        drop(ballast);
+        pair.sync();
+        assert_equal(&pair.a(), &pair.b());
+        assert!(!pair.side("b").store.path("reserve").exists());
+    });
 }
