@@ -324,7 +324,7 @@ fn open(options: &Options, config: Config) -> Result<Opened, String> {
         format!("control socket {}: {e}; {remedy}", options.socket.display())
     })?;
     // Before anything is removed that a former daemon has left: it may be a living one's.
-    let sole = interface_of(&config, "lan").and_then(|lan| sole::claim(&lan)).inspect_err(|_| {
+    let sole = sole::claim(sole::NAME).inspect_err(|_| {
         let _ = std::fs::remove_file(&options.socket); // nobody will listen there
     })?;
     let to_loop = mailbox()?;

@@ -1,34 +1,38 @@
-//! One daemon for a LAN interface. A second one, with a state directory and a control socket of its own, would take the service
-//! addresses from the first as a leftover, and each would undo the other's gate.
+//! One daemon for a network namespace. A second one, with a state directory and a control socket of its own, would take the service
+//! addresses from the first as a leftover; on another interface it would still take away its macvlans and its raw belt.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials,
+};
 use nix::unistd::geteuid;
 use smol::{Async, Timer};
 
 use crate::time::Duration;
 
-/// Claims `interface` for as long as the socket lives: an abstract one (unix(7)) belongs to the network namespace, as the interface
-/// does, and goes with the process however that ends. `None`: the name is taken by somebody who is no daemon of ours and cannot keep
-/// us from running.
+/// What every daemon claims.
+pub(super) const NAME: &str = "twobox";
+
+/// Claims the namespace for as long as the socket lives: an abstract one (unix(7)) belongs to it, as the interfaces do, and goes with
+/// the process however that ends. `None`: the name is taken by somebody who is no daemon of ours and cannot keep us from running.
 ///
 /// # Errors
 ///
 /// Another daemon has it: what to do.
-pub(super) fn claim(interface: &str) -> Result<Option<UnixListener>, String> {
-    let name = format!("twobox lan {interface}");
-    let address = SocketAddr::from_abstract_name(&name).map_err(|e| format!("interface {interface}: {e}"))?;
+pub(super) fn claim(name: &str) -> Result<Option<UnixListener>, String> {
+    let address = SocketAddr::from_abstract_name(name).map_err(|e| format!("the name {name}: {e}"))?;
     match UnixListener::bind_addr(&address) {
         Ok(socket) => Ok(Some(socket)),
         // Everybody may take such a name; only one of our rank is believed to be a daemon.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_ours(&address) => {
-            Err(format!("another daemon serves on interface {interface}; stop that one, or ask it with --socket"))
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_ours(name) => {
+            Err("another daemon runs on this box; stop that one, or ask it with --socket".to_owned())
         }
         Err(error) => {
-            log::warn!("nothing keeps a second daemon off interface {interface}: {error}");
+            log::warn!("nothing keeps a second daemon off this box: {error}");
             Ok(None)
         }
     }
@@ -44,24 +48,49 @@ pub(super) async fn hold(socket: UnixListener) -> io::Result<()> {
     }
 }
 
-/// Whoever listens there has our user number.
-fn is_ours(address: &SocketAddr) -> bool {
-    let peer = UnixStream::connect_addr(address).and_then(|stream| Ok(getsockopt(&stream, PeerCredentials)?));
-    peer.is_ok_and(|peer| peer.uid() == geteuid().as_raw())
+/// Whoever listens there has our user number. Who takes no connection is asked no longer: a daemon of ours takes every one, and a
+/// stranger must not hold up our start.
+fn is_ours(name: &str) -> bool {
+    let ask = || {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+        getsockopt(&socket, PeerCredentials)
+    };
+    ask().is_ok_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{Backlog, bind, listen};
+
     use super::*;
 
     #[test]
-    fn an_interface_has_one_daemon_until_that_ends() {
+    fn there_is_one_daemon_until_that_ends() {
         let name = format!("test{}", std::process::id());
         let first = claim(&name).unwrap().expect("nobody has it");
         let refused = claim(&name).unwrap_err();
-        assert!(refused.starts_with(&format!("another daemon serves on interface {name}; stop that one")), "{refused}");
+        assert!(refused.starts_with("another daemon runs on this box; stop that one"), "{refused}");
         assert!(claim(&format!("{name}x")).unwrap().is_some());
         drop(first);
         assert!(claim(&name).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_takes_no_connection_holds_up_no_start() {
+        let name = format!("full{}", std::process::id());
+        let socket = || {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap()
+        };
+        let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+        let stranger = socket();
+        bind(stranger.as_raw_fd(), &address).unwrap();
+        listen(&stranger, Backlog::new(0).unwrap()).unwrap();
+        let waiting: Vec<_> =
+            (0..10).map(|_| socket()).take_while(|socket| connect(socket.as_raw_fd(), &address).is_ok()).collect();
+        assert!(waiting.len() < 10, "there is always room");
+        assert!(claim(&name).unwrap().is_none());
     }
 }

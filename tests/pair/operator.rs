@@ -271,7 +271,7 @@ fn a_second_daemon_on_the_box_is_refused_before_it_touches_anything() {
             let err = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{err}");
             let last = err.lines().last().unwrap_or_default();
-            assert!(last.starts_with("twobox: another daemon serves on interface "), "{err}");
+            assert!(last.starts_with("twobox: another daemon runs on this box; "), "{err}");
             assert!(!rig.path(node, "other-socket").exists());
         }
     }
