@@ -125,7 +125,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "gate-lost",
         "the egress gate could not be verified, or the speed of its interface is not known: the fence bound falls back to the next belt",
-        "plug the LAN's cable in if it is out; else look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",
+        "plug the LAN's cable in if it was out since the start; else look in `log` for what was found and find the program that changes this interface's filters; the gate is put back at every look, and counts when it was left alone for 10 s",
     ),
     entry(
         "gate-touched",

@@ -72,6 +72,18 @@ impl Line {
     fn has_queue(&self) -> bool {
         self.queue.kind != "noqueue"
     }
+
+    /// A card without a link tells no speed, or one that means nothing. Nothing leaves by it then, so what it told last holds until
+    /// the link is there again: that a cable is pulled does not make the bound longer, which would be a fence.
+    fn keep_speed(&mut self, former: &[Line], interfaces: &[Interface]) {
+        if interfaces.iter().any(|interface| interface.index == self.at.index && !interface.carrier) {
+            self.megabits = self.former_speed(former).or(self.megabits);
+        }
+    }
+
+    fn former_speed(&self, former: &[Line]) -> Option<u32> {
+        former.iter().find(|line| line.at.index == self.at.index).and_then(|line| line.megabits)
+    }
 }
 
 /// The queues.
@@ -114,6 +126,11 @@ impl Lines {
         for at in places {
             all.push(Line::read(at, netlink)?);
         }
+        if all.iter().any(|line| line.megabits != line.former_speed(&self.all)) {
+            // Whether there is a link is asked after the speed: a cable may be pulled in between.
+            let interfaces = interface::list(netlink)?;
+            all.iter_mut().for_each(|line| line.keep_speed(&self.all, &interfaces));
+        }
         if !same {
             for line in &mut all {
                 if line.has_queue() && line.longest_stay().is_none_or(|stay| stay > STAY_MAX) {
@@ -148,7 +165,7 @@ impl Lines {
                     self.shortened.push(line.at.index);
                 }
                 if let Ok(short) = Line::read(line.at.clone(), netlink) {
-                    *line = short;
+                    line.queue = short.queue;
                 }
             }
             Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", line.at.name),
@@ -228,6 +245,34 @@ mod tests {
         lines.all.pop();
         lines.known = false;
         assert_eq!(lines.longest_stay(), None);
+    }
+
+    #[test]
+    fn a_cable_that_is_pulled_leaves_the_bound_as_it_is() {
+        let interface = |carrier| Interface {
+            index: 0,
+            name: heapless::String::new(),
+            mac: [0; 6],
+            up: true,
+            carrier,
+            macvlan: false,
+        };
+        let mut lines = lines();
+        let look = |lines: &mut Lines, carrier, megabits| {
+            let mut line = Line { megabits, ..line(0, 0, "bfifo", 0) };
+            line.keep_speed(&lines.all, &[interface(carrier)]);
+            lines.all = vec![line];
+            lines.longest_stay()
+        };
+        let at = |megabits| line(0, 0, "bfifo", megabits).longest_stay();
+        assert_eq!(look(&mut lines, false, None), None, "it never had a link");
+        assert_eq!(look(&mut lines, true, Some(1000)), at(1000));
+        assert_eq!(look(&mut lines, false, None), at(1000));
+        assert_eq!(look(&mut lines, false, None), at(1000), "for as long as it takes");
+        assert_eq!(look(&mut lines, false, Some(10)), at(1000), "a driver's default is no speed");
+        assert_eq!(look(&mut lines, true, Some(100)), at(100), "the link is back, slower");
+        assert_eq!(look(&mut lines, true, None), None, "there is a link, and nobody knows its speed");
+        assert_eq!(look(&mut lines, false, None), None);
     }
 
     #[test]
