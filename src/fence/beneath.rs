@@ -7,6 +7,9 @@ use crate::netlink::{self, Attributes, InterfaceBody, Request, Socket};
 
 /// Kinds that hand their frames to one other interface, which IFLA_LINK names. (That of a veth is its other end.)
 const ON_ONE: [&[u8]; 7] = [b"vlan\0", b"macvlan\0", b"macvtap\0", b"ipvlan\0", b"ipvtap\0", b"macsec\0", b"dsa\0"];
+/// Kinds that send by themselves, or by what has them as master. A card has no kind. Of any other (a tunnel, a switch in software)
+/// nobody knows here by which card its frames leave.
+const BY_ITSELF: [&[u8]; 8] = [b"", b"veth\0", b"dummy\0", b"ifb\0", TO_A_PROGRAM, b"bridge\0", b"bond\0", b"team\0"];
 /// A port of a virtual machine on this box: what waits in it does not wait for a cable.
 const TO_A_PROGRAM: &[u8] = b"tun\0";
 /// IFLA_LINK_NETNSID (linux/if_link.h): the other interface is in another network namespace.
@@ -28,7 +31,7 @@ pub struct Beneath {
 struct Link {
     index: u32,
     name: String,
-    /// What it hands its frames to; `None` within: in another network namespace.
+    /// What it hands its frames to; `None` within: that cannot be seen from here.
     on: Option<Option<u32>>,
     master: Option<u32>,
     is_port: bool,
@@ -61,10 +64,17 @@ fn read(payload: &[u8]) -> Option<Link> {
     Some(Link {
         index: u32::try_from(body.index).ok()?,
         name,
-        on: ON_ONE.contains(&kind).then(|| number(libc::IFLA_LINK).filter(|_| !elsewhere)),
+        on: on(kind, number(libc::IFLA_LINK).filter(|_| !elsewhere)),
         master: number(libc::IFLA_MASTER),
         is_port: kind != TO_A_PROGRAM,
     })
+}
+
+fn on(kind: &[u8], link: Option<u32>) -> Option<Option<u32>> {
+    if BY_ITSELF.contains(&kind) {
+        return None;
+    }
+    Some(link.filter(|_| ON_ONE.contains(&kind)))
 }
 
 fn below(links: &[Link], top: u32) -> Option<Vec<Beneath>> {
@@ -120,6 +130,21 @@ mod tests {
         assert_eq!(found(&[link(1, Some(None), None)], 1), None);
         let port = Link { is_port: false, ..link(2, None, Some(1)) };
         assert_eq!(found(&[link(1, None, None), port], 1), Some(vec![]));
+    }
+
+    #[test]
+    fn of_a_kind_that_is_not_known_nobody_knows_what_is_below() {
+        for kind in ["", "veth\0", "bridge\0", "bond\0", "tun\0"] {
+            assert_eq!(on(kind.as_bytes(), Some(7)), None, "{kind}");
+        }
+        assert_eq!(on(b"vlan\0", Some(7)), Some(Some(7)));
+        assert_eq!(on(b"vlan\0", None), Some(None));
+        for kind in ["vxlan\0", "geneve\0", "openvswitch\0", "batadv\0", "gretap\0", "vrf\0", "of tomorrow\0"] {
+            assert_eq!(on(kind.as_bytes(), Some(7)), Some(None), "{kind}");
+        }
+        // Nor of a bridge that has such a port.
+        let port = Link { master: Some(1), ..link(2, Some(None), None) };
+        assert_eq!(found(&[link(1, None, None), port], 1), None);
     }
 
     #[test]

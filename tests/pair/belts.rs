@@ -163,6 +163,25 @@ fn a_queue_below_the_interface_of_the_gate_counts() {
     assert!(!queue(&rig).contains("bfifo"), "{}", queue(&rig));
 }
 
+/// The gate is on a tunnel: by which card its frames leave, and what waits there, nobody sees.
+#[test]
+fn a_gate_on_a_tunnel_bounds_nothing() {
+    let mut rig = Rig::new("tunnel", DEFAULT);
+    rig.run_in("a", "tc qdisc add dev lan root pfifo limit 1000");
+    rig.ip("a", "link add tunnel type vxlan id 7 group 239.7.7.7 dstport 4789 dev lan");
+    rig.ip("a", "addr flush dev lan");
+    rig.ip("a", "addr add 10.77.9.2/24 dev lan");
+    rig.ip("a", "link set tunnel up");
+    rig.ip("a", "addr add 10.77.0.2/24 dev tunnel");
+    let board = rig.path("a", "board.toml");
+    let text = std::fs::read_to_string(&board).unwrap();
+    std::fs::write(&board, text.replace("name = \"lan\"", "name = \"tunnel\"")).unwrap();
+    rig.launch("a");
+    wait("it tells its bound", || rig.status("a").is_some());
+    let fence = rig.status("a").unwrap().fence;
+    assert_eq!((fence.egress_gate, fence.bound_by), (Gate::Closed, BoundBy::AddressLease));
+}
+
 /// As on a kernel without BPF: the next belt is the lifetime of the addresses, and whoever takes over waits for that one.
 #[test]
 fn a_box_without_a_gate_says_so_and_is_waited_for_by_its_own_bound() {
