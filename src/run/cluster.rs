@@ -86,9 +86,8 @@ pub(super) struct Cluster {
     pub(super) confirmed_down: bool,
     /// How often that was so.
     confirmations: u32,
-    /// How often an interface has come in the place of another one, and how much of that has been followed.
-    moved: u32,
-    followed: u32,
+    /// The interfaces on which the gate was put after another one had come in the place of one of them.
+    gated: [u32; ADDRESSES],
     /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
@@ -131,8 +130,7 @@ impl Cluster {
             surrender: Some(Surrender { order: 0, services_ended: true }),
             confirmed_down: false,
             confirmations: 0,
-            moved: 0,
-            followed: 0,
+            gated: [0; ADDRESSES],
             kept_mac: None,
             bound,
             claims: Claims::default(),
@@ -311,8 +309,8 @@ impl Cluster {
                 self.parts.belts.gate_holds(holds);
                 self.look_at_bound(now);
             }
-            ToLoop::Moved => {
-                self.moved = self.moved.wrapping_add(1);
+            ToLoop::Moved { gated } => {
+                self.gated = gated;
                 self.look_at = now;
             }
             ToLoop::Snapshot => {
@@ -337,8 +335,8 @@ impl Cluster {
         self.complete_addresses(now);
         let learn = now >= self.learn_at;
         let confirmed = self.confirmed_down.then_some(self.confirmations);
-        let follow = (self.followed != self.moved).then_some(self.moved);
-        let asked = self.parts.network.look(Look { confirmed, follow, learn, port: self.parts.links.lacks_port() });
+        let (gated, port) = (self.gated, self.parts.links.lacks_port());
+        let asked = self.parts.network.look(Look { confirmed, gated, learn, port });
         if learn && asked {
             self.learn_at = now + LEARN;
         }
@@ -376,7 +374,6 @@ impl Cluster {
                 log::error!("claims of service address {} are not heard: {error}", settled.number);
             }
         }
-        self.followed = found.followed.unwrap_or(self.followed);
         if found.learned {
             takeover.know_clients(found.clients.all());
             side.offer_clients(now, takeover);

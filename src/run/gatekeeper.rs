@@ -18,7 +18,7 @@ use crate::clock;
 use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
 use crate::netlink::Socket;
-use crate::takeover::interface;
+use crate::takeover::{ADDRESSES, interface};
 use crate::time::{Duration, Instant};
 
 /// How often it is looked: whoever takes a belt away is noticed within a second.
@@ -97,7 +97,9 @@ impl Gatekeeper {
                 }
             }
             // Not before: an address goes on the new interface when the gate is there, or counts no more.
-            loop_follows = (loop_follows && !moved) || self.to_loop.send(ToLoop::Moved).is_ok();
+            let mut gated = [0; ADDRESSES];
+            gated.iter_mut().zip(&self.ways).for_each(|(index, way)| *index = way.index);
+            loop_follows = (loop_follows && !moved) || self.to_loop.send(ToLoop::Moved { gated }).is_ok();
         }
     }
 

@@ -73,7 +73,7 @@ use crate::oom;
 use crate::realtime;
 use crate::service;
 use crate::state::{Directory, Found};
-use crate::takeover::Takeover;
+use crate::takeover::{ADDRESSES, Takeover};
 use crate::wire::heartbeat::Seal;
 use crate::wire::pair::{BootId, Data, Side, Term};
 use crate::wire::side::Kind;
@@ -154,8 +154,11 @@ pub enum ToLoop {
     },
     /// An own address is on its interface.
     OwnAddress(std::net::IpAddr),
-    /// Another interface has come in the place of one that service addresses leave by, and the gate is on it.
-    Moved,
+    /// Another interface has come in the place of one that service addresses leave by.
+    Moved {
+        /// The indexes of all of them by now, and zeros: the gate is on these, or counts no more.
+        gated: [u32; ADDRESSES],
+    },
     /// Somebody wants to know how things stand.
     Snapshot,
 }

@@ -77,8 +77,8 @@ impl Placement {
         parents
     }
 
-    /// Makes macvlans anew that somebody has deleted, and, if `may_move`, goes to the interfaces that have come in the place of
-    /// others. `all`: the interfaces as they are. What has changed is added to `changed`.
+    /// Makes macvlans anew that somebody has deleted, and goes to the interfaces that have come in the place of others, if they are
+    /// among those that are `gated`. `all`: the interfaces as they are. What has changed is added to `changed`.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Placement {
         &mut self,
         netlink: &mut Socket,
         all: &[Interface],
-        may_move: bool,
+        gated: &[u32],
         changed: &mut heapless::Vec<Settled, ADDRESSES>,
     ) -> io::Result<()> {
         let mut result = Ok(());
@@ -96,7 +96,8 @@ impl Placement {
             let parent = match is_there(place.at.parent) {
                 Some(parent) if is_there(place.at.index).is_none() => Some(parent),
                 Some(_) => None,
-                None => interface::replacement(all, &place.interface, place.at.parent).filter(|_| may_move),
+                None => interface::replacement(all, &place.interface, place.at.parent)
+                    .filter(|new| gated.contains(&new.index)),
             };
             let Some(parent) = parent else { continue };
             match settle(place.at.number, place.virtual_mac, parent, netlink, &mut self.sysctls) {

@@ -22,7 +22,7 @@ fn a_macvlan_that_somebody_deletes_is_made_again() {
         let mut changed = heapless::Vec::new();
         lan.inside("a", || {
             let all = interface::list(a.netlink()).unwrap();
-            placement.follow(a.netlink(), &all, false, &mut changed).unwrap();
+            placement.follow(a.netlink(), &all, &[], &mut changed).unwrap();
         });
         changed.iter().for_each(|at| a.settle(*at).unwrap());
         changed.len()
@@ -47,25 +47,35 @@ fn a_new_interface_is_followed_when_it_may_be() {
     let lan = Lan::new("card");
     let mut a = lan.open("a", BOTH, false);
     let mut placement = a.placement().unwrap();
-    let mut follow = |a: &mut Takeover, may_move: bool| {
+    let mut follow = |a: &mut Takeover, gated: &[u32]| {
         let mut changed = heapless::Vec::new();
         let all = interface::list(a.netlink()).unwrap();
-        placement.follow(a.netlink(), &all, may_move, &mut changed).map(|()| {
+        placement.follow(a.netlink(), &all, gated, &mut changed).map(|()| {
             changed.iter().for_each(|at| a.settle(*at).unwrap());
             changed.len()
         })
     };
     a.take_up(clock::now(), || true).unwrap();
     lan.ip("a", "link del lan");
-    assert_eq!(follow(&mut a, true).unwrap(), 0, "there is none yet");
+    let index = || lan.inside("a", || nix::net::if_::if_nametoindex("lan").unwrap());
     let bridge = lan.namespace("lan");
-    must(&format!("ip -n {bridge} link add name port-a type veth peer name lan netns {}", lan.namespace("a")));
-    must(&format!("ip -n {bridge} link set port-a master bridge up"));
-    lan.ip("a", "link set lan up");
-    lan.ip("a", "addr add 192.0.2.2/24 dev lan");
-    lan.ip("a", "addr add 2001:db8::2/64 dev lan nodad");
-    assert_eq!(follow(&mut a, false).unwrap(), 0, "the gate is not there yet");
-    assert_eq!(lan.inside("a", || follow(&mut a, true)).unwrap(), 2);
+    let put_in = || {
+        must(&format!("ip -n {bridge} link add name port-a type veth peer name lan netns {}", lan.namespace("a")));
+        must(&format!("ip -n {bridge} link set port-a master bridge up"));
+        lan.ip("a", "link set lan up");
+        lan.ip("a", "addr add 192.0.2.2/24 dev lan");
+        lan.ip("a", "addr add 2001:db8::2/64 dev lan nodad");
+    };
+    put_in();
+    assert_eq!(follow(&mut a, &[]).unwrap(), 0, "the gate is not there yet");
+    let first = index();
+    // It is there, and then a third one comes, before the addresses have gone to the second one.
+    lan.ip("a", "link del lan");
+    assert_eq!(follow(&mut a, &[first]).unwrap(), 0, "there is none");
+    put_in();
+    assert_eq!(follow(&mut a, &[first]).unwrap(), 0, "the gate is on the one that has gone");
+    let second = index();
+    assert_eq!(lan.inside("a", || follow(&mut a, &[second])).unwrap(), 2);
     assert!(a.complete(clock::now(), || true));
     a.announce(clock::now());
     for service in [SERVICE_V4, SERVICE_V6] {

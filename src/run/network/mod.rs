@@ -48,8 +48,8 @@ enum Ask {
 pub(super) struct Look {
     /// Number of the last time that the addresses were confirmed down, if they still should be.
     pub confirmed: Option<u32>,
-    /// The gate is on the interfaces that have come in the place of others, so often: service addresses may go there.
-    pub follow: Option<u32>,
+    /// The gate is on these interfaces, some of which have come in the place of others: service addresses may go there.
+    pub gated: [u32; ADDRESSES],
     /// The neighbours, who are the clients, are read.
     pub learn: bool,
     /// The null modem has no port.
@@ -85,8 +85,6 @@ pub(super) struct Findings {
     pub addresses: Option<(u32, Addresses)>,
     /// Where service addresses go from now on.
     pub settled: heapless::Vec<Settled, ADDRESSES>,
-    /// What was to be followed and has been.
-    pub followed: Option<u32>,
     /// The interfaces, index and hardware address, that have come in the place of those that the ports had.
     pub bound: [Option<(u32, Mac)>; PORTS],
     /// A port for the null modem.

@@ -68,12 +68,12 @@ impl Worker {
         let mut found = findings.lock().unwrap_or_else(PoisonError::into_inner);
         found.addresses = look.confirmed.map(|number| (number, self.addresses()));
         found.settled.clear();
-        (found.bound, found.followed) = (Default::default(), None);
+        found.bound = Default::default();
         found.behind.stay = None;
         match again(|| interface::list(&mut self.netlink)) {
             Ok(all) => {
                 self.look_behind(&all, &mut found.behind);
-                self.find_interfaces(&all, look.follow, &mut found);
+                self.find_interfaces(&all, &look.gated, &mut found);
             }
             Err(error) => log::warn!("the interfaces cannot be read: {error}"),
         }
@@ -106,7 +106,7 @@ impl Worker {
     }
 
     /// Takes the interfaces that have come in the place of others.
-    fn find_interfaces(&mut self, all: &[Interface], follow: Option<u32>, found: &mut Findings) {
+    fn find_interfaces(&mut self, all: &[Interface], gated: &[u32], found: &mut Findings) {
         let Worker { netlink, tools, .. } = self;
         for (binder, bound) in tools.binders.iter_mut().zip(&mut found.bound) {
             let Some(binder) = binder else { continue };
@@ -116,9 +116,8 @@ impl Worker {
                 *bound = Some((new.index, new.mac));
             } // else it is not there yet: tried again in a second
         }
-        match tools.placement.follow(netlink, all, follow.is_some(), &mut found.settled) {
-            Ok(()) => found.followed = follow,
-            Err(error) => log::error!("service addresses: {error}; tried again"),
+        if let Err(error) = tools.placement.follow(netlink, all, gated, &mut found.settled) {
+            log::error!("service addresses: {error}; tried again");
         }
     }
 
@@ -177,7 +176,7 @@ mod tests {
     use crate::fence::address_lease;
     use crate::run::belts::Way;
     use crate::run::lines::Lines;
-    use crate::takeover::{Settings, SettingsAddress, Takeover, address::ServiceAddress};
+    use crate::takeover::{ADDRESSES, Settings, SettingsAddress, Takeover, address::ServiceAddress};
     use crate::time::Instant;
 
     /// In a network of its own, with an address that is not on its loopback.
@@ -217,7 +216,7 @@ mod tests {
         let up = crate::takeover::renewal::Up { index: 1, address: worker.tools.addresses[0], covered: true };
         renewal.up.push(up).unwrap();
         let small = std::thread::Builder::new().stack_size(STACK / 2).spawn(move || worker.work()).unwrap();
-        let look = Look { confirmed: Some(7), follow: Some(1), learn: true, port: true };
+        let look = Look { confirmed: Some(7), gated: [0; ADDRESSES], learn: true, port: true };
         for ask in [Ask::Look(look), Ask::Renew(renewal), Ask::End] {
             assert!(asked.send(ask).is_ok());
         }
@@ -226,7 +225,7 @@ mod tests {
         assert!(matches!(answers.receive(), Some(Answer::Renewed(Renewed::Failed(io::ErrorKind::NotFound)))));
         let found = findings.lock().unwrap();
         assert_eq!(found.addresses, Some((7, Addresses::Down)));
-        assert_eq!((found.followed, found.learned), (Some(1), true));
+        assert!(found.learned);
         assert_eq!((found.behind.stay, &*found.behind.queues), (Some(Duration::ZERO), &[1][..]));
     }
 
