@@ -9,4 +9,5 @@ pub mod bound;
 pub mod gate;
 pub mod queue;
 pub mod reset;
+pub mod speed;
 pub mod watchdog;

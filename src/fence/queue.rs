@@ -151,16 +151,6 @@ pub fn restore(socket: &mut Socket, index: u32) -> io::Result<()> {
     socket.change(&mut Request::new(libc::RTM_DELQDISC, 0, &body))
 }
 
-/// Speed of an interface in Mbit/s, and the length of its transmit queue in packets, from sysfs. A virtual interface may know
-/// no speed.
-#[must_use]
-pub fn line(interface: &str) -> (Option<u32>, u32) {
-    let number = |file: &str| -> Option<u32> {
-        std::fs::read_to_string(format!("/sys/class/net/{interface}/{file}")).ok()?.trim().parse().ok()
-    };
-    (number("speed"), number("tx_queue_len").unwrap_or(1000))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,14 +40,22 @@ impl Socket {
     ///
     /// What socket(2) says.
     pub fn open() -> io::Result<Socket> {
+        Self::open_protocol(libc::NETLINK_ROUTE)
+    }
+
+    /// The same for generic netlink, whose families have a number each that the kernel tells.
+    ///
+    /// # Errors
+    ///
+    /// What socket(2) says.
+    pub fn open_generic() -> io::Result<Socket> {
+        Self::open_protocol(libc::NETLINK_GENERIC)
+    }
+
+    fn open_protocol(protocol: libc::c_int) -> io::Result<Socket> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: socket(2) takes no pointers.
-        let raw = unsafe {
-            libc::socket(
-                libc::AF_NETLINK,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                libc::NETLINK_ROUTE,
-            )
-        };
+        let raw = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
         if raw < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -106,21 +114,36 @@ impl Socket {
     ) -> io::Result<()> {
         for _ in 0..DUMP_ATTEMPTS {
             restart(collected);
-            if self.dump_once(request, collected, &mut each)? {
+            if self.exchange(request, libc::NLM_F_DUMP, collected, &mut each)? {
                 return Ok(());
             }
         }
         Err(io::Error::from(io::ErrorKind::Interrupted))
     }
 
-    /// False: the table changed while it was read.
-    fn dump_once<C>(
+    /// Sends `request`, which is about one thing, and hands the type and the payload of the answer to `each`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's errno; `InvalidData` for an answer that is none.
+    pub fn get<C>(
         &mut self,
         request: &mut Request,
         collected: &mut C,
+        mut each: impl FnMut(&mut C, u16, &[u8]),
+    ) -> io::Result<()> {
+        self.exchange(request, libc::NLM_F_ACK, collected, &mut each).map(|_| ())
+    }
+
+    /// False: the table changed while it was read.
+    fn exchange<C>(
+        &mut self,
+        request: &mut Request,
+        flags: libc::c_int,
+        collected: &mut C,
         each: &mut impl FnMut(&mut C, u16, &[u8]),
     ) -> io::Result<bool> {
-        let sequence = self.send(request, libc::NLM_F_DUMP as u16)?;
+        let sequence = self.send(request, flags as u16)?;
         let mut consistent = true;
         loop {
             let length = self.receive()?;
@@ -262,6 +285,18 @@ pub struct QueueBody {
     pub parent: u32,
     /// Kind-dependent.
     pub info: u32,
+}
+
+/// `struct genlmsghdr` (linux/genetlink.h).
+#[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct GenericBody {
+    /// What the family is asked for.
+    pub command: u8,
+    /// 1.
+    pub version: u8,
+    /// Zero.
+    pub reserved: u16,
 }
 
 #[cfg(test)]

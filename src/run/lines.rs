@@ -6,12 +6,15 @@ use std::io;
 use super::belts::Way;
 use crate::fence::beneath::{Beneath, beneath};
 use crate::fence::queue::{self, Queue};
+use crate::fence::speed::Speeds;
 use crate::netlink::Socket;
 use crate::takeover::interface::{self, Interface};
 use crate::time::Duration;
 
 /// A queue that holds a packet longer than this behind the gate is replaced by a short one.
 const STAY_MAX: Duration = Duration::from_millis(20);
+/// Length of a transmit queue in packets that the kernel did not tell: its default.
+const LENGTH: u32 = 1000;
 /// Interfaces with a queue that frames with a service address can pass; more are on no box.
 const MOST: usize = 32;
 
@@ -55,14 +58,21 @@ struct Place {
 struct Line {
     at: Place,
     megabits: Option<u32>,
+    /// Packets that it may hold, where the queueing discipline does not say.
+    transmit_queue_length: u32,
     queue: Queue,
 }
 
 impl Line {
-    fn read(at: Place, netlink: &mut Socket) -> io::Result<Line> {
-        let (megabits, transmit_queue_length) = queue::line(&at.name);
+    fn read(at: Place, interfaces: &[Interface], netlink: &mut Socket, speeds: &mut Speeds) -> io::Result<Line> {
+        let interface = interfaces.iter().find(|interface| interface.index == at.index);
+        let transmit_queue_length = interface.map_or(LENGTH, |interface| interface.transmit_queue_length);
         let queue = queue::read(netlink, at.index, transmit_queue_length)?;
-        Ok(Line { at, megabits, queue })
+        let mut line = Line { at, megabits: None, transmit_queue_length, queue };
+        if line.has_queue() {
+            line.megabits = speeds.read(line.at.index)?;
+        }
+        Ok(line)
     }
 
     fn longest_stay(&self) -> Option<Duration> {
@@ -93,6 +103,7 @@ pub(super) struct Lines {
     all: Vec<Line>,
     /// That is all there is.
     known: bool,
+    speeds: Speeds,
     /// Interfaces whose queue was made short.
     shortened: Vec<u32>,
 }
@@ -104,7 +115,8 @@ impl Lines {
     ///
     /// The kernel's.
     pub(super) fn open(netlink: &mut Socket, ways: &[Way]) -> io::Result<Self> {
-        let mut lines = Self { ways: ways.to_vec(), all: Vec::new(), known: true, shortened: Vec::new() };
+        let speeds = Speeds::open()?;
+        let mut lines = Self { ways: ways.to_vec(), all: Vec::new(), known: true, speeds, shortened: Vec::new() };
         let interfaces = interface::list(netlink)?;
         lines.look(netlink, &interfaces)?;
         Ok(lines)
@@ -124,7 +136,7 @@ impl Lines {
         let same = places.iter().eq(self.all.iter().map(|line| &line.at));
         let mut all = Vec::new();
         for at in places {
-            all.push(Line::read(at, netlink)?);
+            all.push(Line::read(at, interfaces, netlink, &mut self.speeds)?);
         }
         if all.iter().any(|line| line.megabits != line.former_speed(&self.all)) {
             // Whether there is a link is asked after the speed: a cable may be pulled in between.
@@ -164,8 +176,8 @@ impl Lines {
                 if !self.shortened.contains(&line.at.index) {
                     self.shortened.push(line.at.index);
                 }
-                if let Ok(short) = Line::read(line.at.clone(), netlink) {
-                    line.queue = short.queue;
+                if let Ok(short) = queue::read(netlink, line.at.index, line.transmit_queue_length) {
+                    line.queue = short;
                 }
             }
             Err(error) => log::warn!("{}: its long queue behind the gate cannot be changed: {error}", line.at.name),
@@ -219,12 +231,13 @@ mod tests {
     fn line(way: usize, depth: u8, kind: &str, megabits: u32) -> Line {
         let queue = Queue { kind: heapless::String::try_from(kind).unwrap(), capacity: Some(0), ..Queue::default() };
         let at = Place { way, depth, name: String::new(), index: u32::from(depth) };
-        Line { at, megabits: Some(megabits), queue }
+        Line { at, megabits: Some(megabits), transmit_queue_length: 0, queue }
     }
 
     fn lines() -> Lines {
         let way = Way { name: String::new(), index: 0 };
-        Lines { ways: vec![way.clone(), way], all: Vec::new(), known: true, shortened: Vec::new() }
+        let speeds = Speeds::open().unwrap();
+        Lines { ways: vec![way.clone(), way], all: Vec::new(), known: true, speeds, shortened: Vec::new() }
     }
 
     #[test]
@@ -256,6 +269,7 @@ mod tests {
             up: true,
             carrier,
             macvlan: false,
+            transmit_queue_length: 0,
         };
         let mut lines = lines();
         let look = |lines: &mut Lines, carrier, megabits| {

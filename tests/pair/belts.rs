@@ -150,14 +150,16 @@ fn a_queue_below_the_interface_of_the_gate_counts() {
     rig.run_in("a", "tc qdisc add dev lan root pfifo limit 1000");
     let queue = |rig: &Rig| rig.run_in("a", "tc qdisc show dev lan root");
     rig.start_both();
-    assert_eq!(rig.status("b").unwrap().fence.bound_by, BoundBy::Gate, "its card has no queue");
-    // The pair of cables has no speed that could be read here, so nobody knows how long a packet stays.
-    assert_eq!(rig.status("a").unwrap().fence.bound_by, BoundBy::AddressLease);
+    let bound = |node: &str| rig.status(node).map(|s| (s.fence.bound_by, s.fence.bound_ms)).unwrap();
+    assert_eq!(bound("b"), (BoundBy::Gate, Some(1)), "its card has no queue");
+    // At the 10 Gbit/s that a pair of veth tells.
+    assert_eq!(bound("a"), (BoundBy::Gate, Some(3)));
     assert!(queue(&rig).contains("bfifo"), "{}", queue(&rig));
-    // One that comes later is seen, too.
+    // One that comes later is seen, too, and one that nobody can reckon with.
     rig.run_in("b", "tc qdisc add dev lan root pfifo limit 1000");
-    let by = |rig: &Rig| rig.status("b").map(|s| s.fence.bound_by);
-    wait("the other one has seen it", || by(&rig) == Some(BoundBy::AddressLease));
+    wait("the other one has seen it", || bound("b") == (BoundBy::Gate, Some(55)));
+    rig.run_in("b", "tc qdisc replace dev lan root tbf rate 1gbit burst 100kb latency 1s");
+    wait("nobody knows", || bound("b").0 == BoundBy::AddressLease);
     rig.signal("a", nix::sys::signal::Signal::SIGTERM);
     rig.end_of("a");
     assert!(!queue(&rig).contains("bfifo"), "{}", queue(&rig));

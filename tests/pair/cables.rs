@@ -2,11 +2,12 @@
 
 use nix::sys::signal::Signal;
 use twobox::console::control::Request;
-use twobox::console::status::{BoundBy, Role, Status};
+use twobox::console::status::{BoundBy, HandoverKind, Role, Status};
 use twobox::time::Duration;
 
+use crate::card::Card;
 use crate::rig::null_modem::{Line, Wiring};
-use crate::rig::{Rig, must, other, plug_in, wait};
+use crate::rig::{Rig, index, must, other, plug_in, wait};
 use crate::{CUT, DEFAULT, LEASE, WHOLE, WRONG_BAUD, has_service_address};
 
 const HEARTBEATS: &str = "ether type 0x88b5";
@@ -172,6 +173,56 @@ fn an_interface_that_gets_another_name_is_the_same_one() {
     rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
     assert_eq!(rig.status(standby).unwrap().fence.bound_by, BoundBy::Gate);
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+/// The speed of its line stays what it is, and so does the bound.
+#[test]
+fn a_renamed_interface_with_a_queue_keeps_its_bound() {
+    let mut rig = Rig::new("speed", SHORT_HOLD);
+    for node in ["a", "b"] {
+        rig.run_in(node, "tc qdisc add dev lan root bfifo limit 20000000");
+    }
+    let active = rig.start_both();
+    let fence = |node: &str| rig.status(node).map(|s| (s.fence.bound_by, s.fence.bound_ms)).unwrap();
+    let before = fence(active);
+    assert_eq!(before, (BoundBy::Gate, Some(19)), "20 MB and the ring at the 10 Gbit/s that a pair of veth tells");
+    for node in ["a", "b"] {
+        let words = |words: &str| must(&format!("ip -n {}-{node} link {words}", rig.name));
+        words("set lan down");
+        words("set lan name lan9");
+        words("set lan9 up");
+        // Another line takes the name.
+        words("add lan type veth peer name nowhere");
+    }
+    rig.await_touch();
+    std::thread::sleep(LEASE * 4);
+    for node in ["a", "b"] {
+        assert_eq!(fence(node), before, "{}", rig.log(node));
+        assert!(!rig.log(node).contains("fence bound is now"), "{}", rig.log(node));
+    }
+}
+
+/// What everybody tries first. A card tells no speed without a link, which is no reason to fence.
+#[test]
+fn a_box_whose_lan_cable_is_pulled_surrenders_in_order() {
+    let mut rig = Rig::new("pulled", DEFAULT);
+    let cards = ["a", "b"].map(|node| Card::put_in(&rig, node));
+    let active = rig.start_both();
+    let standby = other(active);
+    let fence = |node: &str| rig.status(node).map(|s| (s.fence.bound_by, s.fence.bound_ms)).unwrap();
+    let before = fence(active);
+    assert_eq!(before.0, BoundBy::Gate, "{}", rig.log(active));
+    cards[index(active)].pull(&rig);
+    rig.client.await_answer_from(standby);
+    wait("it was planned, as both tell", || {
+        ["a", "b"].iter().all(|node| {
+            let told = rig.status(node).and_then(|s| s.last_handover);
+            told.is_some_and(|told| told.kind == HandoverKind::Switchover && told.to == standby)
+        })
+    });
+    assert_eq!(fence(active), before, "a cable that is pulled is no longer bound");
+    assert!(!rig.log(active).contains("fence bound is now"), "{}", rig.log(active));
     assert_eq!(rig.capture.owners(), [active, standby]);
 }
 

@@ -10,6 +10,7 @@ mod belts;
 mod bulk;
 mod busy_kernel;
 mod cables;
+mod card;
 mod clocks;
 mod copy_first;
 mod fencing;
