@@ -127,6 +127,9 @@ use Fact::{
 };
 use Role::{Active, Claiming, Held, Joining, Standby, Yielding};
 
+/// The label of the one row by which the service is given up in order.
+pub const SURRENDER: &str = "surrender";
+
 /// The table. Rows of one role are disjoint and cover all its views.
 pub const TABLE: [Row; 35] = [
     // Joining claims nothing in silence; until the addresses are known to be down it does nothing at all.
@@ -161,7 +164,7 @@ pub const TABLE: [Row; 35] = [
     // Active.
     row("the right is over", Active, &[], &[Right], D::Fence),
     row("outranked by an active peer", Active, &[Right, Outranked], &[], D::Fence),
-    row("surrender", Active, &[Right, Surrender], &[Outranked], D::Yield),
+    row(SURRENDER, Active, &[Right, Surrender], &[Outranked], D::Yield),
     row("serving", Active, &[Right], &[Outranked, Surrender], D::Stay),
     // Yielding: a yield whose right ends becomes a fence; a fence that does not succeed becomes a reset.
     row("addresses are down", Yielding, &[Down], &[], D::StandBy),

@@ -3,7 +3,7 @@
 use super::planted::Fault;
 use super::record::next_term;
 use super::settings::StaleData;
-use super::status::{RightKind, RightNow};
+use super::status::{PeerBlocked, RightKind, RightNow};
 use super::{Node, timing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
@@ -73,22 +73,22 @@ impl Node {
 
     /// The peer could take over by our vote, and would.
     pub(super) fn peer_eligible(&self, now: Instant) -> bool {
-        self.peer_blocked(now).is_empty()
+        self.peer_blocked(now).is_none()
     }
 
-    /// Why the peer could not take over by our vote; empty if it could.
-    pub(super) fn peer_blocked(&self, now: Instant) -> &'static str {
-        let Some(f) = self.peer.last() else { return "the peer was never heard" };
+    /// Why the peer could not take over by our vote; `None` if it could.
+    pub(super) fn peer_blocked(&self, now: Instant) -> Option<PeerBlocked> {
+        let Some(f) = self.peer.last() else { return Some(PeerBlocked::NeverHeard) };
         if !self.peer.heard_within(now, self.s.lease / 2) {
-            "the peer is not heard"
+            Some(PeerBlocked::NotHeard)
         } else if matches!(f.role, Role::Active | Role::Yielding) {
-            "the peer serves"
+            Some(PeerBlocked::Serves)
         } else if f.role == Role::Held || !f.eligible {
-            "the peer is held or not ready"
+            Some(PeerBlocked::NotReady)
         } else if f.intent {
-            "the peer has just surrendered"
+            Some(PeerBlocked::JustSurrendered)
         } else {
-            ""
+            None
         }
     }
 

@@ -49,7 +49,7 @@ const ACTIONS_RESERVED: usize = 40;
 /// Decisions in one turn: no chain of rows is longer (joined, claiming, term taken, serving).
 const DECISIONS: usize = 4;
 /// After a surrender a node is no candidate for so many leases.
-const INTENT_LEASES: u32 = 5;
+pub const INTENT_LEASES: u32 = 5;
 /// Quiet time after which strikes are forgotten, and number of strikes that hold a node.
 const STRIKES_FORGOTTEN: Duration = Duration::from_secs(600);
 const STRIKES: u8 = 3;

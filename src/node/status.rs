@@ -162,6 +162,39 @@ set_of!(
     }
 );
 
+/// Why the peer could not take over by our vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerBlocked {
+    /// No frame of it came since we started.
+    NeverHeard,
+    /// Its last frame is older than half a lease.
+    NotHeard,
+    /// It serves, or is about to give that up.
+    Serves,
+    /// It is held, or says itself that it cannot.
+    NotReady,
+    /// It gave the service up a few leases ago.
+    JustSurrendered,
+}
+
+impl PeerBlocked {
+    /// All of them.
+    pub const ALL: [PeerBlocked; 5] =
+        [Self::NeverHeard, Self::NotHeard, Self::Serves, Self::NotReady, Self::JustSurrendered];
+
+    /// As an operator is told it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NeverHeard => "the peer was never heard",
+            Self::NotHeard => "the peer is not heard",
+            Self::Serves => "the peer serves",
+            Self::NotReady => "the peer is held or not ready",
+            Self::JustSurrendered => "the peer has just surrendered",
+        }
+    }
+}
+
 /// The last hand-over as this node saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
@@ -216,8 +249,8 @@ pub struct Status {
     pub in_touch: bool,
     /// The peer could take over by a vote now.
     pub peer_eligible: bool,
-    /// If not: it is held, has surrendered lately, is not heard, or we were serving alone and that is not cleared yet.
-    pub peer_blocked: &'static str,
+    /// If not, why.
+    pub peer_blocked: Option<PeerBlocked>,
     /// Its configuration is ours.
     pub config_matches: bool,
     /// Its fence bound; outer `None`: never heard.

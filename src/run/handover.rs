@@ -8,12 +8,11 @@ use super::snapshot::Snapshot;
 use super::{history, report};
 use crate::clock;
 use crate::console::status::{Handover, HandoverKind};
+use crate::node::decision::SURRENDER;
 use crate::observe::control::Event;
 use crate::time::{Duration, Instant};
 use crate::wire::pair::Role;
 
-/// The row of the decision table by which a node gives up in order.
-const SURRENDER: &str = "surrender";
 /// How long after its own end as the serving box the peer is expected to serve.
 const SUCCESSION: Duration = Duration::from_secs(30);
 /// How long the peer that is heard to serve may take to tell its account.

@@ -13,16 +13,13 @@ use crate::clock;
 use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
 use crate::console::wall;
 use crate::journal;
-use crate::node::Answer;
+use crate::node::status::PeerBlocked;
+use crate::node::{Answer, INTENT_LEASES};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::Role;
 
 /// How often a hand-over under way is looked at.
 const LOOK: Duration = Duration::from_millis(1);
-/// What the node says of a peer that is no candidate because it has just surrendered.
-pub(super) const JUST_SURRENDERED: &str = "the peer has just surrendered";
-/// For so many leases after a surrender a box is no candidate.
-pub(super) const CANDIDACY_LEASES: u32 = 5;
 /// How often is looked whether the peer is a candidate again.
 const CANDIDACY_LOOK: Duration = Duration::from_millis(20);
 /// How long after the end of its own time-outs a hand-over counts as failed.
@@ -147,8 +144,8 @@ impl Helper {
             Answer::OtherTerm => refuse("the pair has moved meanwhile", "look at `status` and order again"),
             Answer::NotActive => refuse("this box does not serve", "order it on the active box"),
             Answer::PeerNotEligible => {
-                let why = self.snapshot().await.map_or("the peer cannot take over", |s| s.node.peer_blocked);
-                refuse(why, "see `status` on the peer")
+                let why = self.snapshot().await.and_then(|s| s.node.peer_blocked);
+                refuse(why.map_or("the peer cannot take over", PeerBlocked::name), "see `status` on the peer")
             }
             Answer::PeerNotSilent => refuse("the peer is not silent", "use `switchover`"),
             Answer::Serving => refuse("this box serves already", "nothing is to be done"),
@@ -223,7 +220,7 @@ impl Helper {
 
     /// For how long a box that has just surrendered is no candidate, and a lease more until that is heard.
     pub(super) fn candidacy_patience(&self) -> Duration {
-        self.config.site.timing.lease * (CANDIDACY_LEASES + 1)
+        self.config.site.timing.lease * (INTENT_LEASES + 1)
     }
 
     /// A peer that has just surrendered is a candidate again before long: that is waited for, and told once.
@@ -233,13 +230,14 @@ impl Helper {
         let mut told = false;
         loop {
             let now = self.snapshot().await.ok_or_else(hangs)?;
-            let waits = now.node.role == Role::Active && now.node.peer_blocked == JUST_SURRENDERED;
+            let waits = now.node.role == Role::Active && now.node.peer_blocked == Some(PeerBlocked::JustSurrendered);
             if !waits || clock::now().since(began) > patience {
                 return Ok(());
             }
             if !std::mem::replace(&mut told, true) {
                 let longest = patience.as_secs_f64();
-                step(replies, began, &format!("waiting up to {longest:.1} s: {JUST_SURRENDERED}")).await?;
+                let why = PeerBlocked::JustSurrendered.name();
+                step(replies, began, &format!("waiting up to {longest:.1} s: {why}")).await?;
             }
             Timer::after(CANDIDACY_LOOK).await;
         }
@@ -321,7 +319,7 @@ fn second_of(at: Instant, now: Instant, wall_us: u64) -> u64 {
 
 /// The longest that leaving in order takes: services end, the farewell is said and heard, what is left of them ends.
 pub(super) fn leave_patience(site: &crate::config::site::Site) -> Duration {
-    let farewell = (site.timing.lease * CANDIDACY_LEASES).max(Duration::from_secs(1));
+    let farewell = (site.timing.lease * INTENT_LEASES).max(Duration::from_secs(1));
     super::settings::stop_timeout(site) + super::settings::end_timeout(site) + farewell + super::helper::LEAVE_PATIENCE
 }
 
@@ -357,11 +355,5 @@ mod tests {
         let looks = (6_000..9_000).map(|ms| (Instant::from_nanos(ms * 1_000_000), (ms + 100_200) * 1_000));
         let told: Vec<u64> = looks.map(|(now, wall_us)| second_of(at, now, wall_us)).collect();
         assert!(told.iter().all(|second| *second == 106), "{told:?}");
-    }
-
-    #[test]
-    fn what_a_switchover_waits_for_is_what_the_node_says() {
-        assert!(include_str!("../node/facts.rs").contains(&format!("\"{JUST_SURRENDERED}\"")));
-        assert!(include_str!("../node/mod.rs").contains(&format!("INTENT_LEASES: u32 = {CANDIDACY_LEASES};")));
     }
 }

@@ -1,7 +1,6 @@
 //! The status as the operator gets it: the loop's snapshot, the services' reports and the configuration in one value.
 
 use super::helper::Helper;
-use super::operator::JUST_SURRENDERED;
 use super::snapshot::Snapshot;
 use crate::console::alarm;
 use crate::console::status::{
@@ -10,7 +9,7 @@ use crate::console::status::{
 };
 use crate::fence::bound;
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM};
-use crate::node::status::{self as node, Blocker};
+use crate::node::status::{self as node, Blocker, PeerBlocked};
 use crate::service::State;
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{self, Side};
@@ -210,15 +209,14 @@ fn services(helper: &Helper) -> Vec<Service> {
 /// Seen from the active box: could the peer take over? From the other: could this box, if the peer died now?
 fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
     let blocked_by: Vec<String> = if matches!(s.node.role, pair::Role::Active | pair::Role::Yielding) {
-        match (s.node.peer_eligible, s.node.peer_role) {
-            (true, _) => Vec::new(),
-            // Nobody votes for it yet: a switchover waits. In silence it takes over all the same.
-            (false, _) if s.node.peer_blocked == JUST_SURRENDERED => Vec::new(),
+        match (s.node.peer_blocked, s.node.peer_role) {
+            // Of the second nobody votes for it yet: a switchover waits. In silence it takes over all the same.
+            (None | Some(PeerBlocked::JustSurrendered), _) => Vec::new(),
             // Only the peer knows why.
-            (false, Some(pair::Role::Held)) if !s.node.alarms.has(node::Alarm::PeerSilent) => {
-                vec![format!("{}; `peer status` says why", s.node.peer_blocked)]
+            (Some(why), Some(pair::Role::Held)) if !s.node.alarms.has(node::Alarm::PeerSilent) => {
+                vec![format!("{}; `peer status` says why", why.name())]
             }
-            (false, _) => vec![s.node.peer_blocked.to_owned()],
+            (Some(why), _) => vec![why.name().to_owned()],
         }
     } else {
         // That the peer serves is no obstacle: it is what the takeover is for. What holds it says more than "held".

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
 use crate::console::status::{self, Status};
 use crate::mirror::control::{LINE, Link, LinkKey};
+use crate::node::status::PeerBlocked;
 use crate::time::{Duration, Instant};
 use crate::update::child::{Order as Work, Own, Report, Source};
 use crate::update::esp::Booted;
@@ -109,11 +110,11 @@ fn obstacle(view: &View, pair: bool) -> Option<(&'static str, &'static str)> {
 }
 
 /// What the peer lacks for a hand-over that loses nothing.
-fn out_of_sync(blocked: Option<&str>, role: Option<Role>, trees: &[status::Tree]) -> Option<String> {
+fn out_of_sync(blocked: Option<PeerBlocked>, role: Option<Role>, trees: &[status::Tree]) -> Option<String> {
     let tree =
         || trees.iter().find(|tree| !tree.current).map(|tree| format!("the copy of {} is not current", tree.tree));
     let standby = || (role != Some(Role::Standby)).then(|| "it is no standby".to_owned());
-    blocked.map(str::to_owned).or_else(standby).or_else(tree)
+    blocked.map(|why| why.name().to_owned()).or_else(standby).or_else(tree)
 }
 
 /// Kills a child that nobody waits for any more.
@@ -369,8 +370,7 @@ impl Helper {
         loop {
             let s = self.snapshot().await.ok_or_else(hangs)?;
             let trees = self.mirror.as_ref().map(|mirror| mirror.trees(s.at)).unwrap_or_default();
-            let blocked = (!s.node.peer_eligible).then_some(s.node.peer_blocked);
-            let Some(why) = out_of_sync(blocked, s.node.peer_role, &trees) else {
+            let Some(why) = out_of_sync(s.node.peer_blocked, s.node.peer_role, &trees) else {
                 return step(replies, began, &format!("{peer} is in sync")).await;
             };
             if clock::now() > until {
@@ -571,7 +571,8 @@ mod tests {
         assert_eq!(why(None, standby, &[tree(true), tree(false)]), "the copy of /mail is not current");
         assert_eq!(why(None, Some(Role::Joining), &[]), "it is no standby");
         assert_eq!(why(None, None, &[]), "it is no standby");
-        assert_eq!(why(Some("the peer is held"), standby, &[tree(false)]), "the peer is held");
+        let held = Some(PeerBlocked::NotReady);
+        assert_eq!(why(held, standby, &[tree(false)]), "the peer is held or not ready");
     }
 
     #[test]

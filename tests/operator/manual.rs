@@ -6,9 +6,9 @@ use argh::SubCommands;
 use twobox::config::keys::{BOARD_SECTIONS, SITE_SECTIONS, Section};
 use twobox::console::alarm::{CATALOGUE, blocker_in_words, hold_in_words};
 use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand, parse};
-use twobox::node::status::{Blocker, Hold};
+use twobox::node::status::{Blocker, Hold, PeerBlocked};
 
-use super::messages::{self, cell, literal, path};
+use super::messages::{self, cell, path};
 
 fn manual() -> String {
     std::fs::read_to_string(path("docs/manual.md")).unwrap()
@@ -79,7 +79,8 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("alarms", &format!("{head}{}\n", rows.collect::<String>()));
     let holds = Hold::ALL.iter().map(|hold| format!("- {}\n", hold_in_words(*hold)));
     assert_part("holds", &format!("\n{}\n", holds.collect::<String>()));
-    let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker).to_owned()).chain(of_the_peer());
+    let of_the_peer = PeerBlocked::ALL.into_iter().map(PeerBlocked::name);
+    let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker)).chain(of_the_peer);
     let blockers = blockers.map(|text| format!("- {text}\n"));
     assert_part("refusals", &messages::refusals());
     assert_part("words", &messages::own_words());
@@ -106,20 +107,6 @@ fn boot() -> String {
         let _ = writeln!(text, "| {} | {} | {then} |", step.name, cell(step.meaning));
     }
     text + "\n"
-}
-
-/// Why the peer could not take over by a vote: what the node says.
-fn of_the_peer() -> Vec<String> {
-    let source = std::fs::read_to_string(path("src/node/facts.rs")).unwrap();
-    let body = source.split("fn peer_blocked").nth(1).unwrap().split("\n    }\n").next().unwrap();
-    let (mut found, mut rest) = (Vec::new(), body);
-    while let Some((text, after)) = literal(rest) {
-        found.push(text.to_owned());
-        rest = after;
-    }
-    found.retain(|text| !text.is_empty());
-    assert!(found.len() >= 4, "{found:?}");
-    found
 }
 
 /// C of each profile with each belt, for the board file's default watchdog and the site file's default time-outs.

@@ -13,7 +13,7 @@ pub fn cell(text: &str) -> String {
 }
 
 /// The next string literal of a source, as it is written, and what follows it.
-pub fn literal(source: &str) -> Option<(&str, &str)> {
+fn literal(source: &str) -> Option<(&str, &str)> {
     let begin = source.find('"')? + 1;
     let mut escaped = false;
     let end = source[begin..].find(|c| {

@@ -136,11 +136,10 @@ impl World {
                     let holds: Vec<_> = s.holds.iter().collect();
                     let blockers: Vec<_> = s.blockers.iter().collect();
                     format!(
-                        "{} ({}), holds {holds:?}, blockers {blockers:?}, in touch {}, peer eligible {} {}",
+                        "{} ({}), holds {holds:?}, blockers {blockers:?}, in touch {}, peer blocked {:?}",
                         s.role.name(),
                         s.why,
                         s.in_touch,
-                        s.peer_eligible,
                         s.peer_blocked
                     )
                 })
