@@ -7,7 +7,7 @@
 //! | `places` | chunk hash | sender: which entry has it, and as which chunk |
 //! | `inodes` | inode number | sender: key, finds what was renamed |
 //! | `groups` | inode number | first name of its hard-link group, as the last scan found it |
-//! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced |
+//! | `unsent` | key | changed here and never received by the peer: set aside before it is replaced; the id of the cut that left it so, if one did |
 //! | `gone` | key | receiver, while a cut is gathered: not in it, and no other name has taken its file yet |
 //! | `held` | chunk hash | sender, for a cycle: where the receiver has it staged |
 //! | `meta` | word | value: the cut's name, its generation, the root's identity; the generation served last; the id of the first cut that is sent, until it is known to be there; how many files; whether `places` and `inodes` are kept |

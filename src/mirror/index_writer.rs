@@ -407,13 +407,23 @@ impl<'t> Writer<'t> {
         clear(&mut self.held)
     }
 
-    /// Both boxes are of one mind again: nothing is unsent.
+    /// What is unsent stays so in this cut: the peer could not read the name.
     ///
     /// # Errors
     ///
     /// What the file system says.
-    pub fn forget_unsent(&mut self) -> io::Result<()> {
-        clear(&mut self.unsent)
+    pub fn hold_unsent(&mut self, key: &[u8], cut: &CutId) -> io::Result<()> {
+        self.unsent.insert(key, cut.as_slice()).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Both boxes are of one mind again: nothing is unsent but what was held in this cut.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn forget_unsent(&mut self, cut: &CutId) -> io::Result<()> {
+        self.unsent.retain(|_, held| held == cut).map_err(failed)
     }
 
     /// How many names are no directories.

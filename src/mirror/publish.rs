@@ -304,7 +304,7 @@ impl Publishing<'_> {
         self.finish_directories(path, &mut writer)?;
         let root = identity(&self.tree)?;
         writer.set_cut(&Cut { id: cut, generation, root, unix_s })?;
-        writer.forget_unsent()?;
+        writer.forget_unsent(&cut)?;
         drop(writer);
         fault::step();
         Index::commit(tx)?;

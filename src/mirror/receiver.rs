@@ -1,5 +1,6 @@
 //! The standby's end: gathers the next cut as the records come, and publishes it when it is complete.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,7 @@ use super::control::Generation;
 use super::entry::{Entry, Kind};
 use super::fault;
 use super::gather::{Gathering, Origin};
-use super::index::{Lookup, Reader};
+use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
 use super::leftover::{keep_staged, tell_held};
 use super::message::{Message, Standing, stage_name};
@@ -61,6 +62,8 @@ pub(super) struct Receiving<'a, 't> {
     pub(super) gathering: Option<Gathering>,
     pub(super) origin: Option<Origin>,
     pub(super) resend: Vec<Vec<u8>>,
+    /// Names that only this box has as they are, and that the sender could not read: they stay so.
+    held: BTreeSet<Vec<u8>>,
     pub(super) buffer: Vec<u8>,
     pub(super) received: Received,
     /// New ones, which are made when the cut is published.
@@ -116,13 +119,14 @@ pub fn cycle(
         gathering: None,
         origin: None,
         resend: Vec::new(),
+        held: BTreeSet::new(),
         buffer: Vec::new(),
         received: Received::default(),
         directories: 0,
         stop: incoming.stop().clone(),
     };
     let end = receiving.run(incoming, outgoing);
-    let directories = receiving.directories;
+    let (directories, held) = (receiving.directories, std::mem::take(&mut receiving.held));
     let (log, stage, old, mut received) = receiving.finish();
     drop(tx); // nothing of it is kept
     if let Err(e) = &end
@@ -137,6 +141,7 @@ pub fn cycle(
     if received.put + received.gone > 0 || id != cut.id {
         log_head(log, &head)?;
         obstacle::check(side, &side.store.path("redo.part"))?;
+        hold(side, &held, &id)?;
         reserve::keep(side, &side.store.path("redo.part"), directories)?;
         received.doubtful = publish(side, stage.as_fd(), unix_s)?;
     }
@@ -159,6 +164,18 @@ fn not_makeable(key: &[u8]) -> io::Error {
 fn log_head(mut log: Log, head: &Step) -> io::Result<()> {
     log.add(head)?;
     log.seal()
+}
+
+/// The cut that is to be published does not settle these names. Durable, for the log may be followed after a crash.
+fn hold(side: &Side, names: &BTreeSet<Vec<u8>>, cut: &CutId) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let tx = side.index.begin(true)?;
+    let mut writer = Writer::new(&tx)?;
+    names.iter().try_for_each(|key| writer.hold_unsent(key, cut))?;
+    drop(writer);
+    Index::commit(tx)
 }
 
 /// True: the tree is not all that the cut says.
@@ -192,7 +209,13 @@ impl Receiving<'_, '_> {
                 Message::End { content } => self.end(content)?,
                 Message::Abandon => {
                     // The staged file stays: its chunks may serve again.
-                    self.gathering.take().ok_or(Malformed)?;
+                    let key = self.gathering.take().ok_or(Malformed)?.key;
+                    if self.base.is_unsent(&key)? {
+                        self.held.insert(key);
+                    }
+                    if self.held.len() > RESENDS {
+                        return Err(io::Error::other("too many files that only the copy has are being written to"));
+                    }
                     self.blocks.set_len(0)?;
                     self.blocks.rewind()?;
                     self.received.put -= 1;
@@ -255,6 +278,7 @@ impl Receiving<'_, '_> {
         if self.base.row(key)?.is_none() {
             return Ok(());
         }
+        self.held.remove(key);
         self.scratch.set_gone(key)?;
         self.received.gone += 1;
         self.log.add(&Step::Gone { key: key.to_vec() })
@@ -266,6 +290,7 @@ impl Receiving<'_, '_> {
             return Err(Malformed.into());
         }
         self.received.put += 1;
+        self.held.remove(key);
         let source = match &entry.kind {
             Kind::File { size, .. } => {
                 let size = *size;

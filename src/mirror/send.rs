@@ -116,7 +116,7 @@ impl Sending<'_, '_> {
         self.sent.files = self.writer.files()?;
         self.sent.bytes_read = self.progress.bytes;
         self.sent.verdict = self.judge.map(Judge::verdict);
-        self.writer.forget_unsent()?;
+        self.writer.forget_unsent(&cut.id)?;
         self.writer.forget_held()?;
         Ok(self.sent)
     }
@@ -178,8 +178,21 @@ impl Sending<'_, '_> {
     fn unsettled(&mut self, key: &[u8]) -> io::Result<()> {
         self.sent.unsettled += 1;
         self.sent.unsettled_name = Some(name::shown(key));
+        if self.sent.strange > 0 {
+            self.tell_unsettled(key)?;
+        }
         let copy = self.base.row(key)?.map(|row| row.entry);
         self.judge.as_mut().map_or(Ok(()), |judge| judge.unsettled(key, copy.as_ref()))
+    }
+
+    /// The standby has changed names of its own. If this is one of them it stays so, and a file that is begun and abandoned says it.
+    fn tell_unsettled(&mut self, key: &[u8]) -> io::Result<()> {
+        if self.writer.row(key)?.is_some_and(|row| !row.entry.is_directory()) {
+            let entry = Entry { kind: Kind::File { size: 0, content: [0; 32] }, ..Entry::link(Vec::new()) };
+            Message::Put { key, entry, same: None }.put(self.outgoing)?;
+            Message::Abandon.put(self.outgoing)?;
+        }
+        Ok(())
     }
 
     /// A name has been read, and stands in the cut as it is here.

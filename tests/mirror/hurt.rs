@@ -178,6 +178,48 @@ fn what_only_the_returning_box_has_is_set_aside_and_can_be_restored() {
     assert!(diverged::list(&home).unwrap().is_empty());
 }
 
+/// Names in the one set that box a has.
+fn set_aside(pair: &Pair) -> Vec<String> {
+    let home = pair.place("a").join(".twobox");
+    let sets = diverged::list(&home).unwrap();
+    let mut files = Vec::new();
+    for set in sets {
+        diverged::show(&home, &set.name, |path, _| files.push(path.display().to_string())).unwrap();
+    }
+    files
+}
+
+#[test]
+fn what_only_the_returning_box_has_is_set_aside_though_its_peer_writes_to_it_all_the_time() {
+    let pair = filled();
+    fs::write(pair.a().join("f1"), b"written by a, never sent").unwrap();
+    for side in ["a", "b"] {
+        fs::write(pair.tree(side).join("f2"), b"the same on both").unwrap();
+    }
+    let (f1, mut n) = (fs::File::options().write(true).open(pair.b().join("f1")).unwrap(), 0u64);
+    let way = Way { generation: TERM_2, ..Way::default() };
+    let (sent, _) = pair
+        .cycle("b", "a", &way, &mut |_| {
+            n += 1;
+            f1.write_all_at(&n.to_be_bytes(), 0).unwrap(); // also while it is read
+        })
+        .unwrap();
+    assert_eq!((sent.blocked, sent.unsettled_name.as_deref()), (None, Some("f1")));
+    assert_eq!(fs::read(pair.a().join("f1")).unwrap(), b"written by a, never sent");
+    // Now it holds still; and what both had alike is nothing that only one had.
+    fs::write(pair.b().join("f2"), b"written by b").unwrap();
+    pair.cycle("b", "a", &way, &mut |_| {}).unwrap();
+    assert_equal(&pair.b(), &pair.a());
+    assert_eq!(set_aside(&pair), ["f1"]);
+    // After that both are of one mind.
+    for round in 0..2 {
+        fs::write(pair.b().join("f1"), format!("{round}, written by b")).unwrap();
+        let (sent, _) = pair.cycle("b", "a", &way, &mut |_| {}).unwrap();
+        assert_eq!(sent.strange, 0);
+    }
+    assert_eq!(set_aside(&pair), ["f1"]);
+}
+
 #[test]
 fn a_file_of_two_names_that_only_the_returning_box_changed_is_replaced_under_both() {
     let pair = Pair::new();
