@@ -82,15 +82,34 @@ fn check_firsts(base: &Reader, firsts: &mut Writer<'_>, log: &Path) -> io::Resul
     Ok(())
 }
 
-/// Nobody, root neither, may change or rename what bears one of these flags, or make names in such a directory. `None`: there
-/// is nothing of this name.
-fn is_fixed(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<bool>> {
-    const FLAGS: u64 = (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64;
+/// Nobody, root neither, may change or rename what bears one of these flags, or make names in such a directory.
+const FLAGS: u64 = (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64;
+/// Nor rename or remove what something is mounted on. Linux 5.8 tells it.
+const MOUNTED: u64 = libc::STATX_ATTR_MOUNT_ROOT as u64;
+
+/// Attributes of an inode (statx(2)). `None`: there is nothing of this name.
+fn attributes(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<u64>> {
     match tree::statx(directory, name, 0) {
-        Ok(found) => Ok(Some(found.stx_attributes & FLAGS != 0)),
+        Ok(found) => Ok(Some(found.stx_attributes)),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The topmost name above `key` that is there and no directory.
+///
+/// # Errors
+///
+/// What stat(2) says.
+pub(super) fn in_the_way(tree: &mut Tree, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    for (end, _) in key.iter().enumerate().filter(|(_, byte)| **byte == 0) {
+        match tree.stat(&key[..end])? {
+            Some(stat) if tree::format(&stat) == libc::S_IFDIR => {}
+            Some(_) => return Ok(Some(key[..end].to_vec())),
+            None => break,
+        }
+    }
+    Ok(None)
 }
 
 /// What the names of a log and their directories forbid.
@@ -114,21 +133,29 @@ impl Flags {
         let above = name::split(&key).map_or(&[][..], |(above, _)| above);
         let (directory, name) = match self.tree.parent(&key) {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+                if let Some(top) = in_the_way(&mut self.tree, &key)? {
+                    self.check(top)?; // it will be set aside
+                }
                 self.absent = Some(above.to_vec());
                 return Ok(());
             }
             other => other?,
         };
         if self.parent.as_deref() != Some(above) {
-            if is_fixed(directory, c"")? == Some(true) {
+            if attributes(directory, c"")?.is_some_and(|found| found & FLAGS != 0) {
                 return Err(fixed(above));
             }
             self.parent = Some(above.to_vec());
         }
         // A name that this file system does not take is told here, too.
-        match is_fixed(directory, &name).map_err(at(&key))? {
-            Some(true) => return Err(fixed(&key)),
-            Some(false) => {}
+        match attributes(directory, &name).map_err(at(&key))? {
+            Some(found) if found & FLAGS != 0 => return Err(fixed(&key)),
+            // The root may be one of its own.
+            Some(found) if found & MOUNTED != 0 && !key.is_empty() => {
+                let text = format!("{}: something is mounted on it in the copy", shown(&key));
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            Some(_) => {}
             None => self.absent = Some(key),
         }
         Ok(())

@@ -18,6 +18,7 @@ use super::index::{Index, Lookup, Reader};
 use super::index_writer::Writer;
 use super::message::stage_name;
 use super::name;
+use super::obstacle::in_the_way;
 use super::read::copy_list;
 use super::redo::{self, Source, Step};
 use super::reserve;
@@ -238,12 +239,19 @@ impl Publishing<'_> {
         Ok(mkdirat(parent, name.as_c_str(), Mode::S_IRWXU)?)
     }
 
-    /// Directories that the cut does not name but has names below: they vanished on the source between two looks.
+    /// Directories that the cut does not name but has names below: they vanished on the source between two looks, or somebody
+    /// has taken them out of the copy, or put something else in their place. What else was in them is missing.
     fn make_parents(&mut self, key: &[u8]) -> io::Result<()> {
-        match self.tree.parent(key) {
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-            other => return other.map(|_| ()),
+        match self.tree.parent(key).map(|_| ()).map_err(|e| (e.raw_os_error(), e)) {
+            Err((Some(libc::ENOENT), _)) => {}
+            Err((Some(libc::ENOTDIR | libc::ELOOP), _)) => {
+                if let Some(top) = in_the_way(&mut self.tree, key)? {
+                    self.aside.take(&mut self.tree, &top)?;
+                }
+            }
+            other => return other.map_err(|(_, e)| e),
         }
+        self.doubtful = true;
         fault::step();
         self.tree.make_parents(key)
     }
@@ -403,7 +411,9 @@ impl Publishing<'_> {
             return Ok(());
         }
         let own = self.tree.directory(key)?;
-        if all {
+        let inode = nix::sys::stat::fstat(own.as_fd())?.st_ino;
+        // One that had to be made anew has nothing but a name.
+        if all || writer.row(key)?.is_some_and(|row| row.local.inode != inode) {
             stage::set_metadata(self.tree.root(), &CString::default(), entry, Some(own.as_fd()), false)?;
         } else {
             fault::step();

@@ -2,15 +2,15 @@
 //! whatever might stop the publishing is found before, or gets out of the way.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::FallocateFlags;
 use twobox::mirror::{diverged, publish};
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
-use crate::disk::{Disk, in_own_mounts, mount_memory, run};
+use crate::disk::{Disk, in_own_mounts, mount_memory, run, unmount};
 use crate::rig::{Pair, TERM_1, Way};
 
 /// Side b lies on ext4.
@@ -176,7 +176,7 @@ fn what_the_store_lies_in_gives_nothing_to_the_copies() {
     fs::write(pair.a().join("f"), b"f").unwrap();
     fs::create_dir(pair.a().join("d")).unwrap();
     fs::write(pair.a().join("d/g"), b"g").unwrap();
-    std::os::unix::fs::symlink("f", pair.a().join("l")).unwrap();
+    symlink("f", pair.a().join("l")).unwrap();
     run("mkfifo", &[pair.a().join("p").to_str().unwrap()]);
     pair.sync();
     assert_equal(&pair.a(), &pair.b());
@@ -257,6 +257,109 @@ fn a_copy_that_is_edited_while_it_is_renamed_is_healed() {
     pair.sync();
     assert_equal(&pair.a(), &pair.b());
     assert_eq!(contents(&pair), ["edited"]);
+}
+
+/// After the standby has looked at its copy, and before the cut is decided, a directory of the copy goes, and something else may take
+/// its place.
+#[test]
+fn what_takes_a_directorys_place_in_the_copy_is_set_aside() {
+    let link = |at: &Path| symlink("elsewhere", at).unwrap();
+    let file = |at: &Path| fs::write(at, "a file").unwrap();
+    let takers: [Option<&dyn Fn(&Path)>; 3] = [Some(&link), Some(&file), None];
+    for taker in takers {
+        for place in ["d", "d/e"] {
+            let pair = Pair::new();
+            fs::create_dir_all(pair.a().join("d/e/f")).unwrap();
+            for name in ["a", "d/e/f/x", "d/e/y", "d/z"] {
+                fs::write(pair.a().join(name), name).unwrap();
+            }
+            pair.sync();
+            fs::write(pair.a().join("a"), b"changed").unwrap();
+            fs::write(pair.a().join("d/e/f/x"), b"changed").unwrap();
+            let (place, mut taken) = (pair.b().join(place), false);
+            cycle_with(&pair, |files, _| {
+                if files > 0 && !std::mem::replace(&mut taken, true) {
+                    fs::rename(&place, pair.home.join("away")).unwrap();
+                    taker.inspect(|take| take(&place));
+                }
+            });
+            assert!(taken);
+            assert_eq!(fs::read(pair.b().join("d/e/f/x")).unwrap(), b"changed");
+            pair.sync();
+            assert_equal(&pair.a(), &pair.b());
+            let home = pair.place("b").join(".twobox/diverged");
+            if taker.is_none() {
+                assert!(!home.exists(), "there was nothing to set aside");
+                continue;
+            }
+            let set = fs::read_dir(home).unwrap().next().unwrap().unwrap().path().join("files");
+            let kept = set.join(place.strip_prefix(pair.b()).unwrap());
+            assert!(!fs::symlink_metadata(kept).unwrap().is_dir(), "what took its place is kept");
+        }
+    }
+}
+
+#[test]
+fn what_takes_a_directorys_place_and_cannot_be_moved() {
+    on_ext4("taken", |pair| {
+        fs::create_dir(pair.a().join("d")).unwrap();
+        fs::write(pair.a().join("d/x"), "0").unwrap();
+        pair.sync();
+        fs::write(pair.a().join("d/x"), "1").unwrap();
+        let (place, away, mut taken) = (pair.b().join("d"), pair.place("b").join("away"), false);
+        let error = pair
+            .cycle("a", "b", &Way::default(), &mut |progress| {
+                if progress.files > 0 && !std::mem::replace(&mut taken, true) {
+                    fs::rename(&place, &away).unwrap();
+                    fs::write(&place, "a file").unwrap();
+                    run("chattr", &["+i", place.to_str().unwrap()]);
+                }
+            })
+            .unwrap_err();
+        assert!(error.to_string().contains("d: its flags"), "{error}");
+        assert_eq!(publish::replay(&pair.side("b"), 0).unwrap(), None, "nothing had been decided");
+        run("chattr", &["-i", place.to_str().unwrap()]);
+        pair.sync();
+        assert_equal(&pair.a(), &pair.b());
+    });
+}
+
+#[test]
+fn a_mount_in_the_copy() {
+    in_own_mounts(|| {
+        for (name, replace) in [("d", false), ("f", false), ("f", true)] {
+            let pair = Pair::new();
+            fs::create_dir(pair.a().join("d")).unwrap();
+            for name in ["a", "d/x", "f"] {
+                fs::write(pair.a().join(name), "0").unwrap();
+            }
+            pair.sync();
+            fs::write(pair.a().join("a"), "1").unwrap();
+            match name {
+                "d" => fs::remove_dir_all(pair.a().join("d")).unwrap(),
+                _ if replace => fs::write(pair.a().join("f"), "1").unwrap(),
+                _ => fs::remove_file(pair.a().join("f")).unwrap(),
+            }
+            let (place, mut mounted) = (pair.b().join(name), false);
+            let error = pair
+                .cycle("a", "b", &Way::default(), &mut |progress| {
+                    if progress.files > 0 && !std::mem::replace(&mut mounted, true) {
+                        if name == "d" {
+                            mount_memory(&place, "1m");
+                        } else {
+                            run("mount", &["--bind", "/dev/null", place.to_str().unwrap()]);
+                        }
+                    }
+                })
+                .unwrap_err();
+            assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
+            assert_eq!(publish::replay(&pair.side("b"), 0).unwrap(), None, "nothing had been decided");
+            assert_eq!(fs::read_to_string(pair.b().join("a")).unwrap(), "0");
+            unmount(&place);
+            pair.sync();
+            assert_equal(&pair.a(), &pair.b());
+        }
+    });
 }
 
 /// What is set aside below a path that no system call takes is listed, counted and put back as well.
