@@ -151,7 +151,9 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
         let fetched = Command::new("sh").args(["-c", fetch]).current_dir(&package).output().expect("a shell");
         assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
         fs::create_dir_all(data.join("bin")).expect("a folder");
-        fs::copy(package.join("bin/busybox"), &busybox).expect("busybox");
+        let unpacked =
+            ["bin/busybox", "usr/bin/busybox"].map(|place| package.join(place)).into_iter().find(|file| file.exists());
+        fs::copy(unpacked.expect("busybox in its package"), &busybox).expect("busybox");
     }
     write_changed(&data.join("bin/spin"), &super::ruin::spinner());
     let table = modules(kernel).join("kernel/fs/nls/nls_koi8-r.ko");
