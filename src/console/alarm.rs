@@ -291,6 +291,12 @@ pub fn blocker_in_words(blocker: Blocker) -> &'static str {
     }
 }
 
+/// Told by the box that serves: its peer has said so.
+pub const PEER_NO_QUORUM: &str = "the peer sees no quorum of witnesses: only a planned hand-over or force";
+
+/// Told by the box that serves: its peer could not know when it has stopped.
+pub const NO_BELT: &str = "this box has no belt that would stop it";
+
 #[cfg(test)]
 mod tests {
     use super::*;

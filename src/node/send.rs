@@ -243,6 +243,7 @@ impl Node {
             alarms: self.alarms,
             peer_boot: self.peer.boot(),
             peer_role: peer.map(|f| f.role),
+            peer_quorum: peer.map(|f| f.quorum),
             peer_heard_at: self.peer.heard_at(),
             in_touch: self.peer.in_touch(&self.s, now),
             peer_eligible: self.peer_eligible(now),

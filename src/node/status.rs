@@ -243,6 +243,8 @@ pub struct Status {
     pub peer_boot: Option<BootId>,
     /// Role in its newest frame.
     pub peer_role: Option<Role>,
+    /// By its newest frame it sees a quorum of witnesses.
+    pub peer_quorum: Option<bool>,
     /// When that came.
     pub peer_heard_at: Option<Instant>,
     /// Both ways, lately.

@@ -145,7 +145,7 @@ impl Helper {
             Answer::NotActive => refuse("this box does not serve", "order it on the active box"),
             Answer::PeerNotEligible => {
                 let why = self.snapshot().await.and_then(|s| s.node.peer_blocked);
-                refuse(why.map_or("the peer cannot take over", PeerBlocked::name), "see `status` on the peer")
+                refuse(why.map_or("the peer cannot take over", PeerBlocked::name), what_to_do(why))
             }
             Answer::PeerNotSilent => refuse("the peer is not silent", "use `switchover`"),
             Answer::Serving => refuse("this box serves already", "nothing is to be done"),
@@ -300,6 +300,18 @@ impl Helper {
 
     fn config_peer(&self) -> &'static str {
         self.options.node.peer().name()
+    }
+}
+
+/// What makes the peer a candidate again.
+fn what_to_do(blocked: Option<PeerBlocked>) -> &'static str {
+    match blocked {
+        // Over which cable would it answer?
+        Some(PeerBlocked::NeverHeard | PeerBlocked::NotHeard) => {
+            "look at its power and its cables: `status` shows each link"
+        }
+        Some(PeerBlocked::NotReady) => "`peer status` says why",
+        Some(PeerBlocked::Serves | PeerBlocked::JustSurrendered) | None => "see `status` and `peer status`",
     }
 }
 

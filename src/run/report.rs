@@ -211,7 +211,9 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
     let blocked_by: Vec<String> = if matches!(s.node.role, pair::Role::Active | pair::Role::Yielding) {
         match (s.node.peer_blocked, s.node.peer_role) {
             // Of the second nobody votes for it yet: a switchover waits. In silence it takes over all the same.
-            (None | Some(PeerBlocked::JustSurrendered), _) => Vec::new(),
+            (None | Some(PeerBlocked::JustSurrendered), _) => {
+                in_silence(!helper.config.site.witnesses.is_empty(), &s.node).into_iter().map(str::to_owned).collect()
+            }
             // Only the peer knows why.
             (Some(why), Some(pair::Role::Held)) if !s.node.alarms.has(node::Alarm::PeerSilent) => {
                 vec![format!("{}; `peer status` says why", why.name())]
@@ -227,6 +229,17 @@ fn takeover(helper: &Helper, s: &Snapshot) -> Takeover {
         blockers.chain(held_by(helper, s)).collect()
     };
     Takeover { ready: blocked_by.is_empty(), blocked_by }
+}
+
+/// What stops the peer from taking over should this box die now, as far as this box knows: a planned hand-over needs none of it.
+fn in_silence(has_witness: bool, node: &node::Status) -> Vec<&'static str> {
+    let obstacles = [
+        (alarm::blocker_in_words(Blocker::NoWitness), !has_witness),
+        (alarm::PEER_NO_QUORUM, has_witness && node.peer_quorum == Some(false)),
+        (alarm::NO_BELT, node.fence.is_none()),
+        (alarm::blocker_in_words(Blocker::Timings), node.alarms.has(node::Alarm::TimingsBreak)),
+    ];
+    obstacles.into_iter().filter(|(_, stands)| *stands).map(|(words, _)| words).collect()
 }
 
 /// The last hand-over that this box knows of: the node's own account of one to this box, unless a newer one was noted.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use argh::SubCommands;
 use twobox::config::keys::{BOARD_SECTIONS, SITE_SECTIONS, Section};
-use twobox::console::alarm::{CATALOGUE, blocker_in_words, hold_in_words};
+use twobox::console::alarm::{CATALOGUE, NO_BELT, PEER_NO_QUORUM, blocker_in_words, hold_in_words};
 use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand, parse};
 use twobox::node::status::{Blocker, Hold, PeerBlocked};
 
@@ -81,6 +81,7 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("holds", &format!("\n{}\n", holds.collect::<String>()));
     let of_the_peer = PeerBlocked::ALL.into_iter().map(PeerBlocked::name);
     let blockers = Blocker::ALL.iter().map(|blocker| blocker_in_words(*blocker)).chain(of_the_peer);
+    let blockers = blockers.chain([PEER_NO_QUORUM, NO_BELT]);
     let blockers = blockers.map(|text| format!("- {text}\n"));
     assert_part("refusals", &messages::refusals());
     assert_part("words", &messages::own_words());

@@ -118,3 +118,34 @@ fn a_box_that_has_just_surrendered_would_take_over_in_silence_and_says_so() {
     rig.client.await_answer_from(first);
     assert_eq!(rig.capture.owners(), [first, second, first]);
 }
+
+/// That a hand-over would work says nothing of a takeover: the box that serves tells what it knows of its peer's side.
+#[test]
+fn the_box_that_serves_does_not_promise_a_takeover_that_cannot_be() {
+    let mut rig = Rig::new("promise", DEFAULT);
+    let active = rig.start_both();
+    let blocked = |rig: &Rig, node: &str| rig.status(node).map(|s| s.takeover.blocked_by).unwrap_or_default();
+    let of_peer = "the peer sees no quorum of witnesses: only a planned hand-over or force";
+    rig.ip("witness", "link set lan down");
+    wait("both tell it", || {
+        blocked(&rig, active) == [of_peer]
+            && blocked(&rig, other(active)).contains(&"the witnesses make no quorum".to_owned())
+    });
+    rig.order(active, &Request::Switchover { lose_changes: false }).expect("a planned one needs no witness");
+    rig.client.await_answer_from(other(active));
+    rig.ip("witness", "link set lan up");
+    rig.await_touch();
+}
+
+#[test]
+fn a_pair_without_a_witness_promises_no_takeover() {
+    let mut rig = Rig::new("none", DEFAULT);
+    rig.edit_sites("[[witness]]\nip = \"10.77.0.1\"\n", "");
+    rig.launch("a");
+    rig.launch("b");
+    let blocked = |rig: &Rig, node: &str| rig.status(node).map(|s| s.takeover.blocked_by).unwrap_or_default();
+    let without = "no witness is configured: only a planned hand-over or force".to_owned();
+    wait("one serves, and both tell it", || {
+        rig.active().is_some() && ["a", "b"].iter().all(|node| blocked(&rig, node) == [without.clone()])
+    });
+}
