@@ -410,6 +410,12 @@ fn what_breaks_an_inequality_is_refused_where_it_stands() {
         ]
     );
     assert_eq!(
+        site_with(timing, "witness = \"15ms\""),
+        [
+            "site.toml:9: timing.witness: 15ms is less than a thirty-second of the lease of 500ms; allowed: witness >= 15.625ms, or a shorter lease"
+        ]
+    );
+    assert_eq!(
         site_with("boot-wait = \"60s\"", "boot-wait = \"5s\""),
         [
             "site.toml:6: pair.boot-wait: 5s is shorter than the longest claim wait of 6.556s; allowed: boot-wait >= 6.556s"

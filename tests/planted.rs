@@ -84,6 +84,7 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::AcceptsAnyBoot], Hunt::In(S::Playback)),
     undo(&[F::HelloStarves], Hunt::In(S::Playback)),
     undo(&[F::QuorumByMean], Hunt::In(S::Seesaw)),
+    undo(&[F::UnjudgedIsGood], Hunt::In(S::Seesaw)),
     undo(&[F::OwnFenceBound], Hunt::Random),
     undo(&[F::DriftOnLeaseOnly], Hunt::In(S::Drift)),
     undo(&[F::FeedsInYielding], Hunt::In(S::Stuck)),

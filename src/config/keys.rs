@@ -88,7 +88,7 @@ pub const TIMING: Section = Section {
             "witness",
             "25ms, 3ms, 1250us by profile, a twentieth of a changed lease",
             "a duration from 500us to 3s",
-            "Interval of witness rounds at full rate (p). At most a sixteenth of the lease.",
+            "Interval of witness rounds at full rate (p). From a thirty-second to a sixteenth of the lease.",
         ),
         key("witness-idle", "250ms", "a duration from 500us to 10s", "Interval of witness rounds while all is well."),
         key("serial-heartbeat", "100ms", "a duration from 10ms to 10s", "Interval of heartbeats on the null modem."),

@@ -246,6 +246,12 @@ impl Plan {
             let what = format!("{} is more than a sixteenth of the lease of {}", show(witness), show(lease));
             refuse("timing", "witness", what, format!("allowed: witness <= {}, or a longer lease", show(lease / 16)));
         }
+        if witness * 32 < lease {
+            // A round is known to be bad after an eighth of the lease, and eight are remembered: the four that are judged
+            // together, and those that were sent since.
+            let what = format!("{} is less than a thirty-second of the lease of {}", show(witness), show(lease));
+            refuse("timing", "witness", what, format!("allowed: witness >= {}, or a shorter lease", show(lease / 32)));
+        }
         if witness_idle < witness {
             let what = format!("{} is faster than the full rate of {}", show(witness_idle), show(witness));
             refuse("timing", "witness-idle", what, format!("allowed: witness-idle >= {}", show(witness)));
@@ -354,9 +360,16 @@ mod tests {
         );
         assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 16), [""; 0]);
         assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 16 + ms(1)), ["witness"]);
+        assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 32), [""; 0]);
+        assert_eq!(refused(|plan| plan.timing.witness = plan.timing.lease / 32 - ms(1)), ["witness"]);
         assert_eq!(refused(|plan| plan.timing.witness_idle = ms(24)), ["witness-idle"]);
-        assert_eq!(refused(|plan| plan.timing.lease = ms(1_000)), [""; 0]);
-        assert_eq!(refused(|plan| plan.timing.lease = ms(1_001)), ["address-lifetime"]);
+        let lease = |lease| {
+            let mut plan = plan(Profile::Default);
+            (plan.timing.lease, plan.timing.witness) = (lease, lease / 20);
+            plan.refusals().into_iter().map(|refusal| refusal.key.1).collect::<Vec<_>>()
+        };
+        assert_eq!(lease(ms(1_000)), [""; 0]);
+        assert_eq!(lease(ms(1_001)), ["address-lifetime"]);
         // address lease: (0.5 + 6)(1.001) + 0.05
         assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_500)), [""; 0]);
         assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_499)), ["boot-wait"]);

@@ -19,6 +19,8 @@ pub enum Fault {
     HelloStarves,
     /// Quorum by the share of answered pings in the mean, not by whole rounds.
     QuorumByMean,
+    /// A round that is forgotten before it could be judged is no break of the quorum.
+    UnjudgedIsGood,
     /// The claim wait is taken with the claimer's own fence bound.
     OwnFenceBound,
     /// Drift is reckoned for the lease only.
@@ -98,13 +100,14 @@ pub enum Fault {
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 43] = [
+    pub const ALL: [Fault; 44] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
         Fault::AcceptsAnyBoot,
         Fault::HelloStarves,
         Fault::QuorumByMean,
+        Fault::UnjudgedIsGood,
         Fault::OwnFenceBound,
         Fault::DriftOnLeaseOnly,
         Fault::FeedsInYielding,

@@ -9,8 +9,8 @@ use super::settings::{Settings, WITNESSES};
 use super::timing;
 use crate::time::{Duration, Instant};
 
-/// Rounds remembered: four to judge, and as many as are sent (every `L / 16`) while an answer may still come (`L / 8`),
-/// twice over.
+/// Rounds remembered: four to judge, and as many as are sent while an answer may still come (`L / 8`), which are four where
+/// they are sent as fast as `config` allows (every `L / 32`).
 const KEPT: usize = 8;
 /// Consecutive rounds that are judged together.
 const WINDOW: usize = 4;
@@ -80,7 +80,7 @@ impl Rounds {
     /// Starts a round and returns its number.
     pub fn start(&mut self, s: &Settings, now: Instant, full: bool) -> u32 {
         if self.recent.is_full() {
-            self.recent.pop_front();
+            self.forget_oldest(s, now);
         }
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
@@ -96,6 +96,17 @@ impl Rounds {
         }
         self.next_at = now + if full { s.round } else { s.round_idle };
         number
+    }
+
+    /// Makes room. What cannot be judged counts as a break: a round is forgotten without its answers before the last window
+    /// that it is in has been looked at, because rounds are too fast for the time that an answer is waited for.
+    fn forget_oldest(&mut self, s: &Settings, now: Instant) {
+        let limit = timing::answer_limit(s.lease);
+        let judged = self.recent.iter().nth(WINDOW - 1).is_some_and(|r| now.since(r.sent) > limit)
+            || s.planted.has(Fault::UnjudgedIsGood);
+        if self.recent.pop_front().is_some_and(|oldest| !judged && !self.counts(s, oldest.answered)) {
+            self.unbroken_since = now;
+        }
     }
 
     /// Witness `witness` answered round `number`.

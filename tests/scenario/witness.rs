@@ -4,6 +4,7 @@ use crate::stage::{A, B, BOTH, EVER, Stage, setup};
 use crate::world::clock::{MS, SECOND};
 use crate::world::fault::Fault;
 use crate::world::network::Witness;
+use twobox::time::Duration;
 use twobox::wire::pair::Role;
 
 fn nothing_moves(stage: &mut Stage) {
@@ -47,6 +48,29 @@ fn legs_of_both_flap_in_turn() {
     for n in 0..40 {
         stage.does(Fault::LegCut { side: n % 2, witness: 0, ways: BOTH, length: 300 * MS });
         stage.run_ms(600);
+    }
+}
+
+/// A leg that was down starts the clock of unbroken quorum anew when it is back, however short the rounds are beside the time
+/// that an answer is waited for.
+#[test]
+fn back_after_a_break_is_waited_for_as_long_as_any_other() {
+    for round_ms in [25, 16, 10, 8, 5] {
+        let mut setup = setup(1);
+        for s in &mut setup.settings {
+            s.round = Duration::from_millis(round_ms);
+        }
+        let wait = Stage::claim_wait(&setup);
+        let mut stage = Stage::settled(setup);
+        stage.cut_all(BOTH);
+        stage.does(Fault::LegCut { side: B, witness: 0, ways: BOTH, length: 5 * SECOND });
+        stage.run_ms(4_999);
+        stage.only(A);
+        // A serves on by the answers that it has, while B hears the first ones.
+        stage.does(Fault::LegCut { side: A, witness: 0, ways: BOTH, length: EVER });
+        stage.run_ms(1);
+        let took = stage.until_serves(B, 10_000);
+        assert!(took >= wait, "rounds of {round_ms} ms: after {took} ms instead of {wait} ms\n{}", stage.told());
     }
 }
 

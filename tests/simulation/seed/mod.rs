@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use twobox::node::Answer;
 use twobox::node::planted::Planted;
 
-pub use setup::{clock_runs, fasten};
+pub use setup::{clock_runs, dwell, fasten, rounds_in_a_lease};
 
 /// What a run is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

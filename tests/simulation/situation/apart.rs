@@ -33,6 +33,7 @@ impl Draft<'_> {
 
     pub(super) fn seesaw(&mut self) {
         self.nothing_is_reserved_ahead();
+        self.round_is(self.setup.settings[A].lease / self.rounds);
         let (lease, wait, round) = (self.lease(), self.claim_wait(), ns(self.setup.settings[A].round));
         let quick = self.random.chance(400);
         let start = SETTLED + self.between(0, SECOND);

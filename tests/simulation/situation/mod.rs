@@ -7,7 +7,7 @@ mod data;
 mod recorded;
 mod words;
 
-use super::seed::fasten;
+use super::seed::{dwell, fasten, rounds_in_a_lease};
 use super::world::Setup;
 use super::world::clock::{MS, SECOND, Time, ns};
 use super::world::fault::Fault;
@@ -108,7 +108,7 @@ impl Situation {
 
     /// Changes `setup` to what the situation needs and returns its faults in order, and when everything heals.
     pub fn stage(self, setup: &mut Setup, random: &mut Random) -> (Vec<(Time, Fault)>, Time) {
-        let mut draft = Draft { setup, random, faults: Vec::new(), end: 0 };
+        let mut draft = Draft { rounds: rounds_in_a_lease(setup.seed), setup, random, faults: Vec::new(), end: 0 };
         draft.plain();
         match self {
             Situation::Glimpse => draft.glimpse(),
@@ -149,6 +149,8 @@ const SETTLED: Time = 14 * SECOND;
 struct Draft<'a> {
     setup: &'a mut Setup,
     random: &'a mut Random,
+    /// Rounds in a lease as the seed draws them; situations have the default's unless they ask for these.
+    rounds: u32,
     faults: Vec<(Time, Fault)>,
     end: Time,
 }
@@ -160,13 +162,13 @@ impl Draft<'_> {
         for s in &mut self.setup.settings {
             s.lease = lease;
             s.intervals = [Some(Duration::from_millis(100)), Some(lease / 10), Some(lease / 10)];
-            s.round = lease / 20;
             s.prefer = None;
             s.mirrored = false;
             s.panic_text = true;
             s.hold_down = Duration::from_secs(3);
             s.require_reflection = true;
         }
+        self.round_is(lease / 20);
         for lines in &mut self.setup.network.lines {
             for line in lines {
                 line.present = true;
@@ -204,6 +206,13 @@ impl Draft<'_> {
     fn fasten_both(&mut self, belts: Belts) {
         let patience = self.random.between(1, 5) * SECOND;
         fasten(self.setup, [belts; 2], patience);
+    }
+
+    fn round_is(&mut self, round: Duration) {
+        for s in &mut self.setup.settings {
+            s.round = round;
+        }
+        self.setup.network.dwell = dwell(ns(round));
     }
 
     fn lease(&self) -> Time {
