@@ -42,7 +42,7 @@ pub const PAIR: Section = Section {
             "prefer",
             "-",
             "\"a\" or \"b\"",
-            "The box that should serve when both are fit and in sync. Absent: no failback.",
+            "The box that should serve when both are fit, in sync and configured alike. Absent: no failback.",
         ),
         key(
             "boot-wait",

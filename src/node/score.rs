@@ -40,7 +40,7 @@ impl Node {
         let own = self.score(now);
         let outscored = peer.is_some_and(|f| f.score > own);
         let preferred =
-            peer.is_some_and(|f| self.s.prefer == Some(f.node) && f.score >= own && self.peer_data_current(&f));
+            peer.is_some_and(|f| self.preferred(&f) == Some(f.node) && f.score >= own && self.peer_data_current(&f));
         since(&mut self.outscored_since, now, outscored);
         since(&mut self.preferred_since, now, preferred);
         if now < self.arbitrate_after {
@@ -57,15 +57,23 @@ impl Node {
         self.peer_data_current(f) || !self.services_healthy || self.s.stale_data == StaleData::Serve
     }
 
+    /// Who should serve, where both are known to have been told the same: each would otherwise hand over to the other, or
+    /// wait for the other's vote, for ever.
+    fn preferred(&self, f: &Heartbeat) -> Option<Side> {
+        self.s.prefer.filter(|_| f.digest == self.s.digest)
+    }
+
     /// Neither serves: newest lineage, then fresher data, then healthier, then fenced faster, then preferred, then the
-    /// lower name is better.
+    /// lower name is better. Both boxes must come to the same answer, so what they may have been told differently counts only
+    /// while their configurations are the same.
     pub(super) fn peer_is_better(&self, f: &Heartbeat) -> bool {
-        let data = |generation: u64, stale: u8| if self.s.mirrored { (generation, u8::MAX - stale) } else { (0, 0) };
+        let compared = self.s.mirrored || f.digest != self.s.digest;
+        let data = |generation: u64, stale: u8| if compared { (generation, u8::MAX - stale) } else { (0, 0) };
         let ours = data(self.data.generation.term, self.data.stale_trees);
         let theirs = data(f.data.generation.term, f.data.stale_trees);
         // Scores of a node that has just booted say little: only whether its services work counts here.
         let (our_health, their_health) = (u8::from(self.services_healthy), f.score.services);
-        let rank = |side: Side| (self.s.prefer == Some(side), side == Side::A);
+        let rank = |side: Side| (self.preferred(f) == Some(side), side == Side::A);
         let fenced = |bound: Option<Duration>| {
             core::cmp::Reverse(bound.map_or(u128::MAX, |b| b.as_nanos().div_ceil(FENCE_CLASS)))
         };

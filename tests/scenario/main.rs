@@ -1,6 +1,7 @@
 //! Scenarios by name, hand-written, on the simulated pair. Safety is judged throughout; each says what happens to service.
 
 mod copies;
+mod differing;
 mod lies;
 mod operator;
 mod partition;

@@ -1,0 +1,57 @@
+//! Boxes with site files that differ. An alarm says so; until somebody acts, the two must still come to one decision.
+
+use crate::stage::{A, B, EVER, Stage, setup};
+use crate::world::clock::SECOND;
+use crate::world::fault::Fault;
+use crate::world::{Setup, World};
+use twobox::wire::pair::Side;
+
+/// Both boxes on, with digests that differ.
+fn started(mut setup: Setup) -> Stage {
+    setup.settings[B].digest = setup.settings[A].digest + 1;
+    let mut stage = Stage { world: World::new(setup, true) };
+    stage.world.power_on(A);
+    stage.world.power_on(B);
+    stage
+}
+
+fn preferring(of_a: Side, of_b: Side) -> Stage {
+    let mut setup = setup(1);
+    setup.settings[A].prefer = Some(of_a);
+    setup.settings[B].prefer = Some(of_b);
+    started(setup)
+}
+
+#[test]
+fn each_prefers_the_other() {
+    let mut stage = preferring(Side::B, Side::A);
+    stage.run(60);
+    assert!(stage.serves(A) || stage.serves(B), "{}", stage.told());
+    assert_eq!(stage.takeovers(), 1, "{}", stage.told());
+}
+
+#[test]
+fn each_prefers_itself() {
+    let mut stage = preferring(Side::A, Side::B);
+    stage.until_served(10_000);
+    stage.run(60);
+    assert_eq!(stage.takeovers(), 1, "{}", stage.told());
+}
+
+/// A has the newer data and B, which mirrors nothing, is fenced faster.
+#[test]
+fn one_mirrors_and_the_other_does_not() {
+    let mut setup = setup(1);
+    setup.settings[A].mirrored = true;
+    setup.belts[A].gate = false;
+    let mut stage = started(setup);
+    stage.until_served(10_000);
+    stage.run(5);
+    stage.does(Fault::PowerLoss { side: B, length: EVER });
+    stage.until_serves(A, 30_000);
+    stage.run(5);
+    stage.does(Fault::PowerLoss { side: A, length: SECOND });
+    stage.world.heal();
+    stage.run(1);
+    stage.until_served(10_000);
+}
