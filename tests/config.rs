@@ -421,6 +421,15 @@ fn what_breaks_an_inequality_is_refused_where_it_stands() {
             "site.toml:6: pair.boot-wait: 5s is shorter than the longest claim wait of 6.556s; allowed: boot-wait >= 6.556s"
         ]
     );
+    // 2 x 110 % of 2 s and 0.1 s.
+    assert_eq!(
+        site_with("[timing]", "[watchdog]\nlongest-bound = \"4s\"\n[timing]"),
+        [
+            "site.toml:9: watchdog.longest-bound: 4s is shorter than the bound of this board's watchdog of 4.5s; allowed: longest-bound >= 4.5s, on both boxes"
+        ]
+    );
+    let slow = board_with("\"/dev/watchdog0\"", "\"/dev/watchdog0\"\nfiring = \"225%\"\nreset-time = \"1s\"");
+    assert!(slow[0].contains("watchdog.longest-bound: 9s is shorter") && slow.len() == 1, "{slow:?}");
     for profile in ["fast", "fastest"] {
         assert_eq!(site_with(timing, &format!("profile = \"{profile}\"")), [""; 0]);
     }
@@ -493,6 +502,8 @@ fn the_digest_tells_what_matters_from_what_does_not() {
     let same = SITE.replace("boot-wait = \"60s\"", "boot-wait = \"1m\"\nstale-data = \"serve\"");
     assert_eq!(digest(&same.replace("/etc/twobox/pair.key", "/etc/pair.key")), base);
     assert_eq!(digest(&format!("{SITE}[log]\nlevel = \"debug\"\n")), base);
+    assert_eq!(digest(&format!("{SITE}[watchdog]\nlongest-bound = \"9s\"\n")), base);
+    assert_ne!(digest(&format!("{SITE}[watchdog]\nlongest-bound = \"10s\"\n")), base);
     let other = digest(&SITE.replace("192.0.2.10", "192.0.2.11"));
     assert!(other.0 != base.0 && other.1 == base.1);
     let other = digest(&SITE.replace("profile = \"default\"", "margin = \"60ms\""));

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::site::{MaxDelete, Schedule, Site};
-use super::timing::{Profile, Timing};
+use super::timing::{Profile, Timing, longest_watchdog_bound};
 use crate::fence::address_lease;
 
 /// Digest of everything that both boxes must share, the timings included. Travels in every heartbeat.
@@ -21,6 +21,8 @@ pub fn of_site(site: &Site) -> u64 {
     unless(&mut hash, "pair.panic-text", &site.pair.panic_text, &true);
     unless_time(&mut hash, "pair.boot-wait", site.pair.boot_wait, Duration::from_secs(60));
     unless_time(&mut hash, "watchdog.timeout", site.watchdog.timeout, Duration::from_secs(2));
+    let usual_bound = longest_watchdog_bound(site.watchdog.timeout);
+    unless_time(&mut hash, "watchdog.longest-bound", site.watchdog.longest_bound, usual_bound);
     for (node, own) in ["a", "b"].into_iter().zip(&site.nodes) {
         for address in own {
             put(&mut hash, "node", &format!("{node} {} {}", address.interface, address.prefix));

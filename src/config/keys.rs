@@ -235,6 +235,12 @@ pub const SITE_WATCHDOG: Section = Section {
             "Without a feed for this long the box is reset (W).",
         ),
         key(
+            "longest-bound",
+            "4 x timeout and 1s",
+            "a duration from 1s to 10m",
+            "The longest fence bound of the watchdogs of both boxes: 2 x firing time + reset time, by their board files. A box waits for it where its peer may have lost the gate unheard.",
+        ),
+        key(
             "nowayout",
             "false",
             "true or false",

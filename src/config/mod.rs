@@ -139,6 +139,7 @@ pub fn plan(site: &Site, board: &Board) -> Plan {
             percent: dog.firing_percent,
             reset_time: dog.reset_time,
         }),
+        longest_watchdog_bound: site.watchdog.longest_bound,
         null_modem_baud: board.null_modem.as_ref().map(|port| port.baud),
     }
 }

@@ -159,6 +159,8 @@ pub struct MirrorLink {
 pub struct Watchdog {
     /// Without a feed for this long the box is reset: W, whole seconds.
     pub timeout: Duration,
+    /// No watchdog of either box bounds its fence later than this.
+    pub longest_bound: Duration,
     /// It goes on when the daemon ends in order.
     pub nowayout: bool,
 }

@@ -10,7 +10,7 @@ use super::site::{
     ADDRESS_LIMIT, Console, MaxDelete, MirrorLink, Observe, OwnAddress, Pair, SERVICE_LIMIT, Schedule, Service,
     ServiceAddress, Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
 };
-use super::timing::{Profile, Timing};
+use super::timing::{Profile, Timing, longest_watchdog_bound};
 use super::value;
 use crate::fence::address_lease;
 use crate::wire::pair::Side;
@@ -285,8 +285,11 @@ fn mirror_link(section: Option<&Section>) -> MirrorLink {
 }
 
 fn watchdog(section: Option<&Section>) -> Watchdog {
+    let timeout = section.and_then(|s| s.seconds("timeout", SECOND..=MINUTE)).unwrap_or(2 * SECOND);
+    let longest_bound = section.and_then(|s| s.duration("longest-bound", SECOND..=10 * MINUTE));
     Watchdog {
-        timeout: section.and_then(|s| s.seconds("timeout", SECOND..=MINUTE)).unwrap_or(2 * SECOND),
+        timeout,
+        longest_bound: longest_bound.unwrap_or(longest_watchdog_bound(timeout)),
         nowayout: section.and_then(|s| s.flag("nowayout")).unwrap_or(false),
     }
 }
@@ -356,7 +359,12 @@ fn refuse_timing(top: &Section, site: &Site, board: &Board) {
     }
     for refusal in super::plan(site, board).refusals() {
         let (section, key) = refusal.key;
-        match top.child(section, if section == "pair" { keys::PAIR.keys } else { keys::TIMING.keys }) {
+        let keys = match section {
+            "pair" => keys::PAIR.keys,
+            "watchdog" => keys::SITE_WATCHDOG.keys,
+            _ => keys::TIMING.keys,
+        };
+        match top.child(section, keys) {
             Some(section) => section.refuse(key, refusal.what, refusal.allowed),
             None => top.refuse(&format!("{section}.{key}"), refusal.what, refusal.allowed),
         }

@@ -120,6 +120,13 @@ pub struct Firing {
     pub reset_time: Duration,
 }
 
+/// `longest-bound`, where the site file does not say it, of watchdogs with this time-out: 200 % and a second, as those that were
+/// not measured are taken to fire.
+#[must_use]
+pub fn longest_watchdog_bound(timeout: Duration) -> Duration {
+    4 * timeout + Duration::from_secs(1)
+}
+
 /// Everything that times are derived from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -129,6 +136,8 @@ pub struct Plan {
     pub boot_wait: Duration,
     /// The watchdog, if the board has one.
     pub watchdog: Option<Firing>,
+    /// `longest-bound`: that of no watchdog of the pair is longer.
+    pub longest_watchdog_bound: Duration,
     /// Speed of the null modem, if there is one.
     pub null_modem_baud: Option<u32>,
 }
@@ -201,6 +210,13 @@ impl Plan {
         belts.into_iter().filter_map(|belt| self.fence_bound(belt)).max().unwrap_or(GATE_LATENESS)
     }
 
+    /// The longest bound of the belts that a box of this pair can be left with. The peer's board may be another one: what counts
+    /// is what the site file says of both.
+    #[must_use]
+    pub fn longest_bound(&self) -> Duration {
+        self.longest_watchdog_bound.max(address_lease::bound(self.timing.address_lifetime))
+    }
+
     /// How long one heartbeat occupies the null modem.
     #[must_use]
     pub fn line_time(&self) -> Option<Duration> {
@@ -261,6 +277,21 @@ impl Plan {
             let what = format!("{} is less than the lease of {}", show(self.timing.address_lifetime), show(lease));
             refuse("timing", "address-lifetime", what, format!("allowed: address-lifetime >= {}", show(lease)));
         }
+        if let Some(own) = self.fence_bound(Belt::Watchdog).filter(|own| *own > self.longest_watchdog_bound) {
+            // The peer would take over before this box, having lost its gate unheard, is surely silent.
+            let what = format!(
+                "{} is shorter than the bound of this board's watchdog of {}",
+                show(self.longest_watchdog_bound),
+                show(own)
+            );
+            refuse(
+                "watchdog",
+                "longest-bound",
+                what,
+                format!("allowed: longest-bound >= {}, on both boxes", show(own)),
+            );
+        }
+        // Each box looks at its own belts, and both have the same wait: so it is long enough for the bounds of either.
         let worst = self.timing.lease + self.worst_bound();
         let silence = worst + worst * DRIFT_PPM / 1_000_000 + self.timing.margin;
         if self.boot_wait < silence {
@@ -285,6 +316,7 @@ mod tests {
             timing: profile.timing(),
             boot_wait: ms(60_000),
             watchdog: Some(Firing { timeout: ms(2000), percent: 100, reset_time: Duration::ZERO }),
+            longest_watchdog_bound: longest_watchdog_bound(ms(2000)),
             null_modem_baud: Some(115_200),
         }
     }
@@ -324,6 +356,9 @@ mod tests {
         plan.watchdog = None;
         assert_eq!(plan.fence_bound(Belt::Watchdog), None);
         assert_eq!(plan.worst_bound(), ms(6_000));
+        assert_eq!(plan.longest_bound(), ms(9_000), "the peer's board may have one");
+        plan.timing.address_lifetime = ms(3_000);
+        assert_eq!(plan.longest_bound(), ms(10_000));
     }
 
     #[test]
@@ -370,6 +405,8 @@ mod tests {
         };
         assert_eq!(lease(ms(1_000)), [""; 0]);
         assert_eq!(lease(ms(1_001)), ["address-lifetime"]);
+        assert_eq!(refused(|plan| plan.longest_watchdog_bound = ms(4_000)), [""; 0]);
+        assert_eq!(refused(|plan| plan.longest_watchdog_bound = ms(3_999)), ["longest-bound"]);
         // address lease: (0.5 + 6)(1.001) + 0.05
         assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_500)), [""; 0]);
         assert_eq!(refused(|plan| plan.boot_wait = Duration::from_micros(6_556_499)), ["boot-wait"]);

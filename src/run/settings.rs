@@ -34,7 +34,7 @@ pub fn of_node(
     intervals[CROSSOVER as usize] = config.board.interface("crossover").map(|_| timing.heartbeat);
     intervals[LAN as usize] = config.board.interface("lan").map(|_| timing.heartbeat);
     let drift_ppm = if clock_is_slewed { timing::DRIFT_PPM_SLEWED } else { timing::DRIFT_PPM };
-    let longest_bound = Some(config.plan.worst_bound());
+    let longest_bound = Some(config.plan.longest_bound());
     let longest_wait = timing::claim_wait(timing.lease, longest_bound, drift_ppm, timing.margin);
     let longest_wait = longest_wait.expect("a bound of minutes has a claim wait");
     node::Settings {

@@ -129,6 +129,7 @@ fn waits() -> String {
             timing: profile.timing(),
             boot_wait: Duration::from_secs(60),
             watchdog: Some(watchdog),
+            longest_watchdog_bound: Duration::from_secs(9),
             null_modem_baud: None,
         };
         let wait = |belt| shown(plan.claim_wait(belt).unwrap());

@@ -1,5 +1,6 @@
 //! Scenarios by name, hand-written, on the simulated pair. Safety is judged throughout; each says what happens to service.
 
+mod boards;
 mod copies;
 mod differing;
 mod lies;
