@@ -265,7 +265,8 @@ fn a_copy_that_is_edited_while_it_is_renamed_is_healed() {
 fn what_takes_a_directorys_place_in_the_copy_is_set_aside() {
     let link = |at: &Path| symlink("elsewhere", at).unwrap();
     let file = |at: &Path| fs::write(at, "a file").unwrap();
-    let takers: [Option<&dyn Fn(&Path)>; 3] = [Some(&link), Some(&file), None];
+    type Taker<'a> = Option<&'a dyn Fn(&Path)>;
+    let takers: [Taker<'_>; 3] = [Some(&link), Some(&file), None];
     for taker in takers {
         for place in ["d", "d/e"] {
             let pair = Pair::new();

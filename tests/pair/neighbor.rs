@@ -10,7 +10,7 @@ use crate::rig::{self, Rig, other, wait};
 
 /// The fast profile's rounds, which fill that queue; its lease of 60 ms would end whenever a busy machine stands still for that
 /// long, which is no matter of the witness's.
-const FAST: &str = "profile = \"fast\"\nlease = \"200ms\"\nwitness = \"3ms\"";
+const FAST: &str = "profile = \"fast\"\nlease = \"200ms\"\nwitness = \"6250us\"";
 /// Several times as long as the witness below takes to forget a neighbour.
 const LONG_ENOUGH: Duration = Duration::from_secs(12);
 
