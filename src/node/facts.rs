@@ -1,13 +1,13 @@
 //! Facts derived from what is known: right, votes that may be used, who is eligible, whether the data may be served.
 
 use super::planted::Fault;
-use super::record::next_term;
+use super::record::{is_source, next_term};
 use super::settings::StaleData;
 use super::status::{PeerBlocked, RightKind, RightNow};
 use super::{Node, timing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
-use crate::wire::pair::{Role, Term};
+use crate::wire::pair::{Data, Role, Side, Term};
 
 /// The panic text proves the peer dead for so long (or two leases, if longer): enough for the silence and the write of a
 /// claim, less than it takes to boot and to wait for a claim. Kept for longer it would speak of a life before the present.
@@ -103,7 +103,18 @@ impl Node {
     pub(super) fn data_current(&self) -> bool {
         !self.s.mirrored
             || self.s.planted.has(Fault::StaleSource)
-            || (self.data.stale_trees == 0 && self.data.generation >= self.want.newest)
+            || (self.own_stale_trees() == 0 && self.data.generation >= self.want.newest)
+    }
+
+    /// Trees of ours that may lack something of their lineage. Whoever wrote a lineage lacks nothing of it, however long nobody
+    /// has taken a cut of it; and what is served is told as the mirror says.
+    fn own_stale_trees(&self) -> u8 {
+        if self.role == Role::Active { self.data.stale_trees } else { stale_trees(self.s.node, &self.data) }
+    }
+
+    /// Our data as the peer is told of them. It decides by that while it hears us, and knows what was written while it did not.
+    pub(super) fn told_data(&self) -> Data {
+        Data { stale_trees: self.stale_trees, ..self.data }
     }
 
     /// Our data may be served if need be.
@@ -115,7 +126,7 @@ impl Node {
     pub(super) fn peer_data_current(&self, f: &Heartbeat) -> bool {
         !self.s.mirrored
             || self.s.planted.has(Fault::StaleSource)
-            || (f.data.stale_trees == 0 && f.data.generation >= self.want.newest)
+            || (stale_trees(f.node, &f.data) == 0 && f.data.generation >= self.want.newest)
     }
 
     /// C: how long a claim in silence waits after the last word of a rival.
@@ -196,4 +207,9 @@ impl Node {
             || !self.timings_fit()
             || self.conflict(now)
     }
+}
+
+/// Trees of `side`, which tells `data`, that may lack something of their lineage.
+pub(super) fn stale_trees(side: Side, data: &Data) -> u8 {
+    if is_source(side, data.generation.term) { 0 } else { data.stale_trees }
 }

@@ -106,6 +106,7 @@ impl Node {
             self.burnt = self.burnt.max(newest);
         }
         self.copies_unread = false;
+        self.stale_trees = data.stale_trees;
         // While the peer is silent nothing can get newer: what counts is how the copy stood at the last contact.
         let frozen = self.met && !self.peer.in_touch(&self.s, now) && self.role != Role::Active;
         if frozen {

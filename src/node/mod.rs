@@ -151,6 +151,8 @@ pub struct Node {
     services_healthy: bool,
     carriers: u8,
     data: Data,
+    /// Trees that are stale by the mirror's last word, also while that is not looked at: what the peer is told.
+    stale_trees: u8,
     service_failed_at: Option<Instant>,
     carrier_failed_at: Option<Instant>,
 
@@ -235,6 +237,8 @@ impl Node {
         let burnt = if s.planted.has(Fault::IgnoresCopies) { burnt } else { burnt.max(record.newest.term) };
         let recorded = matches!(memory, Memory::Known(_)) || s.planted.has(Fault::IgnoresCopies);
         let copies_unread = s.mirrored && !recorded;
+        // How old a copy is is not known before the mirror of this life has taken a cut.
+        let stale_trees = u8::from(s.mirrored && !record::is_source(s.node, record.own.term));
         Node {
             booted: now,
             last_turn: now,
@@ -254,7 +258,8 @@ impl Node {
             fence_bound,
             services_healthy: true,
             carriers: 0xff,
-            data: Data { generation: record.own, ..Data::default() },
+            data: Data { generation: record.own, stale_trees, ..Data::default() },
+            stale_trees,
             service_failed_at: None,
             carrier_failed_at: None,
             down: false,

@@ -52,6 +52,12 @@ pub fn owns_term(side: Side, term: Term) -> bool {
     term % 2 == parity(side)
 }
 
+/// Whether data of the lineage with `term` have nothing that `side` could lack: it wrote them, or nobody has.
+#[must_use]
+pub fn is_source(side: Side, term: Term) -> bool {
+    term == 0 || owns_term(side, term)
+}
+
 fn parity(side: Side) -> Term {
     match side {
         Side::A => 1,

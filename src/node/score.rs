@@ -1,10 +1,11 @@
 //! Arbitration in touch: who sees fewer surrenders, and who is better when nobody serves.
 
 use super::Node;
+use super::facts::stale_trees;
 use super::settings::StaleData;
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
-use crate::wire::pair::{Role, Score, Side};
+use crate::wire::pair::{Data, Role, Score, Side};
 
 /// Bounds that differ by less are equally good, in nanoseconds. Coarser than the wire's microsecond, so that both boxes see the
 /// same order: what one knows to the nanosecond the other hears rounded up.
@@ -68,9 +69,10 @@ impl Node {
     /// while their configurations are the same.
     pub(super) fn peer_is_better(&self, f: &Heartbeat) -> bool {
         let compared = self.s.mirrored || f.digest != self.s.digest;
-        let data = |generation: u64, stale: u8| if compared { (generation, u8::MAX - stale) } else { (0, 0) };
-        let ours = data(self.data.generation.term, self.data.stale_trees);
-        let theirs = data(f.data.generation.term, f.data.stale_trees);
+        let data = |side: Side, data: &Data| {
+            if compared { (data.generation.term, u8::MAX - stale_trees(side, data)) } else { (0, 0) }
+        };
+        let (ours, theirs) = (data(self.s.node, &self.told_data()), data(f.node, &f.data));
         // Scores of a node that has just booted say little: only whether its services work counts here.
         let (our_health, their_health) = (u8::from(self.services_healthy), f.score.services);
         let rank = |side: Side| (self.preferred(f) == Some(side), side == Side::A);

@@ -140,7 +140,7 @@ impl Node {
             reached: self.rounds.reached(&self.s, now),
             heard: self.rounds.heard(&self.s, now),
             score: self.score(now),
-            data: self.data,
+            data: self.told_data(),
             digest: self.s.digest,
         };
         self.push(Action::Send(heartbeat));

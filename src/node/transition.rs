@@ -108,6 +108,7 @@ impl Node {
         self.want.served = term;
         self.data.generation = self.lineage();
         self.data.stale_trees = 0;
+        self.stale_trees = 0;
         self.data.lag_s = 0;
         self.want.own = self.data.generation;
         self.want.newest = self.data.generation;

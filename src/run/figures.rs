@@ -52,8 +52,8 @@ fn limit_ms(tree: &TreeFigures) -> u64 {
 
 /// What the node is told of the trees: the oldest lineage among them, the greatest age, and how many are too old.
 pub(super) fn of_trees(trees: &[TreeFigures]) -> Data {
-    let stale =
-        |tree: &&TreeFigures| tree.role == Role::Receive && tree.cut_age_ms.is_none_or(|age| age > limit_ms(tree));
+    // What has no role yet is a copy of unknown age as well: the peer hears of it before this box stands by.
+    let stale = |tree: &&TreeFigures| tree.role != Role::Send && tree.cut_age_ms.is_none_or(|age| age > limit_ms(tree));
     let oldest = trees.iter().map(|tree| tree.generation).min().unwrap_or_default();
     let age = trees.iter().filter_map(|tree| tree.cut_age_ms).max().unwrap_or(0);
     Data {
@@ -122,6 +122,8 @@ mod tests {
         assert_eq!((data.generation.term, data.lag_s, data.stale_trees), (5, 61, 0));
         assert_eq!(newest(&[figures(7, None, 1_000), figures(5, None, 1_000), figures(0, None, 1_000)]), 7);
         assert_eq!(of_trees(&[figures(7, Some(11_000), 1_000), figures(7, None, 1_000)]).stale_trees, 2);
+        let starts = TreeFigures { role: Role::Idle, ..figures(7, None, 1_000) };
+        assert_eq!(of_trees(&[starts]).stale_trees, 1);
         let sending = TreeFigures { role: Role::Send, ..figures(7, None, 1_000) };
         assert_eq!(of_trees(&[sending]).stale_trees, 0);
     }

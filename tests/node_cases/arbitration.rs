@@ -131,7 +131,7 @@ fn nothing_is_arbitrated_for_a_while_after_a_hand_over() {
 fn the_better_of_two_that_stand_by_is_voted_for() {
     type Change = fn(&mut Script);
     // Of two that are equal, a is the better one, and this one is b.
-    let cases: [(&str, Option<Side>, Change, bool); 14] = [
+    let cases: [(&str, Option<Side>, Change, bool); 16] = [
         ("equal", None, |_| {}, true),
         ("b is preferred", Some(Side::B), |_| {}, false),
         ("a is preferred", Some(Side::A), |_| {}, true),
@@ -161,10 +161,20 @@ fn the_better_of_two_that_stand_by_is_voted_for() {
             "data of b are less fresh",
             Some(Side::B),
             |s| {
+                s.peer.frame.data = Data { generation: Generation { term: 3, boot: 7 }, lag_s: 0, stale_trees: 3 };
+                s.data(Generation { term: 3, boot: 7 }, 2);
+            },
+            true,
+        ),
+        ("b is where they come from", None, |s| s.data(Generation { term: 4, boot: 7 }, 2), true),
+        (
+            "b is where they come from, and data of a are less fresh",
+            Some(Side::A),
+            |s| {
                 s.peer.frame.data.stale_trees = 1;
                 s.data(Generation { term: 4, boot: 7 }, 2);
             },
-            true,
+            false,
         ),
         (
             "data of b are less fresh and newer",

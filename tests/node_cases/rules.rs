@@ -206,16 +206,24 @@ fn a_copy_grows_stale_only_while_its_source_is_there() {
         s.run(1000);
         s.peer.speaks = in_touch;
         s.run(600);
-        s.data(Generation::default(), 1);
+        s.data(lineage(1), 1);
         s.run(20);
         assert_eq!(s.role() == Role::Held, held, "in touch: {in_touch}");
     }
     // Who was never in touch cannot know how old its copy is.
     let mut s = Script::with(mirrored(), Memory::Fresh);
     s.peer.speaks = false;
-    s.data(Generation::default(), 1);
+    s.data(lineage(1), 1);
     s.run(2000);
     assert_eq!(s.role(), Role::Held);
+    // What it wrote itself, or nobody has written, is no copy.
+    for term in [0, 2] {
+        let mut s = Script::with(mirrored(), Memory::Fresh);
+        s.peer.speaks = false;
+        s.data(lineage(term), 1);
+        s.run(2000);
+        assert_ne!(s.role(), Role::Held, "of term {term}");
+    }
 }
 
 #[test]

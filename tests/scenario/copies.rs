@@ -1,10 +1,12 @@
-//! The state directory is lost and the data are kept: a new disk, a new system beside the old trees. What the copies say of the
-//! terms that were served goes on holding.
+//! Copies of mirrored data. The state directory is lost and the data are kept: a new disk, a new system beside the old trees. What
+//! the copies say of the terms that were served goes on holding. And of two boxes whose data bear one name, the one that wrote them
+//! has the newer ones.
 
-use crate::stage::{A, B, EVER, Stage, setup};
+use crate::stage::{A, B, BOTH, EVER, Stage, setup};
 use crate::world::Setup;
 use crate::world::clock::{MS, SECOND};
 use crate::world::fault::{Fault, Word};
+use twobox::node::settings::{CROSSOVER, LAN, StaleData};
 use twobox::wire::pair::Role;
 
 fn mirrored() -> Setup {
@@ -96,4 +98,55 @@ fn of_the_standby() {
     assert_eq!(stage.takeovers(), takeovers, "{}", stage.told());
     stage.does(Fault::PowerLoss { side: A, length: EVER });
     stage.until_serves(B, 5_000);
+}
+
+/// B serves, its copy on A is half a minute old, and then the power goes. Either box may be the first to boot.
+#[test]
+fn that_are_old_are_not_served_while_their_source_is_there() {
+    for stale_data in [StaleData::Serve, StaleData::Hold] {
+        for lengths in [[20, 20], [20, 25], [25, 20]] {
+            let mut setup = mirrored();
+            for s in &mut setup.settings {
+                s.stale_data = stale_data;
+            }
+            let mut stage = Stage::settled(setup);
+            stage.does(Fault::Order { side: A, word: Word::Switchover, delay: 0 });
+            stage.until_serves(B, 1_000);
+            stage.run(10);
+            // The mirror goes by these two; the null modem and the witness stay.
+            for path in [CROSSOVER, LAN] {
+                stage.does(Fault::Cut { path, ways: BOTH, length: 45 * SECOND });
+            }
+            stage.run(30);
+            stage.only(B);
+            for (side, length) in [A, B].into_iter().zip(lengths) {
+                stage.does(Fault::PowerLoss { side, length: length * SECOND });
+            }
+            stage.run_ms(1);
+            stage.until_served(60_000);
+            stage.only(B);
+            stage.run(20);
+            stage.only(B);
+            stage.role(A, Role::Standby);
+        }
+    }
+}
+
+/// The last that a copy knew was that it is current; what was served since, unheard, is not in it.
+#[test]
+fn that_were_current_at_the_last_contact_are_older_than_what_was_served_since() {
+    let mut stage = Stage::settled(mirrored());
+    stage.does(Fault::Order { side: A, word: Word::Switchover, delay: 0 });
+    stage.until_serves(B, 1_000);
+    stage.run(10);
+    for path in 0..3 {
+        stage.does(Fault::Cut { path, ways: BOTH, length: 30 * SECOND });
+    }
+    stage.does(Fault::LegCut { side: A, witness: 0, ways: BOTH, length: 30 * SECOND });
+    stage.run(30);
+    stage.only(B);
+    stage.does(Fault::PowerLoss { side: B, length: 100 * MS });
+    stage.run_ms(1);
+    stage.until_served(20_000);
+    stage.only(B);
 }

@@ -1,13 +1,19 @@
 //! What the drivers of a box do when its node tells them.
 
-use super::clock::{MS, SECOND, Time};
-use super::machine::{EXPIRY_LATENESS, Holding, Power, Waiting};
+use super::clock::{MS, SECOND, Time, ns};
+use super::judge::seconds;
+use super::machine::{EXPIRY_LATENESS, Holding, Machine, Waiting};
 use super::{Event, RECENT, RECORDED, TAPE, Told, World};
+use twobox::node::record::owns_term;
 use twobox::node::settings::FIRST_REFLECTED;
 use twobox::node::settings::StaleData;
 use twobox::node::{Action, Memory, Note, Record};
 use twobox::time::{Duration, Instant};
 use twobox::wire::heartbeat::{Heartbeat, SIZE};
+use twobox::wire::pair::{Data, Generation, Role};
+
+/// Up to this age a copy is current.
+const STALE: Time = 10 * SECOND;
 
 impl World {
     pub(super) fn act(&mut self, i: usize, action: Action) {
@@ -52,6 +58,9 @@ impl World {
     }
 
     fn note(&mut self, i: usize, note: Note) {
+        if matches!(note, Note::Role { to: Role::Claiming, .. }) {
+            self.boxes[i].claiming_at = self.now;
+        }
         if self.trace.is_none() {
             return;
         }
@@ -81,6 +90,9 @@ impl World {
             tape.push((self.now, h));
         }
         self.boxes[i].said_at = self.now;
+        if !h.eligible || h.intent || !h.role.is_passive() {
+            self.boxes[i].unfit_at = Some(self.now);
+        }
         if h.path >= FIRST_REFLECTED {
             let witness = h.path - FIRST_REFLECTED;
             let round = self.round[i].take().filter(|r| r.0 == witness).map(|r| r.1);
@@ -176,9 +188,9 @@ impl World {
         m.renew_address(self.now, lateness);
         let boot = m.seal.boot.get();
         let reserved = if let Memory::Known(record) = m.memory { record.reserved } else { 0 };
-        let before = m.copy;
-        m.copy = twobox::wire::pair::Generation { term, boot };
-        m.synced = self.now;
+        let (before, synced) = (m.copy, m.synced);
+        m.copy = Generation { term, boot };
+        (m.synced, m.served_at, m.cut_at) = (self.now, self.now, Some(self.now));
         let mirrored = m.template.mirrored;
         let (stale_matters, heard) = (m.template.mirrored && m.template.stale_data == StaleData::Hold, m.heard_of);
         let lost = m.damaged_ever;
@@ -194,11 +206,29 @@ impl World {
             let text = format!("{} serves term {term}, and its data are of term {}", Self::name(i), before.term);
             self.judge.found(self.now, text);
         }
+        if mirrored && self.source_is_passed_over(i, before, synced) {
+            let age = seconds(self.boxes[1 - i].served_at - synced);
+            let text = format!("{} serves a copy that is {age} older than its source, which is there", Self::name(i));
+            self.judge.found(self.now, text);
+        }
         if stale_matters && before.term < heard.term && why != "forced by the operator" {
             let text = format!("{} serves data of term {} and knows of {}", Self::name(i), before.term, heard.term);
             self.judge.found(self.now, text);
         }
         self.look();
+    }
+
+    /// The other box is where the data came from that are served now, has what was written after they were copied, and would
+    /// have served.
+    fn source_is_passed_over(&self, i: usize, data: Generation, synced: Time) -> bool {
+        let (m, source) = (&self.boxes[i], &self.boxes[1 - i]);
+        let is_source = data.term > 0 && source.copy == data && owns_term(source.template.node, data.term);
+        let is_older = source.served_at > synced + STALE + 2 * SECOND;
+        // A vote that was given while it could not serve may be used for a lease.
+        let voted_at = m.claiming_at.saturating_sub(2 * ns(m.template.lease));
+        let is_fit = source.runs(self.now) && source.unfit_at.is_none_or(|at| at < voted_at);
+        let hears = |m: &Machine| m.program.as_ref().is_some_and(|node| node.status(m.clock.local(self.now)).in_touch);
+        is_source && is_older && is_fit && hears(m) && hears(source) && !self.judge.operator_answers
     }
 
     /// How much later than its lifetime the kernel takes an address away.
@@ -269,14 +299,14 @@ impl World {
     }
 
     /// What the mirror of a box says.
-    pub(super) fn data(&self, i: usize) -> twobox::wire::pair::Data {
+    pub(super) fn data(&self, i: usize, role: Role) -> Data {
         let m = &self.boxes[i];
-        let lag = (self.now - m.synced) / SECOND;
-        let source = self.boxes[1 - i].holding != Holding::Down && self.boxes[1 - i].power == Power::On;
-        twobox::wire::pair::Data {
+        let age = m.cut_at.map(|at| self.now - at);
+        let sends = matches!(role, Role::Active | Role::Yielding);
+        Data {
             generation: m.copy,
-            lag_s: u32::try_from(lag).unwrap_or(u32::MAX),
-            stale_trees: u8::from(source && lag > 10),
+            lag_s: age.map_or(0, |age| u32::try_from(age / SECOND).unwrap_or(u32::MAX)),
+            stale_trees: u8::from(!sends && age.is_none_or(|age| age > STALE)),
         }
     }
 
@@ -291,6 +321,10 @@ impl World {
             if serves && (up(1) || up(2)) && self.boxes[i].runs(self.now) {
                 self.boxes[i].copy = generation;
                 self.boxes[i].synced = self.now;
+                self.boxes[i].cut_at = Some(self.now);
+            }
+            if self.boxes[i].emits(self.now) {
+                self.boxes[i].served_at = self.now;
             }
             if self.boxes[i].runs(self.now) && self.now >= self.boxes[i].copies_read_at {
                 self.tell_data(i, 0);

@@ -147,7 +147,16 @@ pub struct Machine {
 
     /// Term of the newest lineage on this box's data disk, with its boot.
     pub copy: twobox::wire::pair::Generation,
+    /// When it was last what its source's was.
     pub synced: Time,
+    /// When the mirror of the present program took a cut last, or sent one.
+    pub cut_at: Option<Time>,
+    /// When the box was last seen to serve.
+    pub served_at: Time,
+    /// When the present program said last that it would not serve if it were voted for.
+    pub unfit_at: Option<Time>,
+    /// When it began to claim last.
+    pub claiming_at: Time,
     /// Until then the mirror has not read its copies.
     pub copies_read_at: Time,
     /// Newest lineage heard of by the present program.
@@ -200,6 +209,10 @@ impl Machine {
             leave_length: 0,
             copy: Default::default(),
             synced: 0,
+            cut_at: None,
+            served_at: 0,
+            unfit_at: None,
+            claiming_at: 0,
             copies_read_at: 0,
             heard_of: Default::default(),
         }

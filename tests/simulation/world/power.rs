@@ -67,6 +67,7 @@ impl World {
         m.program = Some(Box::new(Node::new(settings, now, m.memory, unclean)));
         m.order = 0;
         m.heard_of = Default::default();
+        (m.cut_at, m.unfit_at) = (None, None);
         m.holding = if m.address_up { Holding::Stopping } else { Holding::Down };
         if let Some((fire, _)) = m.belts.watchdog {
             m.dog_fires = self.now + fire;

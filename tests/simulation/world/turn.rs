@@ -139,7 +139,7 @@ impl World {
                 self.handle(i, node, now, Input::Services { healthy });
             }
             Waiting::Data => {
-                let data = self.data(i);
+                let data = self.data(i, node.status(now).role);
                 self.handle(i, node, now, Input::Data { data, newest: data.generation.term });
             }
             Waiting::Bound => {
