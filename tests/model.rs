@@ -316,6 +316,8 @@ fn act(
                 b.up = false;
                 feedback.push(Feedback::Down(order));
             }
+            // Only where data are mirrored, and here they are not.
+            Action::Lineage(_) => {}
             Action::Feed | Action::Probe | Action::Reset | Action::Leave | Action::Note(_) | Action::Answer(..) => {}
         }
     }

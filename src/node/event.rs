@@ -3,7 +3,7 @@
 use super::record::Record;
 use crate::time::Instant;
 use crate::wire::heartbeat::{Heartbeat, Reject};
-use crate::wire::pair::{Data, Role, Term};
+use crate::wire::pair::{Data, Generation, Role, Term};
 
 /// Something that happened. Times are given beside it, to [`super::Node::handle`].
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +132,9 @@ pub enum Action {
         /// End of the right.
         until: Instant,
     },
+    /// What is served is of this lineage from now on, on this box and where it is copied to. Comes while Active only; what
+    /// [`Action::Activate`] begins is of the lineage of its term and this life.
+    Lineage(Generation),
     /// The right now ends at `until` (absolute): write it to the gate, renew the addresses' lifetime. Never called without
     /// a right, and always looked at after the clock.
     Renew {

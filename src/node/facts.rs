@@ -122,11 +122,11 @@ impl Node {
         self.data_current() || self.s.stale_data == StaleData::Serve
     }
 
-    /// The peer's data, as it told last, are current.
+    /// While we serve: the peer's data, as it told last, are those that we serve, and recent.
     pub(super) fn peer_data_current(&self, f: &Heartbeat) -> bool {
         !self.s.mirrored
             || self.s.planted.has(Fault::StaleSource)
-            || (stale_trees(f.node, &f.data) == 0 && f.data.generation >= self.want.newest)
+            || (stale_trees(f.node, &f.data) == 0 && f.data.generation == self.want.newest)
     }
 
     /// C: how long a claim in silence waits after the last word of a rival.

@@ -41,8 +41,8 @@ use status::{Alarms, Handover, Holds};
 use witness::Rounds;
 
 /// Actions that one call may leave behind: 3 direct heartbeats, 8 pings and 8 reflected ones, a write, an order (yield,
-/// fence, reset or activate, at most 4 transitions), a renewal, a feed, a probe, a leave, an answer: 30. The rest is room
-/// for notes, which are dropped and counted when it is used up. A test drives it to the bound.
+/// fence, reset or activate, at most 4 transitions), a lineage, a renewal, a feed, a probe, a leave, an answer: 31. The rest
+/// is room for notes, which are dropped and counted when it is used up. A test drives it to the bound.
 pub const ACTIONS: usize = 64;
 /// Actions that must always fit: notes leave this much room.
 const ACTIONS_RESERVED: usize = 40;
@@ -422,6 +422,7 @@ impl Node {
             }
             self.update_holds(now);
         }
+        self.outnumber(now);
         self.update_intent(now);
         self.cast_vote(now);
         self.farewell(now);

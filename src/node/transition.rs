@@ -127,6 +127,29 @@ impl Node {
         self.push(Action::Activate { term, until });
     }
 
+    /// The peer comes with data of a higher term than the one that is served: it has served alone, and this box has since or before.
+    /// What is served counts, and no mirror takes it under the lower term: it is served on under a higher one. Nobody's right
+    /// rests on that.
+    pub(super) fn outnumber(&mut self, now: Instant) {
+        let in_touch = self.role == Role::Active && self.s.mirrored && self.peer.in_touch(&self.s, now);
+        let peer = self.peer.last().filter(|_| in_touch && !self.memory_damaged);
+        let Some(known) = peer.map(|f| f.served.max(f.data.generation.term)).filter(|&known| known > self.want.served)
+        else {
+            return;
+        };
+        let term = next_term(self.s.node, self.claim_floor().max(known));
+        if self.disk.reserved < term {
+            self.want.reserved = self.want.reserved.max(term);
+            return;
+        }
+        self.claimed = self.claimed.max(term);
+        self.want.served = term;
+        self.data.generation = self.lineage();
+        self.want.own = self.data.generation;
+        self.want.newest = self.data.generation;
+        self.push(Action::Lineage(self.data.generation));
+    }
+
     /// How the service came from the peer to us. `None` when nobody had it before, as at the first start, or we had.
     fn handover_by(&mut self, now: Instant, claim: &Claim) -> Option<Handover> {
         let holder = self.holder.take();

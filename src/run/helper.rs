@@ -307,6 +307,7 @@ impl Helper {
                             self.clone().role_changed(from, to, why, term).await;
                         }
                     }
+                    ToHelper::Lineage => self.lineage_changed().await,
                     ToHelper::Told(kind) => self.peer.told(kind),
                     ToHelper::Ready => say_ready(),
                     ToHelper::End => {
@@ -474,6 +475,13 @@ impl Helper {
     pub(super) fn tell_observer(&self, event: Event) {
         if let Some(observe) = &self.observe {
             observe.tell(event);
+        }
+    }
+
+    /// The mirror sends on under another name.
+    async fn lineage_changed(&self) {
+        if let (Some(mirror), Some(snapshot)) = (&self.mirror, self.snapshot().await) {
+            mirror.set_role(snapshot.node.role, snapshot.node.data.generation);
         }
     }
 

@@ -192,6 +192,8 @@ pub enum ToHelper {
     Answer(node::Order, node::Answer),
     /// Something happened that belongs into the history.
     Note(node::Note),
+    /// What is served is of another lineage: the mirror is to be told.
+    Lineage,
     /// The peer has a message of the side channel whole.
     Told(Kind),
     /// The first turn is over, the addresses are confirmed down.

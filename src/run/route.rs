@@ -31,6 +31,10 @@ impl Cluster {
                 self.take_up(until);
                 self.tell_services(service::Order::Serve, 0);
             }
+            Action::Lineage(generation) => {
+                log::info!("the peer has served a higher term: serving on in term {}", generation.term);
+                self.tell_helper(ToHelper::Lineage);
+            }
             Action::Renew { until } => self.renew(until),
             Action::Yield { order } => {
                 self.surrender = Some(Surrender { order, services_ended: !self.parts.surrender_waits });

@@ -11,7 +11,7 @@ fn beside_a_fitter_peer(settings: Settings) -> Script {
     let mut s = Script::with(settings, Memory::Fresh);
     s.data(Generation::default(), 0);
     s.active();
-    s.peer.frame.data.generation = Generation { term: 9, boot: 7 };
+    s.peer.frame.data.generation = s.node.status(s.now).data.generation;
     s.peer.frame.score = Score { services: 1, witnesses: 2, carriers: 2 };
     s
 }

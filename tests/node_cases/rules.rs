@@ -2,7 +2,7 @@
 //! hardly ever meet.
 
 use super::*;
-use twobox::node::Record;
+use twobox::node::{Action, Record};
 use twobox::wire::pair::Generation;
 
 fn mirrored() -> Settings {
@@ -190,11 +190,51 @@ fn whoever_serves_has_the_current_data_whatever_the_copy_says() {
     let mut s = Script::with(mirrored(), Memory::Fresh);
     s.data(Generation::default(), 0);
     s.active();
-    s.peer.frame.data.generation = lineage(50);
-    s.run(100);
     s.data(lineage(1), 0);
     let status = s.node.status(s.now);
     assert!(status.data_current && status.data.generation.term == 2, "{:?}", status.data);
+}
+
+/// The mirror takes nothing from who serves a lower term than that of the copy.
+#[test]
+fn a_peer_with_data_of_a_higher_term_is_outnumbered() {
+    let lineages = |s: &Script| -> Vec<u64> {
+        s.did.iter().filter_map(|a| if let Action::Lineage(g) = a { Some(g.term) } else { None }).collect()
+    };
+    let active = |settings: Settings| {
+        let mut s = Script::with(settings, Memory::Fresh);
+        s.data(Generation::default(), 0);
+        s.active();
+        s
+    };
+    let mut s = active(mirrored());
+    s.peer.frame.data.generation = s.node.status(s.now).data.generation;
+    s.run(1000);
+    assert!(lineages(&s).is_empty(), "the peer has our own");
+    s.peer.frame.data.generation = lineage(7);
+    s.run(1000);
+    let status = s.node.status(s.now);
+    assert_eq!((lineages(&s), status.served, status.data.generation.term), (vec![8], 8, 8));
+    assert_eq!(s.said.map(|f| (f.role, f.served, f.data.generation.term)), Some((Role::Active, 8, 8)));
+    // What it served is what counts too; what was copied of it may be older.
+    (s.peer.frame.served, s.peer.frame.top) = (9, 13);
+    s.run(1000);
+    assert_eq!(lineages(&s), [8, 14]);
+    // Not before the term is on disk.
+    s.disk = None;
+    s.peer.frame.data.generation = lineage(99);
+    s.run(3000);
+    assert_eq!(lineages(&s), [8, 14]);
+    let ticket = s.ticket();
+    s.input(Input::Persisted { ticket, durable: true });
+    s.disk = Some(true);
+    s.run(3000);
+    assert_eq!(lineages(&s), [8, 14, 100]);
+    // Nobody else's business.
+    let mut s = active(settings());
+    s.peer.frame.data.generation = lineage(7);
+    s.run(1000);
+    assert!(lineages(&s).is_empty(), "nothing is mirrored");
 }
 
 /// A copy cannot get newer while its source is silent, and is not called stale for that.

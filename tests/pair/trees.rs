@@ -166,6 +166,53 @@ fn what_a_box_wrote_while_it_served_alone_is_newer_when_both_come_back() {
     assert_eq!((old.as_str(), new.as_str()), ("of one alone", "of one alone"));
 }
 
+/// What was served last counts, also where the other box had served a higher term before: neither knew of the other's.
+#[test]
+fn what_was_served_last_is_what_both_have_though_its_term_was_lower() {
+    let mut rig = Rig::new("latest", crate::DEFAULT);
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        fs::write(rig.dir.join(format!("site-{node}.toml")), rig::site(&rig.dir, crate::DEFAULT) + &mirror).unwrap();
+    }
+    let tree = |rig: &Rig, node: &str| rig.path(node, "data").join("mail");
+    let active = rig.start_both();
+    fs::write(tree(&rig, active).join("mail"), "of both").unwrap();
+    wait("the first cut", || files(&tree(&rig, "b")) == files(&tree(&rig, "a")));
+    let pause = || std::thread::sleep(std::time::Duration::from_secs(2)); // the record is on disk
+    pause();
+    // Every boot alone takes a term above all that the life before had reserved: two of them, then one.
+    rig.power_off("b");
+    let mut terms = Vec::new();
+    for node in ["a", "a", "b"] {
+        rig.power_off(if terms.is_empty() { "a" } else { rig.active().unwrap() });
+        rig.ip(node, "link set lan up");
+        rig.ip(node, "link set cross up");
+        rig.launch(node);
+        wait("it serves alone", || rig.active() == Some(node));
+        fs::write(tree(&rig, node).join("mail"), format!("of {node} alone")).unwrap();
+        pause();
+        terms.push(rig.status(node).unwrap().term);
+    }
+    assert!(terms[2] < terms[1], "{terms:?}");
+
+    rig.null_modem.set(WHOLE);
+    rig.ip("a", "link set lan up");
+    rig.ip("a", "link set cross up");
+    rig.launch("a");
+    let letter = |rig: &Rig, node: &str| fs::read_to_string(tree(rig, node).join("mail")).unwrap();
+    wait("the later data are on both", || letter(&rig, "a") == "of b alone");
+    assert_eq!((rig.active(), letter(&rig, "b").as_str()), (Some("b"), "of b alone"));
+    assert!(rig.status("b").unwrap().term > terms[1]);
+    wait("what a had is set aside", || rig.status("a").is_some_and(|s| s.mirror[0].diverged == 1));
+    // A move brings nothing of it back.
+    rig.await_touch();
+    rig.order("b", &Request::Switchover { lose_changes: false }).unwrap();
+    rig.client.await_answer_from("a");
+    assert_eq!(letter(&rig, "a"), "of b alone");
+}
+
 /// A tree that is copied on change and does not change is as good as new; and the configured port is the one that is used.
 #[test]
 fn a_quiet_tree_stays_current_on_the_port_of_the_site_file() {

@@ -150,3 +150,31 @@ fn that_were_current_at_the_last_contact_are_older_than_what_was_served_since() 
     stage.until_served(20_000);
     stage.only(B);
 }
+
+/// First A serves alone for two boots, then B for one, and then they meet: what was served last counts, although its term is lower.
+#[test]
+fn of_boxes_that_served_alone_one_after_the_other() {
+    let mut stage = Stage::settled(mirrored());
+    stage.run(3);
+    stage.does(Fault::PowerLoss { side: B, length: EVER });
+    for length in [SECOND, SECOND] {
+        stage.does(Fault::PowerLoss { side: A, length });
+        stage.run_ms(1);
+        stage.until_serves(A, 30_000);
+        stage.run(3); // no write under way is torn
+    }
+    let first = stage.world.boxes[A].copy;
+    stage.does(Fault::PowerLoss { side: A, length: EVER });
+    stage.world.power_on(B);
+    stage.until_serves(B, 30_000);
+    assert!(stage.world.boxes[B].copy.term < first.term, "{}", stage.told());
+    stage.run(30);
+    stage.world.power_on(A);
+    stage.run(20);
+    stage.only(B);
+    let copies = [A, B].map(|side| stage.world.boxes[side].copy);
+    assert!(copies[A] == copies[B] && copies[B].term > first.term, "{copies:?}\n{}", stage.told());
+    // The next move does not bring the former data back.
+    stage.does(Fault::PowerLoss { side: B, length: EVER });
+    stage.until_serves(A, 5_000);
+}

@@ -23,6 +23,7 @@ impl World {
             Action::Ping { witness, round } => self.round[i] = Some((witness, round)),
             Action::Persist { ticket, record } => self.persist(i, ticket, record),
             Action::Activate { term, until } => self.activate(i, term, until),
+            Action::Lineage(generation) => self.rename(i, generation),
             Action::Renew { until } => self.renew(i, until),
             Action::Yield { order } => {
                 let (by, slow_until) = self.boxes[i].stops_slowly;
@@ -218,6 +219,23 @@ impl World {
         self.look();
     }
 
+    /// What is served bears another name from now on, which must be as new as one of a takeover.
+    fn rename(&mut self, i: usize, generation: Generation) {
+        self.say(|_| format!("{} serves on in term {}", Self::name(i), generation.term));
+        let m = &mut self.boxes[i];
+        let reserved = if let Memory::Known(record) = m.memory { record.reserved } else { 0 };
+        if m.holding != Holding::Up || reserved < generation.term || m.copy.term >= generation.term {
+            let (copy, name) = (m.copy.term, Self::name(i));
+            let text =
+                format!("{name} serves on in term {generation:?}, on its disk is {reserved}, its copy is of {copy}");
+            self.judge.found(self.now, text);
+            return;
+        }
+        m.copy = generation;
+        let lost = m.damaged_ever;
+        self.judge.names(self.now, Self::name(i), generation.term, lost);
+    }
+
     /// The other box is where the data came from that are served now, has what was written after they were copied, and would
     /// have served.
     fn source_is_passed_over(&self, i: usize, data: Generation, synced: Time) -> bool {
@@ -314,11 +332,13 @@ impl World {
     pub(super) fn mirror(&mut self) {
         for i in 0..2 {
             let source = &self.boxes[1 - i];
-            // Whatever a returning box has of its own is set aside: it becomes a copy of the one that serves.
+            // Whatever a returning box has of its own is set aside: it becomes a copy of the one that serves, but of none
+            // that serves a lower term than that of its own.
             let serves = source.runs(self.now) && source.holding == Holding::Up;
             let up = |path: usize| self.network.lines[path].iter().all(|line| line.up(self.now));
             let generation = source.copy;
-            if serves && (up(1) || up(2)) && self.boxes[i].runs(self.now) {
+            let takes = generation.term >= self.boxes[i].copy.term;
+            if serves && takes && (up(1) || up(2)) && self.boxes[i].runs(self.now) {
                 self.boxes[i].copy = generation;
                 self.boxes[i].synced = self.now;
                 self.boxes[i].cut_at = Some(self.now);

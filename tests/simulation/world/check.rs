@@ -75,8 +75,11 @@ impl World {
         ns(s[0].boot_wait.max(s[1].boot_wait)) + 2 * claim + 5 * lease + hold + self.setup.boot_time.1 + 5 * SECOND
     }
 
-    /// Everything is well: one box serves, the other one follows.
+    /// Everything is well: one box serves, the other one follows and has its data.
     pub fn settled(&self) -> bool {
+        if self.setup.settings[0].mirrored && self.boxes[0].copy != self.boxes[1].copy {
+            return false;
+        }
         let emits = [0, 1].map(|i| self.boxes[i].emits(self.now));
         let role = [0, 1].map(|i| self.role(i));
         let follows = [0, 1].map(|i| {
@@ -136,9 +139,10 @@ impl World {
                     let holds: Vec<_> = s.holds.iter().collect();
                     let blockers: Vec<_> = s.blockers.iter().collect();
                     format!(
-                        "{} ({}), holds {holds:?}, blockers {blockers:?}, in touch {}, peer blocked {:?}",
+                        "{} ({}), term of its copy {}, holds {holds:?}, blockers {blockers:?}, in touch {}, peer blocked {:?}",
                         s.role.name(),
                         s.why,
+                        m.copy.term,
                         s.in_touch,
                         s.peer_blocked
                     )

@@ -39,11 +39,16 @@ impl Judge {
     /// A box orders its addresses up in `term`.
     pub fn activated(&mut self, at: Time, who: &str, term: Term, why: &'static str, memory_was_lost: bool) {
         *self.takeovers.entry(why).or_default() += 1;
-        if !self.served.insert(term) && !memory_was_lost {
-            self.found(at, format!("term {term} is served a second time, now by {who}"));
-        }
+        self.names(at, who, term, memory_was_lost);
         if self.steady_from.is_some_and(|from| at >= from) {
             self.found(at, format!("{who} takes over ({why}), although nothing happens but noise and recorded frames"));
+        }
+    }
+
+    /// What a box serves bears the name of `term`.
+    pub fn names(&mut self, at: Time, who: &str, term: Term, memory_was_lost: bool) {
+        if !self.served.insert(term) && !memory_was_lost {
+            self.found(at, format!("term {term} is served a second time, now by {who}"));
         }
         self.highest = self.highest.max(term);
     }
