@@ -181,6 +181,10 @@ impl super::peer::Peer {
             c.maybe(heard.map(|h| h.sent_at));
             c.maybe(heard.map(|h| h.received));
         }
+        for (boot, newest) in self.canonical_unknown() {
+            c.number(boot.get());
+            c.time(newest);
+        }
         c.time(self.rival_until());
         for at in
             [self.heard_at(), self.echoed(), self.rival_at(), self.blocked_at(), self.any_at(), self.other_boot_at()]

@@ -17,7 +17,9 @@ impl Node {
             self.rounds.reflected(now, path - FIRST_REFLECTED);
         }
         let applied = matches!(received, Received::Applied { .. });
-        let heard_now = applied || matches!(received, Received::Rejected(Reject::UnknownBoot));
+        // Of a life that is not known a frame counts that is newer than those before.
+        let unknown = matches!(received, Received::Rejected(Reject::UnknownBoot)) && self.peer.any_at() == Some(now);
+        let heard_now = applied || unknown;
         if heard_now && !self.s.planted.has(Fault::FarewellForgotten) {
             // The peer is back: what it can promise from here on it promises anew.
             self.farewell_until = self.farewell_until.min(now + self.s.lease);

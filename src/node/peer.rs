@@ -10,6 +10,9 @@ use crate::wire::pair::{BootId, Role};
 /// Ended lives of the peer that are remembered; a recording of an older one can at most delay, never claim.
 const SUPERSEDED: usize = 8;
 
+/// Lives that are not known to be the present one, of which the newest frame is remembered.
+const UNKNOWN: usize = 8;
+
 /// A frame that we may echo, with what its sender must be granted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Heard {
@@ -68,6 +71,8 @@ pub struct Peer {
     other_boot_at: Option<Instant>,
     /// Lives of the peer that ended while we looked: whatever comes of them was recorded, and is worth nothing.
     superseded: heapless::Deque<BootId, SUPERSEDED>,
+    /// The newest `sent_at` of each life that was heard and is not known: what is not newer was recorded.
+    unknown: heapless::Deque<(BootId, Instant), UNKNOWN>,
     /// What came by which way.
     pub paths: [Path; PATHS],
 }
@@ -103,6 +108,7 @@ impl Peer {
             any_at: None,
             other_boot_at: None,
             superseded: heapless::Deque::new(),
+            unknown: heapless::Deque::new(),
             paths: [Path::default(); PATHS],
         }
     }
@@ -135,12 +141,12 @@ impl Peer {
             self.other_boot_at = Some(now);
             let follows = self.boot.is_none() || echoed.is_some_and(|at| at >= self.heard_at);
             if !(mine && follows || s.planted.has(Fault::AcceptsAnyBoot)) {
-                self.any_at = Some(now);
-                // Only the newest hello of a life counts, so that a recorded one cannot set it back.
-                if self.hello.is_none_or(|h| h.boot != f.boot || f.sent_at > h.sent_at) {
+                // Only the newest hello of a life counts, so that a recorded one can neither set it back nor block us again.
+                if self.is_newest(f) {
+                    self.any_at = Some(now);
                     self.hello = Some(heard(f, now));
+                    self.note_rival(s, now, f, fresh);
                 }
-                self.note_rival(s, now, f, fresh);
                 return Received::Rejected(Reject::UnknownBoot);
             }
             new_boot = true;
@@ -154,6 +160,13 @@ impl Peer {
                     self.superseded.pop_front();
                 }
                 self.superseded.push_back(former).expect("room was made above");
+            }
+            // From here on its own sequences say what is new of it.
+            for _ in 0..self.unknown.len() {
+                let kept = self.unknown.pop_front().filter(|(boot, _)| *boot != f.boot);
+                if let Some(one) = kept {
+                    self.unknown.push_back(one).expect("one was taken out");
+                }
             }
             self.echo = None;
             self.echoed = None;
@@ -196,6 +209,20 @@ impl Peer {
         self.echo = Some(heard(f, now));
         self.note_rival(s, now, f, fresh);
         Received::Applied { new_boot }
+    }
+
+    /// A frame of a life that is not known is newer than what came of that life before; the next one has to be newer than this.
+    fn is_newest(&mut self, f: &Heartbeat) -> bool {
+        if let Some((_, newest)) = self.unknown.iter_mut().find(|(boot, _)| *boot == f.boot) {
+            let newer = f.sent_at > *newest;
+            *newest = f.sent_at.max(*newest);
+            return newer;
+        }
+        if self.unknown.is_full() {
+            self.unknown.pop_front();
+        }
+        self.unknown.push_back((f.boot, f.sent_at)).expect("room was made above");
+        true
     }
 
     fn note_rival(&mut self, s: &Settings, now: Instant, f: &Heartbeat, fresh: bool) {
@@ -277,6 +304,12 @@ impl Peer {
     #[cfg(feature = "planted-faults")]
     pub(super) fn canonical_heard(&self) -> [Option<Heard>; 2] {
         [self.echo, self.hello]
+    }
+
+    /// What was heard of lives that are not known, for the model checker.
+    #[cfg(feature = "planted-faults")]
+    pub(super) fn canonical_unknown(&self) -> impl Iterator<Item = (BootId, Instant)> + '_ {
+        self.unknown.iter().copied()
     }
 
     /// The peer's present life, once known.

@@ -282,3 +282,21 @@ fn touch_lasts_for_a_lease_after_what_was_heard_and_after_what_was_echoed() {
     assert_eq!(peer.echoed(), Some(at(90)));
     assert!(peer.in_touch(&s, at(90) + s.lease - moment) && !peer.in_touch(&s, at(90) + s.lease));
 }
+
+/// One recording would else end the right of a box that serves alone again and again.
+#[test]
+fn a_frame_of_a_life_that_is_not_known_counts_once() {
+    let mut peer = Peer::new();
+    assert_eq!(hear(&mut peer, at(100), &frame(11, 5, None)), UNKNOWN);
+    assert_eq!(hear(&mut peer, at(110), &frame(12, 5, None)), UNKNOWN);
+    for (now, life, n) in [(200, 11, 5), (210, 12, 5), (220, 11, 4), (230, 12, 5)] {
+        assert_eq!(hear(&mut peer, at(now), &frame(life, n, None)), UNKNOWN);
+        let counted = (peer.any_at(), peer.rival_at(), peer.blocked_at());
+        assert_eq!(counted, (Some(at(110)), Some(at(110)), Some(at(110))), "frame {n} of life {life} at {now}");
+    }
+    // Whoever is there says something new.
+    hear(&mut peer, at(300), &frame(11, 6, None));
+    assert_eq!((peer.any_at(), peer.rival_at(), peer.blocked_at()), (Some(at(300)), Some(at(300)), Some(at(300))));
+    hear(&mut peer, at(310), &frame(11, 5, None));
+    assert_eq!(peer.blocked_at(), Some(at(300)));
+}

@@ -5,7 +5,7 @@ use twobox::node::settings::{LAN, NULL_MODEM, Settings};
 use twobox::node::status::RightKind;
 use twobox::node::{Action, Answer, Input, Memory, Node, Order, Record};
 use twobox::time::{Duration, Instant};
-use twobox::wire::heartbeat::Echo;
+use twobox::wire::heartbeat::{Echo, Heartbeat};
 use twobox::wire::pair::{BootId, Role, Side};
 
 const MOMENT: Duration = Duration::from_nanos(1);
@@ -372,5 +372,27 @@ fn a_claim_takes_a_term_above_all_that_may_have_been_served() {
         s.peer.speaks = false;
         s.run(5000);
         assert_eq!((s.role(), s.node.known_term()), (Role::Active, expected), "{reserved} {copies} {top}");
+    }
+}
+
+/// A box that serves alone has not met the peer in this life: it cannot tell a recording from a peer that does not hear it. But it
+/// can tell that it has heard it before.
+#[test]
+fn a_recorded_frame_of_a_life_that_was_never_met_ends_the_service_once() {
+    let mut s = Script::new();
+    s.peer.speaks = false;
+    s.peer.frame.echo = None;
+    let recorded = s.peer.frame;
+    let recorded = Heartbeat { path_sequence: 7, content_sequence: 7, sent_at: recorded.sent_at + MS * 70, ..recorded };
+    s.until(Role::Active, 30_000);
+    s.deliver(&recorded);
+    s.run(20);
+    assert_ne!(s.role(), Role::Active);
+    for _ in 0..3 {
+        s.until(Role::Active, 30_000);
+        s.run(1000);
+        s.deliver(&recorded);
+        s.run(1000);
+        assert_eq!(s.role(), Role::Active, "{}", s.node.status(s.now).why);
     }
 }
