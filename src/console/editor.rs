@@ -272,12 +272,6 @@ impl Editor {
         self.replace(self.cursor, self.cursor, text);
     }
 
-    /// Something is typed that must be drawn again after other output.
-    #[must_use]
-    pub fn line(&self) -> String {
-        self.line.iter().collect()
-    }
-
     /// Bytes for the terminal since the last call: plain echo, or the whole line again.
     pub fn echo(&mut self, prompt: &str, width: usize) -> Vec<u8> {
         let echo = std::mem::take(&mut self.echo);
@@ -367,7 +361,7 @@ mod tests {
             assert_eq!(editor.feed(b'x'), None);
             bell += editor.echo("> ", 80).iter().filter(|byte| **byte == 7).count();
         }
-        assert_eq!(editor.line().len(), LINE_LIMIT);
+        assert_eq!(editor.line.len(), LINE_LIMIT);
         assert_eq!(bell, 100_000 - LINE_LIMIT);
     }
 

@@ -8,13 +8,13 @@
 
 pub mod alarm;
 pub mod bounds;
-pub mod check;
+mod check;
 pub mod client;
 pub mod command;
 mod complete;
 pub mod control;
 mod desk;
-pub mod editor;
+mod editor;
 pub mod execute;
 pub mod exit;
 pub mod face;

@@ -215,13 +215,6 @@ impl Watchdog {
     }
 }
 
-/// The firing time to reckon with for a board that has not measured it: a quarter more than the timeout (i6300esb: 10 % more
-/// at 5 s), and a tenth of a second.
-#[must_use]
-pub fn unmeasured_firing(timeout: Duration) -> Duration {
-    timeout + timeout / 4 + Duration::from_millis(100)
-}
-
 fn late(timeout: Duration, after: Duration) -> bool {
     after > timeout * LATE.0 / LATE.1
 }

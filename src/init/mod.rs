@@ -5,13 +5,13 @@
 //! peer.
 
 pub mod boot;
-pub mod command_line;
+mod command_line;
 pub mod interface;
-pub mod kernel;
-pub mod last_reset;
-pub mod module;
-pub mod mounts;
-pub mod partition;
+mod kernel;
+mod last_reset;
+mod module;
+mod mounts;
+mod partition;
 pub mod patience;
 pub mod power;
 pub mod terminal;

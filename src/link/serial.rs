@@ -158,8 +158,8 @@ impl Serial {
         Ok(Sent::Queued)
     }
 
-    /// Sends what is left of a frame, if the kernel has room now. Worth calling when the port turns writable while
-    /// [`Serial::unfinished`]; the next `send` does it too.
+    /// Sends what is left of a frame, if the kernel has room now. Worth calling when the port turns writable
+    /// after [`Sent::Queued`]; the next `send` does it too.
     ///
     /// # Errors
     /// As for [`Serial::recv`].
@@ -170,12 +170,6 @@ impl Serial {
             self.rest.drain(..taken);
         }
         Ok(())
-    }
-
-    /// A frame has gone out in part.
-    #[must_use]
-    pub fn unfinished(&self) -> bool {
-        !self.rest.is_empty()
     }
 
     /// What the UART has counted; `None` where there is none (a pseudo terminal, some USB adapters).

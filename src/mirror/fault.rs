@@ -17,9 +17,3 @@ pub fn step() {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
     }
 }
-
-/// Steps taken so far.
-#[must_use]
-pub fn steps() -> u64 {
-    DONE.load(Ordering::Relaxed)
-}

@@ -3,7 +3,7 @@
 use super::event::{Action, Note};
 use super::planted::Fault;
 use super::settings::FIRST_REFLECTED;
-use super::status::{Alarm, Alarms, Blocker, Blockers, Hold, RightKind, Status};
+use super::status::{Alarm, Alarms, Blocker, Blockers, Hold, Status};
 use super::{ClaimBy, Node, Promise, timing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Echo, Heartbeat};
@@ -260,11 +260,5 @@ impl Node {
             quorum: self.rounds.quorum(&self.s, now),
             handover: self.handover,
         }
-    }
-
-    /// The kind of right held now, for tests and logs.
-    #[must_use]
-    pub fn right_kind(&self, now: Instant) -> Option<RightKind> {
-        self.right(now).map(|r| r.kind)
     }
 }

@@ -16,4 +16,4 @@ pub mod control;
 pub mod exposition;
 pub mod http;
 pub mod metrics;
-pub mod syslog;
+mod syslog;

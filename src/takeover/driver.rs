@@ -91,7 +91,6 @@ pub struct Takeover {
     announcer: Announcer,
     clients: Clients,
     conflicts: Conflicts,
-    send_errors: u64,
 }
 
 impl Takeover {
@@ -115,7 +114,6 @@ impl Takeover {
             announcer: Announcer::new(settings.addresses.iter().any(|a| a.virtual_mac).then_some(REFRESH)),
             clients: Clients::default(),
             conflicts: Conflicts::new(settings.lease),
-            send_errors: 0,
         };
         for a in &settings.addresses {
             takeover.addresses.push(a.address).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -301,21 +299,20 @@ impl Takeover {
         self.announcer.next_deadline()
     }
 
-    /// Sends the announcements that are due. What cannot be sent is counted: a repetition follows.
+    /// Sends the announcements that are due. What cannot be sent is not missed: a repetition follows.
     pub fn announce(&mut self, now: Instant) {
         let due = self.announcer.due(now, self.clients.all().len());
         if due.broadcast {
             for held in self.held.iter().filter(|h| h.up) {
-                let sent = match held.address.ip {
+                let _ = match held.address.ip {
                     IpAddr::V4(ip) => self.sender.send(held.at.index, &arp::announcement(held.at.mac, ip)),
                     IpAddr::V6(ip) => self.sender.send(held.at.index, &neighbor::announcement(held.at.mac, ip)),
                 };
-                self.send_errors += u64::from(sent.is_err());
             }
         }
         for client in &self.clients.all()[due.clients] {
             for held in self.held.iter().filter(|h| h.up && h.at.parent == client.index) {
-                let sent = match (held.address.ip, client.ip) {
+                let _ = match (held.address.ip, client.ip) {
                     (IpAddr::V4(ip), IpAddr::V4(to)) => {
                         self.sender.send(held.at.index, &arp::request(client.mac, held.at.mac, ip, to))
                     }
@@ -324,7 +321,6 @@ impl Takeover {
                     }
                     _ => continue,
                 };
-                self.send_errors += u64::from(sent.is_err());
             }
         }
     }
@@ -353,11 +349,10 @@ impl Takeover {
     pub fn probe(&mut self, now: Instant) {
         for (number, held) in self.held.iter().enumerate() {
             // From the interface's own hardware address: the macvlan is down.
-            let sent = match held.address.ip {
+            let _ = match held.address.ip {
                 IpAddr::V4(ip) => self.sender.send(held.at.parent, &arp::probe(held.at.parent_mac, ip)),
                 IpAddr::V6(ip) => self.sender.send(held.at.parent, &neighbor::probe(held.at.parent_mac, ip)),
             };
-            self.send_errors += u64::from(sent.is_err());
             self.conflicts.probed(now, number);
         }
     }
@@ -414,12 +409,6 @@ impl Takeover {
     #[must_use]
     pub fn mac(&self, address: usize) -> Option<Mac> {
         self.held.get(address).map(|h| h.at.mac)
-    }
-
-    /// Frames that could not be sent so far.
-    #[must_use]
-    pub fn send_errors(&self) -> u64 {
-        self.send_errors
     }
 
     /// The socket for the network's configuration, for who has something to ask in between.

@@ -5,7 +5,7 @@
 //! to put the addresses up, renew them, take them down, or probe for them.
 
 pub mod address;
-pub mod announcer;
+mod announcer;
 pub mod clients;
 pub mod conflict;
 pub mod interface;
@@ -13,7 +13,7 @@ pub mod own;
 pub mod packet;
 pub mod placement;
 pub mod renewal;
-pub mod sysctl;
+mod sysctl;
 pub mod virtual_mac;
 
 mod driver;

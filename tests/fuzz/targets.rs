@@ -159,7 +159,7 @@ fn node(bytes: &[u8]) {
             match action {
                 Action::Yield { order } | Action::Fence { order } => orders = order,
                 Action::Activate { until, .. } | Action::Renew { until } => {
-                    assert!(until > now && node.right_kind(now).is_some(), "only a right opens");
+                    assert!(until > now && node.status(now).right.is_some(), "only a right opens");
                 }
                 Action::Persist { ticket: number, .. } => ticket = Some(number),
                 Action::Ping { round: number, .. } => round = number,

@@ -177,7 +177,7 @@ impl Script {
 
     /// The kind of what permits serving now.
     pub fn right(&self) -> Option<RightKind> {
-        self.node.right_kind(self.now)
+        self.node.status(self.now).right.map(|right| right.kind)
     }
 
     pub fn role(&self) -> Role {
