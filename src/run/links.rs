@@ -13,24 +13,19 @@ use crate::link::{Binder, Carrier, Counters, Sent};
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM, PATHS, WITNESSES};
 use crate::time::Instant;
 use crate::wire::heartbeat::{self, Heartbeat, MAX_SIZE, Reject, Seal};
-use crate::wire::line::{Finding, Observer};
+use crate::wire::line::Finding;
 use crate::wire::pair::{BootId, Side};
-use crate::wire::panic_text::Matcher;
-use crate::wire::serial::{self as framing, Decoder, Piece};
+use crate::wire::serial as framing;
 use crate::wire::{Mac, side};
 
 use super::neighbor::Neighbor;
+use super::null_modem::{NullModem, Take};
 use super::sources::{Ready, Source};
 use super::tally::Tally;
 
 /// Frames taken from one socket in one turn: more than its receive buffer holds, so that everything that had come before
 /// the turn began is taken, and a flood cannot hold the loop for ever.
 const DRAIN_MAX: usize = 4096;
-/// Bytes read from the line in one call: all that the kernel keeps for a reader (N_TTY_BUF_SIZE, drivers/tty/n_tty.c).
-const CHUNK: usize = 4096;
-/// Calls in one turn when more than that has come, which is a third of a second at 115,200 baud: the driver's own buffers hold
-/// ten times as much as this.
-const CHUNKS: usize = 16;
 /// Ports on an interface: the crossover, the LAN, the witnesses.
 pub(super) const PORTS: usize = 3;
 
@@ -55,14 +50,6 @@ pub struct Seen {
     pub counters: Counters,
     /// What seems to be wrong, in words.
     pub finding: Option<&'static str>,
-}
-
-struct NullModem {
-    port: Serial,
-    decoder: Decoder,
-    observer: Observer,
-    matcher: Matcher,
-    line_errors: u32,
 }
 
 /// All links.
@@ -351,73 +338,6 @@ impl Links {
     }
 }
 
-type Take<'a> = dyn FnMut(Instant, Received<'_>) + 'a;
-type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Option<Reject> + 'a;
-
-impl NullModem {
-    fn new(port: Serial) -> Self {
-        Self { port, decoder: Decoder::new(), observer: Observer::new(), matcher: Matcher::new(), line_errors: 0 }
-    }
-
-    /// One call takes everything there is. Another one that finds nothing would wait for the kernel's worker that carries
-    /// bytes from the driver to the reader (tty_buffer_flush_work in n_tty_read), an ordinary thread, which gets no
-    /// processor as long as real-time threads have them all. Only when more than one call's worth has come, as after a stop,
-    /// is it waited for: what is old is not to be taken for new in the next turn.
-    fn drain(&mut self, judge: &mut Judge<'_>, take: &mut Take<'_>) {
-        let Self { port, decoder, observer, matcher, .. } = self;
-        let mut chunk = [0; CHUNK];
-        let mut behind = false;
-        for _ in 0..CHUNKS {
-            let length = match port.recv(&mut chunk) {
-                Ok(Some(length)) => length,
-                Ok(None) => break,
-                Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
-                    log::warn!("null modem: the port is gone; waiting for it to come back");
-                    break;
-                }
-                Err(error) => {
-                    log::warn!("null modem: {error}");
-                    break;
-                }
-            };
-            decoder.feed(&chunk[..length], |piece| match piece {
-                Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
-                    None => observer.peer(clock::now()),
-                    Some(Reject::OwnFrame) => observer.own(clock::now()),
-                    Some(_) => {}
-                },
-                Piece::Noise(bytes) => {
-                    let now = clock::now(); // not before that of the frames in front of it
-                    observer.noise(now, bytes);
-                    if let Some(death) = matcher.feed(now, bytes) {
-                        take(now, Received::PanicText { began: death.began });
-                    }
-                }
-            });
-            behind |= length == CHUNK;
-            if !behind {
-                break;
-            }
-        }
-    }
-
-    fn count_errors(&mut self, now: Instant) {
-        if let Some(errors) = self.port.line_errors() {
-            let more = errors.framing.wrapping_sub(self.line_errors);
-            self.line_errors = errors.framing;
-            self.observer.framing_errors(now, more);
-        }
-    }
-
-    fn finding(&self, now: Instant) -> Option<&'static str> {
-        match self.observer.finding(now) {
-            _ if !self.port.is_open() => Some("the port is gone"),
-            Finding::Peer => None,
-            other => Some(other.name()),
-        }
-    }
-}
-
 fn witnesses(
     config: &Config,
     side: Side,
@@ -444,154 +364,4 @@ fn witnesses(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    use nix::pty::openpty;
-    use nix::time::{ClockId, clock_gettime};
-    use nix::unistd::{ttyname, write};
-
-    use super::super::sources::Sources;
-    use super::*;
-    use crate::realtime::{self, Thread};
-    use crate::time::Duration;
-
-    fn of(null_modem: NullModem) -> Links {
-        Links {
-            null_modem: Some(null_modem),
-            crossover: None,
-            crossover_is_missing: false,
-            lan: None,
-            witnesses: None,
-            neighbor: Neighbor::new(None, Instant::BOOT),
-            rejected: [[0; Reject::ALL.len()]; PATHS],
-            tallies: [Tally::default(); WITNESSES],
-            last_serial_beat: Instant::BOOT,
-        }
-    }
-
-    fn seal() -> Seal {
-        Seal::new(Side::A, BootId::new(1).unwrap(), "pair", &[1; 32])
-    }
-
-    /// A promise counts from the receipt: a time from before the drain would end it too early.
-    #[test]
-    fn what_came_has_a_time_that_is_not_earlier_than_its_receipt() {
-        let pty = openpty(None, None).unwrap();
-        let path = ttyname(&pty.slave).unwrap();
-        let mut links = of(NullModem::new(Serial::open(path.to_str().unwrap(), 115_200).unwrap()));
-        let seal = seal();
-        let mut payload = [0; 40];
-        payload[..side::MAGIC.len()].copy_from_slice(&side::MAGIC);
-        let mut frame = [0; framing::FRAME_MAX];
-        write(&pty.master, framing::encode(&payload, &mut frame).unwrap()).unwrap();
-        let sent = clock::now();
-        let mut times = Vec::new();
-        while times.is_empty() {
-            links.drain(Ready::ALL, &seal, |at, _| times.push(at));
-            assert!(clock::now().since(sent) < Duration::from_secs(10), "the fragment does not come");
-        }
-        assert!(times.iter().all(|at| *at >= sent), "{times:?} is earlier than {sent:?}");
-    }
-
-    /// Bytes are carried from the driver to the reader by an ordinary thread of the kernel. While real-time threads have all
-    /// processors, that one gets none, and the loop has its other links to look after.
-    #[test]
-    fn a_line_whose_bytes_are_still_under_way_is_not_waited_for() {
-        let pty = openpty(None, None).unwrap();
-        let path = ttyname(&pty.slave).unwrap();
-        let mut links = of(NullModem::new(Serial::open(path.to_str().unwrap(), 115_200).unwrap()));
-        let mut sources = Sources::new().unwrap();
-        for (source, descriptor) in links.descriptors() {
-            sources.add(descriptor, source).unwrap();
-        }
-        let hogs = Hogs::new();
-        let reader = || {
-            let priority = realtime::prioritize(Thread::Loop);
-            hogs.let_loose();
-            priority.ok()?;
-            let mut heard = 0;
-            let mut rounds_beside_hogs = 0;
-            let mut turn = |links: &mut Links| {
-                links.drain(sources.look(), &seal(), |_, _| ());
-                heard = links.null_modem.as_ref().unwrap().port.counters().bytes_in;
-                heard
-            };
-            for _ in 0..20 {
-                write(&pty.master, b"garbage").unwrap();
-                turn(&mut links);
-                rounds_beside_hogs += u32::from(hogs.all_at_it());
-            }
-            hogs.end();
-            let ended = clock::now();
-            while turn(&mut links) < 20 * 7 {
-                assert!(clock::now().since(ended) < Duration::from_secs(10), "what was under way has never come");
-            }
-            Some(rounds_beside_hogs)
-        };
-        match hogs.beside(reader) {
-            None => eprintln!("skipped: no permission for real-time threads"),
-            Some(rounds) => assert_eq!(rounds, 20, "the loop waited until the processors were free"),
-        }
-    }
-
-    /// Real-time threads that take all processors for a while, below the loop's priority.
-    struct Hogs {
-        all: usize,
-        start: Barrier,
-        at_it: AtomicUsize,
-        over: AtomicBool,
-    }
-
-    impl Hogs {
-        /// Of processor time: long enough for who does not wait, and shorter than the kernel lets them (sched(7)).
-        const LONG: Duration = Duration::from_millis(500);
-
-        fn new() -> Hogs {
-            let all = std::thread::available_parallelism().unwrap().get();
-            Hogs { all, start: Barrier::new(all + 1), at_it: AtomicUsize::new(0), over: AtomicBool::new(false) }
-        }
-
-        fn all_at_it(&self) -> bool {
-            self.at_it.load(Ordering::SeqCst) == self.all && !self.over.load(Ordering::SeqCst)
-        }
-
-        /// Starts them. Whoever calls this has a higher priority, or may not come back before they are over.
-        fn let_loose(&self) {
-            self.start.wait();
-            while !self.all_at_it() {
-                assert!(!self.over.load(Ordering::SeqCst), "they never ran all together");
-                #[allow(clippy::disallowed_methods)] // they have to get a processor first
-                std::thread::sleep(Duration::from_micros(100));
-            }
-        }
-
-        fn end(&self) {
-            self.over.store(true, Ordering::SeqCst);
-        }
-
-        fn beside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-            std::thread::scope(|scope| {
-                for _ in 0..self.all {
-                    scope.spawn(|| {
-                        self.start.wait();
-                        let _ = realtime::prioritize(Thread::Disk);
-                        self.at_it.fetch_add(1, Ordering::SeqCst);
-                        while processor_time() < Self::LONG && !self.over.load(Ordering::SeqCst) {
-                            core::hint::spin_loop();
-                        }
-                        self.end();
-                    });
-                }
-                let worked = scope.spawn(work).join();
-                self.end();
-                worked.unwrap()
-            })
-        }
-    }
-
-    fn processor_time() -> Duration {
-        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
-    }
-}
+mod tests;

@@ -37,6 +37,7 @@ mod mailbox;
 mod mirror;
 mod neighbor;
 mod network;
+mod null_modem;
 mod observe;
 mod operator;
 mod own_address;
