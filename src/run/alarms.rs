@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use smol::Timer;
 
-use super::Order;
 use super::helper::Helper;
 use super::history;
+use super::letters::Order;
 use super::snapshot::Snapshot;
 use crate::clock;
 use crate::console::alarm;

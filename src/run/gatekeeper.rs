@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use smol::Timer;
 
-use super::ToLoop;
 use super::belts::{self, Way};
+use super::letters::ToLoop;
 use super::mailbox::Mailbox;
 use crate::clock;
 use crate::fence::gate::Gate;

@@ -7,8 +7,9 @@ use smol::Timer;
 use smol::channel::Sender;
 
 use super::helper::Helper;
+use super::letters::Order;
 use super::snapshot::Snapshot;
-use super::{Order, history, report};
+use super::{history, report};
 use crate::clock;
 use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
 use crate::console::wall;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use smol::Timer;
 
 use super::helper::Helper;
-use super::{ToLoop, interface};
+use super::interface;
+use super::letters::ToLoop;
 use crate::clock;
 use crate::config::Config;
 use crate::takeover::own::{Own, PAUSE};

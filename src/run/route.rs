@@ -1,8 +1,8 @@
 //! What the node wants, done: flat, one arm an action.
 
-use super::ToHelper;
 use super::cluster::{Cluster, Parts, Surrender};
 use super::disk::ToDisk;
+use super::letters::ToHelper;
 use crate::clock;
 use crate::console::alarm::in_words;
 use crate::node::{Action, Note};

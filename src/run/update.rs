@@ -24,9 +24,10 @@ use smol::{Async, Timer};
 use zeroize::Zeroizing;
 
 use super::helper::{Helper, within};
+use super::letters::{Order, ToLoop};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::snapshot::Snapshot;
-use super::{Order, interface, mirror, said};
+use super::{interface, mirror, said};
 use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
 use crate::console::status::{self, Status};
@@ -286,7 +287,7 @@ impl Helper {
         let to_loop = self.to_loop.clone();
         let leave = async move {
             Timer::after(FAREWELL).await;
-            if to_loop.send(super::ToLoop::Order(Order::Leave)).is_err() {
+            if to_loop.send(ToLoop::Order(Order::Leave)).is_err() {
                 log::error!("the loop hangs: the new image starts at the next boot");
             }
         };
@@ -479,7 +480,7 @@ pub(super) async fn watch_trial(helper: Rc<Helper>) {
             Verdict::Confirm => helper.confirm().await,
             Verdict::GoBack => {
                 log::error!("the pair has not become healthy with this image: starting the former one");
-                helper.tell_loop(super::ToLoop::Order(Order::Leave));
+                helper.tell_loop(ToLoop::Order(Order::Leave));
                 return;
             }
         }
