@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use twobox::console::client::socket_path;
-use twobox::console::command::{self, Command};
+use twobox::console::command::{Command, Run};
 use twobox::console::execute::execute;
 use twobox::console::exit::Exit;
 use twobox::console::face::{Face, Standard};
-use twobox::console::prompt;
+use twobox::console::{parse, prompt};
 use twobox::init::power::{End, leave};
 use twobox::init::wait::wait;
 
@@ -27,18 +27,8 @@ fn main() -> Exit {
         }
     };
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let Some((&"mirror-child", rest)) = arguments.split_first() {
-        return exit(twobox::mirror::child::main(rest));
-    }
-    if arguments[..] == ["observe-child"] {
-        return exit(twobox::observe::child::main());
-    }
-    if arguments == ["update-child"] {
-        return match twobox::update::child::main() {
-            0 => Exit::Done,
-            1 => Exit::Refused,
-            _ => Exit::WrongUse,
-        };
+    if let Some(exit) = child(&arguments) {
+        return exit;
     }
     // The console on a box's port: the same words, in a process that is confined.
     let is_console_child = arguments.first() == Some(&"console-child");
@@ -49,7 +39,7 @@ fn main() -> Exit {
             return Exit::Refused;
         }
     }
-    let line = match command::parse("twobox", &arguments) {
+    let line = match parse::parse("twobox", &arguments) {
         Ok(line) => line,
         Err(explanation) if explanation.asked => {
             face.say(&explanation.text);
@@ -80,16 +70,22 @@ fn main() -> Exit {
     }
 }
 
-/// How a child's own face ends.
-fn exit(status: u8) -> Exit {
-    match status {
+/// A process that the daemon starts for itself, if the words are those of one.
+fn child(words: &[&str]) -> Option<Exit> {
+    let status = match words {
+        ["mirror-child", rest @ ..] => twobox::mirror::child::main(rest),
+        ["observe-child"] => twobox::observe::child::main(),
+        ["update-child"] => twobox::update::child::main(),
+        _ => return None,
+    };
+    Some(match status {
         0 => Exit::Done,
         1 => Exit::Refused,
         _ => Exit::WrongUse,
-    }
+    })
 }
 
-fn daemon(run: command::Run, socket: PathBuf, face: &mut Standard) -> Exit {
+fn daemon(run: Run, socket: PathBuf, face: &mut Standard) -> Exit {
     let options = twobox::run::Options {
         board: run.board,
         site: run.site,

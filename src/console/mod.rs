@@ -1,7 +1,7 @@
 //! The operator's words to commands, status to text and JSON, control socket, live view.
 //!
 //! ```text
-//! words -> command -> execute -> client ~~ control socket ~~ server -> Call -> the loop
+//! words -> parse -> execute -> client ~~ control socket ~~ server -> Call -> the loop
 //!                        |                                               |
 //!                      face (terminal, pipe, console port)  <- Reply, Status -> report, live
 //! ```
@@ -22,6 +22,7 @@ pub mod green;
 pub mod live;
 mod option;
 pub mod outcome;
+pub mod parse;
 pub mod password;
 pub mod prompt;
 pub mod report;

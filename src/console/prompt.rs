@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::alarm;
 use super::bounds::confine_to;
 use super::client::{Conversation, Failure};
-use super::command::{self, Command};
+use super::command::Command;
 use super::complete::{ELSEWHERE, OF_FILES, commands, complete};
 use super::control::{Reply, Request};
 use super::desk::Desk;
@@ -20,6 +20,7 @@ use super::editor::{Editor, Event};
 use super::execute::execute;
 use super::exit::Exit;
 use super::face::Face;
+use super::parse;
 use super::password::Stored;
 use super::report::wrap;
 use super::status::Status;
@@ -308,7 +309,7 @@ impl<'t> Session<'t> {
 
     /// Does what a line says; true ends the session.
     fn line(&mut self, line: &str) -> bool {
-        let words = match command::words(line) {
+        let words = match parse::words(line) {
             Ok(words) => words,
             Err(what) => {
                 self.answer_wrong(what);
@@ -348,7 +349,7 @@ impl<'t> Session<'t> {
             ));
             return;
         }
-        match command::parse("", words) {
+        match parse::parse("", words) {
             Ok(line) => {
                 self.wrong = 0;
                 // The feed would fill up while nobody reads it.

@@ -134,7 +134,7 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
     Ok(Opened { cluster: Box::new(cluster), helper, disk, to_helper, to_disk, life })
 }
 
-/// The control socket, and this daemon's claim to be the only one on its LAN interface.
+/// The control socket, and this daemon's claim to be the only one in its network namespace.
 fn listen(options: &Options) -> Result<(UnixListener, Option<UnixListener>), String> {
     let listener = server::bind(&options.socket).map_err(|e| {
         let remedy = match e.kind() {

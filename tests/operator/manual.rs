@@ -5,7 +5,8 @@ use std::fmt::Write;
 use argh::SubCommands;
 use twobox::config::keys::{BOARD_SECTIONS, SITE_SECTIONS, Section};
 use twobox::console::alarm::{CATALOGUE, NO_BELT, PEER_NO_QUORUM, blocker_in_words, hold_in_words};
-use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand, parse};
+use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand};
+use twobox::console::parse::parse;
 use twobox::node::status::{Blocker, Hold, PeerBlocked};
 
 use super::messages::{self, cell, path};
@@ -259,7 +260,7 @@ fn every_command_in_the_documents_is_understood() {
                 continue; // the daemon's own, not an operator's
             }
             let filled = PLACEHOLDERS.iter().fold(command.clone(), |line, (from, to)| line.replace(from, to));
-            let words = twobox::console::command::words(&filled).unwrap();
+            let words = twobox::console::parse::words(&filled).unwrap();
             let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
             if let Err(explanation) = parse("twobox", &words) {
                 // A sentence may name a command without what it needs; it may not name one that is none.

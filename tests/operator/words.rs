@@ -1,7 +1,8 @@
 //! Every command with every option, typed at the console's prompt.
 
 use argh::{CommandInfo, SubCommands};
-use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand, parse};
+use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand};
+use twobox::console::parse::parse;
 
 use super::daemon::Daemon;
 use super::desk::Desk;

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use twobox::console::client::socket_path;
-use twobox::console::command::{self, Command};
+use twobox::console::command::Command;
+use twobox::console::parse;
 
 use super::{Rig, index};
 
@@ -51,7 +52,7 @@ pub fn daemon() -> bool {
     let Ok(told) = std::env::var(COUNTED) else { return false };
     let (page, words) = told.split_once(' ').unwrap();
     let words: Vec<&str> = words.split(' ').collect();
-    let line = command::parse("twobox", &words).unwrap();
+    let line = parse::parse("twobox", &words).unwrap();
     let Command::Run(run) = line.command else { panic!("{words:?}") };
     let options = twobox::run::Options {
         board: run.board,
