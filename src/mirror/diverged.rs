@@ -21,6 +21,7 @@ use super::index::Lookup;
 use super::name;
 use super::scan::walk;
 use super::side::Side;
+use super::system;
 use super::tree::{self, Tree};
 
 /// Where what this box alone has goes. Made when the first file needs it.
@@ -132,7 +133,7 @@ fn each_set(home: &Path, mut each: impl FnMut(PathBuf, String) -> io::Result<()>
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(tree) = fs::read(entry.path().join("tree")) else { continue };
-        each(tree::path_of(&tree).to_path_buf(), entry.file_name().to_string_lossy().into_owned())?;
+        each(system::path_of(&tree).to_path_buf(), entry.file_name().to_string_lossy().into_owned())?;
     }
     Ok(())
 }

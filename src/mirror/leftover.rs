@@ -9,6 +9,7 @@ use super::message::Message;
 use super::row::BLOCK;
 use super::stage;
 use super::stop::Stop;
+use super::system;
 use super::tree;
 
 /// What a broken cycle staged goes where this one may take chunks from it.
@@ -32,7 +33,7 @@ pub(super) fn keep_staged(stage: BorrowedFd<'_>, old: BorrowedFd<'_>) -> io::Res
 /// What the file system or the link says.
 pub(super) fn tell_held(old: BorrowedFd<'_>, outgoing: &mut Outgoing, stop: &Stop) -> io::Result<bool> {
     let mut names = Vec::new();
-    tree::list(old, |name| {
+    system::list(old, |name| {
         names.extend(stage::parse_file_name(name));
         Ok(())
     })?;

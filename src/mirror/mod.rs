@@ -52,6 +52,8 @@ pub mod stage;
 pub mod still;
 pub mod stop;
 mod store;
+mod system;
 pub mod tree;
 mod trouble;
 pub mod watch;
+mod xattr;

@@ -14,7 +14,8 @@ use super::name::{self, shown};
 use super::redo::{self, Source, Step};
 use super::scan::at;
 use super::side::Side;
-use super::tree::{self, Tree};
+use super::system;
+use super::tree::Tree;
 use redb::ReadableTable;
 
 /// Files are moved from the stage into the tree, so both must be on one mount of one file system.
@@ -24,7 +25,7 @@ use redb::ReadableTable;
 /// When they are not.
 pub(super) fn check_place(tree: &Tree, stage: BorrowedFd<'_>) -> io::Result<()> {
     let of = |directory| {
-        let found = tree::statx(directory, c"", libc::STATX_BASIC_STATS | libc::STATX_MNT_ID)?;
+        let found = system::statx(directory, c"", libc::STATX_BASIC_STATS | libc::STATX_MNT_ID)?;
         let mount = if found.stx_mask & libc::STATX_MNT_ID == 0 { 0 } else { found.stx_mnt_id };
         io::Result::Ok((found.stx_dev_major, found.stx_dev_minor, mount))
     };
@@ -89,7 +90,7 @@ const MOUNTED: u64 = libc::STATX_ATTR_MOUNT_ROOT as u64;
 
 /// Attributes of an inode (statx(2)). `None`: there is nothing of this name.
 fn attributes(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<u64>> {
-    match tree::statx(directory, name, 0) {
+    match system::statx(directory, name, 0) {
         Ok(found) => Ok(Some(found.stx_attributes)),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(e),

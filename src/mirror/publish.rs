@@ -25,6 +25,7 @@ use super::reserve;
 use super::row::{Cut, CutId};
 use super::side::{Side, identity};
 use super::stage;
+use super::system;
 use super::tree::{self, Tree};
 
 /// What a log that was followed to its end has made.
@@ -261,7 +262,7 @@ impl Publishing<'_> {
         // Most names are new, and then nothing has to be known of what is there.
         let (parent, name) = self.tree.parent(key)?;
         fault::step();
-        if tree::rename_new(self.stage.as_fd(), staged, parent, &name).is_ok() {
+        if system::rename_new(self.stage.as_fd(), staged, parent, &name).is_ok() {
             return Ok(());
         }
         let Ok(ready) = tree::stat_at(self.stage.as_fd(), staged) else { return Ok(()) }; // it is in its place already

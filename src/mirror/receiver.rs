@@ -28,6 +28,7 @@ use super::scan::at;
 use super::side::Side;
 use super::stage;
 use super::stop::Stop;
+use super::system;
 use super::tree::{self, Tree};
 
 /// Names that may have to be sent again before the cycle is given up.
@@ -348,7 +349,7 @@ impl Receiving<'_, '_> {
         let staged = stage::file_name("", stage_name(key));
         let file = stage::create(self.stage.as_fd(), &staged)?;
         let size = origin.row.entry.size();
-        let cloned = origin.trusted && tree::clone_whole(origin.file.as_fd(), file.as_fd());
+        let cloned = origin.trusted && system::clone_whole(origin.file.as_fd(), file.as_fd());
         let mut gathering = Gathering::new(key.to_vec(), entry.clone(), file, size, self.stop.clone());
         if !cloned {
             gathering.take_run(&origin, &self.base, &mut self.buffer, 0, u64::MAX, &mut |_, _, _| Ok(()))?;

@@ -16,6 +16,7 @@ use super::index_writer::Writer;
 use super::name;
 use super::row::Row;
 use super::stop::Stop;
+use super::system;
 use super::tree::{self, Tree};
 
 /// The directory that some file systems have in their root, however empty they are: nobody put it there.
@@ -32,7 +33,7 @@ struct Names {
 impl Names {
     fn read(directory: BorrowedFd<'_>) -> io::Result<Self> {
         let mut names = Names::default();
-        tree::list(directory, |name| {
+        system::list(directory, |name| {
             let at = u32::try_from(names.bytes.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
             names.begins.push(at);
             names.bytes.extend_from_slice(name);

@@ -18,6 +18,7 @@ use super::receiver::RESENDS;
 use super::row::{Cut, CutId};
 use super::scan::{Change, Changes};
 use super::sender::{Progress, Sent, next, unexpected};
+use super::system;
 use super::tree::{self, Tree};
 
 /// Attempts at a file that changes while it is read.
@@ -75,7 +76,7 @@ impl Sending<'_, '_> {
         let (inode, key) = self.homeless.swap_remove(at);
         let (parent, name) = self.tree.parent(&key)?;
         // The number of a file that was deleted is given to the next one that is made.
-        let is_older = tree::born(parent, &name, inode)?.is_some_and(|born| !born.is_after(row.local.ctime));
+        let is_older = system::born(parent, &name, inode)?.is_some_and(|born| !born.is_after(row.local.ctime));
         if !is_older || self.writer.row(&key)?.is_some() {
             return Ok(());
         }

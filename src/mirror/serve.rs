@@ -10,7 +10,7 @@ use super::publish::replay;
 use super::receiver;
 use super::refresh::refresh;
 use super::run::{Mirror, unix_s};
-use super::tree;
+use super::system;
 use super::trouble::explain;
 use crate::clock;
 use crate::time::Duration;
@@ -69,7 +69,7 @@ impl Mirror {
         let Message::Begin { tree, single, verify } = Message::decode(kind, payload)? else {
             return Err(super::codec::Malformed.into());
         };
-        let path = tree::path_of(tree).to_path_buf();
+        let path = system::path_of(tree).to_path_buf();
         let generation = incoming.generation();
         if generation.term < self.generation.term {
             let text = format!("a sender of term {}, but term {} is known", generation.term, self.generation.term);

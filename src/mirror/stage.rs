@@ -13,7 +13,8 @@ use super::entry::{Entry, Kind};
 use super::fault;
 use super::message::StageName;
 use super::stop::Stop;
-use super::tree::{self, Attributes};
+use super::system;
+use super::xattr::Attributes;
 
 /// The name of a staged file in its directory.
 #[must_use]
@@ -64,9 +65,9 @@ pub fn drain(directory: BorrowedFd<'_>, mut take: impl FnMut(&CString) -> io::Re
     loop {
         // Somebody has read it to its end, or the names behind the first have moved up.
         nix::unistd::lseek(directory, 0, nix::unistd::Whence::SeekSet)?;
-        tree::list(directory, |name| {
+        system::list(directory, |name| {
             if names.len() < TOGETHER {
-                names.push(tree::c_name(name)?);
+                names.push(system::c_name(name)?);
             }
             Ok(())
         })?;
@@ -195,7 +196,7 @@ pub fn make_special(directory: BorrowedFd<'_>, name: &CString, entry: &Entry) ->
     remove(directory, name)?;
     let (kind, number) = match &entry.kind {
         Kind::Symlink(target) => {
-            let target = tree::c_name(target)?;
+            let target = system::c_name(target)?;
             return Ok(symlinkat(target.as_c_str(), directory, name.as_c_str())?);
         }
         Kind::Fifo => (SFlag::S_IFIFO, 0),

@@ -19,7 +19,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::tree::{self, Attributes};
+use super::system;
+use super::xattr::Attributes;
 
 /// The store of one tree.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub fn mount_point(path: &Path) -> io::Result<PathBuf> {
 
 /// What tells mounts apart: the mount's number (Linux 5.8), before that the device's.
 fn mount_of(path: &Path) -> io::Result<u64> {
-    let path = tree::c_name(path.as_os_str().as_bytes())?;
+    let path = system::c_name(path.as_os_str().as_bytes())?;
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
     // SAFETY: all zeroes are a value of this structure of numbers.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
@@ -98,7 +99,7 @@ impl Store {
         if !path.exists() {
             File::create(&path)?.write_all(tree.as_os_str().as_bytes())?;
         }
-        let descriptor = tree::open_directory(&directory)?;
+        let descriptor = system::open_directory(&directory)?;
         Ok(Store { home, directory, descriptor })
     }
 
@@ -122,7 +123,7 @@ impl Store {
     pub fn subdirectory(&self, name: &str) -> io::Result<OwnedFd> {
         let path = self.path(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        let directory = tree::open_directory(&path)?;
+        let directory = system::open_directory(&path)?;
         disinherit(&directory)?;
         Ok(directory)
     }

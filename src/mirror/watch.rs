@@ -162,7 +162,7 @@ impl Watch {
     /// kernels before 5.17: then scans have to do.
     pub fn new(root: &Path, ignored: Vec<Vec<u8>>) -> io::Result<Self> {
         let root = std::fs::canonicalize(root)?;
-        let mount = super::tree::open_directory(&root)?;
+        let mount = super::system::open_directory(&root)?;
         let flags = InitFlags::from_bits_retain(REPORT_DFID_NAME)
             | InitFlags::FAN_CLASS_NOTIF
             | InitFlags::FAN_CLOEXEC
@@ -259,7 +259,7 @@ impl Watch {
             }
             // What the tree is in was moved away, or back: meanwhile everything in it was outside.
             Some((_, Place::Outside(path)))
-                if is_moved && self.root.starts_with(path.join(super::tree::path_of(last))) =>
+                if is_moved && self.root.starts_with(path.join(super::system::path_of(last))) =>
             {
                 (state.dirty.all, state.touched) = (true, true);
                 return;
