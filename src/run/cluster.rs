@@ -1,5 +1,8 @@
 //! One turn after the other: sleep, drain every input, read the clock, decide, act.
 
+mod hear;
+mod look;
+
 use std::io;
 use std::sync::Arc;
 
@@ -10,38 +13,29 @@ use super::belts::Belts;
 use super::claims::Claims;
 use super::disk::{self, ToDisk};
 use super::lateness::Lateness;
-use super::letters::{Order, ToHelper, ToLoop};
-use super::links::{Links, Received};
+use super::letters::{ToHelper, ToLoop};
+use super::links::Links;
 use super::mailbox::Mailbox;
-use super::network::{Addresses, Answer, Look, Network, Renewed};
+use super::network::Network;
 use super::quiet::until_quiet;
-use super::side::{Letter, Letters, Side};
+use super::side::{Letters, Side};
 use super::snapshot::{Dog, Shared, Snapshot};
-use super::sources::{Ready, Source, Sources};
+use super::sources::{Source, Sources};
 use super::steps::Watch;
 use crate::clock;
 use crate::fence::bound::BoundBy;
 use crate::fence::reset::Reset;
 use crate::node::settings::{PATHS, WITNESSES};
 use crate::node::{self, Input, Node};
-use crate::takeover::conflict::Finding;
-use crate::takeover::{ADDRESSES, Heard, Takeover};
+use crate::takeover::{ADDRESSES, Takeover};
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 use crate::wire::heartbeat::Seal;
 
-/// How often slow things are looked at: addresses still down, carriers, clients, queues.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often the clients are learned from the neighbour tables.
-const LEARN: Duration = Duration::from_secs(5);
 /// How long a foreign claim is shown.
 const CONFLICT_SHOWN: Duration = Duration::from_secs(60);
 /// Decisions a turn may follow up on by itself: a surrender whose addresses came down at once, say.
 const FOLLOW_UPS: usize = 4;
-/// Frames that claim a service address which one turn reads: more than a socket holds, and a flood of them, whatever they mean,
-/// does not hold the loop.
-const CLAIMS: usize = 1024;
-
 /// A yield or a fence that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surrender {
@@ -199,227 +193,6 @@ impl Cluster {
     fn act(&mut self, now: Instant) {
         while let Some(action) = self.parts.node.next_action() {
             self.carry_out(now, action);
-        }
-    }
-
-    /// Every input that has come so far, each with the time after its receipt: what is promised from a receipt on lasts too
-    /// short if its time is too early. Whoever has nothing when the pass begins is not asked.
-    fn drain(&mut self) {
-        let ready = self.sources.look();
-        if ready.has(Source::Timer) && self.timer.wait().is_ok() {
-            self.lateness.fired();
-        }
-        self.drain_links(ready);
-        if ready.has(Source::ToPeer) {
-            self.parts.to_peer.hush();
-        }
-        while let Some(Letter { kind, bytes }) = self.parts.to_peer.receive() {
-            let now = clock::now();
-            if self.parts.side.channel.offer(now, kind, &bytes).is_err() {
-                log::debug!("no peer to be told"); // whoever asked gives up after a while
-            }
-        }
-        // Only on the LAN is the peer's hardware address known.
-        let peer = self.parts.links.peer_mac().filter(|_| self.parts.addresses_on_lan);
-        let claims = if ready.has(Source::Claims) { CLAIMS } else { 0 };
-        for _ in 0..claims {
-            let Some(heard) = self.parts.takeover.receive(clock::now(), peer) else { break };
-            let Some(heard) = heard else { continue };
-            let now = clock::now();
-            match heard.finding {
-                Finding::PeerAnswered => self.parts.node.handle(now, Input::Conflict),
-                Finding::Usual => {}
-                finding => self.say_claim(now, &heard, finding),
-            }
-            self.act(now);
-        }
-        if ready.has(Source::FromDisk) {
-            self.parts.from_disk.hush();
-        }
-        while let Some(disk::Persisted { ticket, durable }) = self.parts.from_disk.receive() {
-            let now = clock::now();
-            self.parts.node.handle(now, Input::Persisted { ticket, durable });
-            self.act(now);
-        }
-        if ready.has(Source::Network) {
-            self.parts.network.hush();
-        }
-        while let Some((answer, asked_at)) = self.parts.network.receive() {
-            let now = clock::now();
-            self.hear_of_network(now, answer, asked_at);
-            self.act(now);
-        }
-        if ready.has(Source::ToLoop) {
-            self.parts.to_loop.hush();
-        }
-        while let Some(letter) = self.parts.to_loop.receive() {
-            let now = clock::now();
-            self.read(now, letter);
-            self.act(now);
-        }
-    }
-
-    fn say_claim(&mut self, now: Instant, heard: &Heard, finding: Finding) {
-        let Some(unsaid) = self.claims.heard(now, heard.address) else { return };
-        let [a, b, c, d, e, f] = heard.mac;
-        let who = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        log::warn!("service address {} is claimed by {who} ({finding:?})", heard.address);
-        if unsaid > 0 {
-            log::warn!("{unsaid} claims of it before that were not told");
-        }
-    }
-
-    fn drain_links(&mut self, ready: Ready) {
-        let Parts { links, node, seal, side, takeover, from_peer, .. } = &mut self.parts;
-        links.set_peer(node.peer_boot());
-        // The actions of an input wait until the drain is over: nothing is decided on half of what has come. Only what
-        // has expired acts at once, and that is a fence.
-        links.drain(ready, seal, |now, received| match received {
-            Received::Heartbeat { path, heartbeat } => node.handle(now, Input::Heartbeat { path, heartbeat }),
-            Received::Pong { witness, round } => node.handle(now, Input::Pong { witness, round }),
-            Received::Fragment(bytes) => side.receive(now, bytes, takeover, from_peer),
-            Received::PanicText { began } => node.handle(now, Input::PanicText { began }),
-        });
-        self.act(clock::now());
-    }
-
-    fn read(&mut self, now: Instant, letter: ToLoop) {
-        let node = &mut self.parts.node;
-        match letter {
-            ToLoop::Services { healthy } => node.handle(now, Input::Services { healthy }),
-            ToLoop::Data { data, newest } => node.handle(now, Input::Data { data, newest }),
-            ToLoop::Order(order) => {
-                let term = node.known_term();
-                let order = match order {
-                    Order::Switchover => node::Order::Switchover { term },
-                    Order::Hold => node::Order::Hold { term },
-                    Order::Release => node::Order::Release,
-                    Order::Force => node::Order::Force,
-                    Order::Leave => node::Order::Leave,
-                };
-                node.handle(now, Input::Order(order));
-            }
-            ToLoop::ServicesStopped { surrender } => {
-                if let Some(under_way) = self.surrender.as_mut().filter(|s| s.order == surrender) {
-                    under_way.services_ended = true;
-                }
-            }
-            ToLoop::OwnAddress(ip) => self.parts.links.take_own(ip),
-            ToLoop::Gate { holds } => {
-                self.parts.belts.gate_holds(holds);
-                self.look_at_bound(now);
-            }
-            ToLoop::Moved { gated } => {
-                self.gated = gated;
-                self.look_at = now;
-            }
-            ToLoop::Snapshot => {
-                let snapshot = self.snapshot(now);
-                self.parts.snapshot.publish(snapshot);
-            }
-        }
-    }
-
-    /// Slow looks, once a second.
-    fn look_around(&mut self, now: Instant) {
-        if now < self.look_at {
-            return;
-        }
-        self.look_at = now + LOOK;
-        let carriers = self.parts.links.look_after(now);
-        if let Some(port) = self.parts.links.unplugged() {
-            self.parts.network.close(port);
-        }
-        self.parts.node.handle(now, Input::Carriers(carriers));
-        self.keep_neighbor();
-        self.complete_addresses(now);
-        let learn = now >= self.learn_at;
-        let confirmed = self.confirmed_down.then_some(self.confirmations);
-        let (gated, port) = (self.gated, self.parts.links.lacks_port());
-        let asked = self.parts.network.look(Look { confirmed, gated, learn, port });
-        if learn && asked {
-            self.learn_at = now + LEARN;
-        }
-        self.act(now);
-    }
-
-    /// What the network's thread has found out or done.
-    fn hear_of_network(&mut self, now: Instant, answer: Answer, asked_at: Option<Instant>) {
-        match answer {
-            Answer::Renewed(Renewed::All) => self.parts.belts.lease_renewed(asked_at.unwrap_or(now)),
-            // Due again with the next right, if there is one.
-            Answer::Renewed(Renewed::NotAllowed) => {}
-            Answer::Renewed(Renewed::Failed(why)) => {
-                let until = self.parts.network.allowed_until();
-                if clock::now() < until {
-                    log::error!("a service address was gone ({why}), putting it up again");
-                    self.take_up(until);
-                }
-            }
-            Answer::Looked => self.hear_of_look(now),
-        }
-    }
-
-    fn hear_of_look(&mut self, now: Instant) {
-        let Parts { network, links, takeover, belts, side, .. } = &mut self.parts;
-        let Some(mut found) = network.findings() else { return };
-        links.bound(found.bound);
-        if let Some(port) = found.port.take().and_then(|port| links.plug_in(port))
-            && let Err(error) = self.sources.add(port, Source::NullModem)
-        {
-            log::warn!("the null modem is read in the loop's own turns only: {error}");
-        }
-        for settled in &found.settled {
-            if let Err(error) = takeover.settle(*settled) {
-                log::error!("claims of service address {} are not heard: {error}", settled.number);
-            }
-        }
-        if found.learned {
-            takeover.know_clients(found.clients.all());
-            side.offer_clients(now, takeover);
-        }
-        belts.set_behind(&found.behind);
-        let addresses = found.addresses;
-        drop(found);
-        self.look_at_bound(now);
-        let Some((number, addresses)) = addresses else { return };
-        if !self.confirmed_down || number != self.confirmations || addresses == Addresses::Down {
-            return;
-        }
-        match addresses {
-            Addresses::Unknown(why) => log::error!("nobody knows whether a service address is up on this box: {why}"),
-            _ => log::error!("a service address is up on this box, and we did not put it there"),
-        }
-        self.confirmed_down = false;
-        self.parts.node.handle(now, Input::NotDown);
-    }
-
-    /// Puts up what could not be put up with the others, as long as there is a right.
-    fn complete_addresses(&mut self, now: Instant) {
-        let until = self.parts.network.allowed_until();
-        if self.parts.takeover.complete(now, || clock::now() < until) {
-            log::info!("every service address is up now");
-        }
-    }
-
-    /// Has the peer's hardware address written when it is new; in a second again if the disk hangs.
-    fn keep_neighbor(&mut self) {
-        let mac = self.parts.links.peer_mac();
-        if mac != self.kept_mac
-            && let Some(new) = mac
-            && self.parts.to_disk.send(ToDisk::Neighbor(new)).is_ok()
-        {
-            self.kept_mac = mac;
-        }
-    }
-
-    /// Tells the node when a belt was gained or lost.
-    fn look_at_bound(&mut self, now: Instant) {
-        let bound = self.parts.belts.bound();
-        if bound != self.bound {
-            self.bound = bound;
-            log::warn!("fence bound is now {:?} by {}", bound.0, bound.1.name());
-            self.parts.node.handle(now, Input::FenceBound(bound.0));
         }
     }
 
