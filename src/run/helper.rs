@@ -1,5 +1,8 @@
 //! The helper's thread: everything slower than the loop, as small async programs on one executor.
 
+mod ask;
+mod services;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use async_signal::{Signal, Signals};
-use smol::channel::{Receiver, Sender};
+use smol::channel::Sender;
 use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
@@ -23,10 +26,10 @@ use super::mirror::Mirror;
 use super::observe::Observe;
 use super::peer::{self, Peer};
 use super::side::Letters;
-use super::snapshot::{Shared, Snapshot};
+use super::snapshot::Shared;
 use super::update::{self, Update};
 use super::{Options, settings};
-use super::{child, history, interface, operator, own_address, report, sole};
+use super::{child, history, interface, operator, own_address, ready, report, sole};
 use crate::clock;
 use crate::config::Config;
 use crate::console::status::{Handover, Handovers, ResetCause};
@@ -46,8 +49,6 @@ use crate::wire::pair::Role;
 /// Stack of the thread: its programs hold snapshots by value, a build without optimisation needs several hundred KiB, and only
 /// what is touched is ever locked in memory.
 const STACK: usize = 1024 * 1024;
-/// How long the loop may take to answer before an operator is told that it does not.
-const LOOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long services may take to end after the loop has ended, on top of their own time-outs.
 pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// An alarm of the node goes to the history and the syslog server when it has stood for this long.
@@ -310,7 +311,7 @@ impl Helper {
                     }
                     ToHelper::Lineage => self.lineage_changed().await,
                     ToHelper::Told(kind) => self.peer.told(kind),
-                    ToHelper::Ready => say_ready(),
+                    ToHelper::Ready => ready::say(),
                     ToHelper::End => {
                         self.end_services(supervisor).await;
                         return Ok(());
@@ -321,126 +322,9 @@ impl Helper {
         }
     }
 
-    /// Orders to the services, in their order. Nothing starts before the mirror's trees are whole cuts of this node.
-    async fn pass_orders(self: Rc<Self>, orders: &Receiver<(service::Order, u32)>, supervisor: &Supervisor) {
-        while let Ok((order, surrender)) = orders.recv().await {
-            if order == service::Order::Serve
-                && let Some(mirror) = &self.mirror
-            {
-                let settled = async {
-                    mirror.settle().await;
-                    true
-                };
-                let overtaken = async {
-                    while orders.is_empty() {
-                        smol::Timer::after(Duration::from_millis(1)).await;
-                    }
-                    false
-                };
-                if !future::or(settled, overtaken).await {
-                    continue;
-                }
-            }
-            *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
-            supervisor.order(order);
-            self.clone().tell_stopped();
-        }
-    }
-
-    fn service_changed(self: Rc<Self>, report: Report) {
-        self.services.borrow_mut()[report.index] = report;
-        self.clone().tell_stopped();
-        match report.state {
-            State::Failed => self.failing.borrow_mut()[report.index] = true,
-            State::Running | State::Stopped => self.failing.borrow_mut()[report.index] = false,
-            State::Starting | State::Stopping => {}
-        }
-        let healthy = !self.failing.borrow().contains(&true);
-        if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
-            self.tell_loop(ToLoop::Services { healthy });
-        }
-    }
-
-    /// Tells the loop when a surrender has no service left to wait for, after the last cut of what is mirrored.
-    fn tell_stopped(self: Rc<Self>) {
-        let Some(surrender) = *self.surrender.borrow() else { return };
-        let runs = |report: &Report| self.config.site.services[report.index].warm || report.state == State::Stopped;
-        if self.services.borrow().iter().all(runs) {
-            self.surrender.borrow_mut().take();
-            let helper = self.clone();
-            let last_cut = async move {
-                if let Some(mirror) = &helper.mirror {
-                    *helper.no_last_cut.borrow_mut() = mirror.drain().await.err();
-                }
-                helper.tell_loop(ToLoop::ServicesStopped { surrender });
-            };
-            self.executor.spawn(last_cut).detach();
-        }
-    }
-
-    async fn end_services(&self, supervisor: &Supervisor) {
-        supervisor.order(service::Order::Leave);
-        let ended = async {
-            while self.services.borrow().iter().any(|service| service.state != State::Stopped) {
-                smol::Timer::after(Duration::from_millis(5)).await;
-            }
-        };
-        let late = async {
-            smol::Timer::after(settings::end_timeout(&self.config.site) + LEAVE_PATIENCE).await;
-            log::error!("services are still running");
-        };
-        future::or(ended, late).await;
-    }
-
     pub(super) fn tell_loop(&self, letter: ToLoop) {
         if self.to_loop.send(letter).is_err() {
             log::error!("the loop hangs: {letter:?} is lost");
-        }
-    }
-
-    /// How things stand now. `None`: the loop does not answer.
-    pub(super) async fn snapshot(&self) -> Option<Snapshot> {
-        let (sender, receiver) = smol::channel::bounded(1);
-        self.waiting.borrow_mut().push(sender);
-        self.tell_loop(ToLoop::Snapshot);
-        within(LOOP_PATIENCE, async { receiver.recv().await.ok() }).await.flatten()?;
-        let newest = self.snapshot.newest()?;
-        self.worst_lateness.set(self.worst_lateness.get().max(newest.worst_lateness));
-        Some(newest)
-    }
-
-    async fn hear_snapshots(&self) -> io::Result<()> {
-        let bell = Async::new(Bell(self.snapshot.clone()))?;
-        loop {
-            bell.readable().await?;
-            self.snapshot.hush();
-            for waiting in self.waiting.borrow_mut().drain(..) {
-                let _ = waiting.try_send(()); // gave up
-            }
-        }
-    }
-
-    /// Gives the node an order and waits for its answer. `None`: the loop does not answer.
-    pub(super) async fn order(&self, order: Order) -> Option<node::Answer> {
-        let (sender, receiver) = smol::channel::bounded(1);
-        self.asked.borrow_mut().push_back((order, sender));
-        self.tell_loop(ToLoop::Order(order));
-        within(LOOP_PATIENCE, async { receiver.recv().await.ok() }).await.flatten()
-    }
-
-    fn answered(&self, order: node::Order, answer: node::Answer) {
-        let order = match order {
-            node::Order::Switchover { .. } => Order::Switchover,
-            node::Order::Hold { .. } => Order::Hold,
-            node::Order::Release => Order::Release,
-            node::Order::Force => Order::Force,
-            node::Order::Leave => Order::Leave,
-        };
-        let mut asked = self.asked.borrow_mut();
-        if let Some(at) = asked.iter().position(|(what, _)| *what == order)
-            && let Some((_, sender)) = asked.remove(at)
-        {
-            let _ = sender.try_send(answer); // gave up
         }
     }
 
@@ -570,26 +454,4 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) ->
         None
     };
     future::or(async { Some(work.await) }, late).await
-}
-
-/// Says `ready` on standard error, and to the service manager that started us (sd_notify(3)).
-fn say_ready() {
-    journal::drain();
-    eprintln!("ready");
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = notify(&path) {
-        log::warn!("NOTIFY_SOCKET {}: {error}", path.display());
-    }
-}
-
-fn notify(path: &std::ffi::OsStr) -> io::Result<()> {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    // A leading @ stands for the abstract name space.
-    let address = match path.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(path)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(|_| ())
 }

@@ -45,6 +45,7 @@ mod operator;
 mod own_address;
 mod peer;
 mod quiet;
+mod ready;
 pub mod record;
 mod report;
 mod route;

@@ -1,0 +1,85 @@
+//! The services: what the loop orders goes to their supervisor, and what becomes of them to the loop.
+
+use std::rc::Rc;
+
+use smol::channel::Receiver;
+use smol::future;
+
+use super::super::letters::ToLoop;
+use super::super::settings;
+use super::{Helper, LEAVE_PATIENCE};
+use crate::service::{self, Report, State, Supervisor};
+use crate::time::Duration;
+
+impl Helper {
+    /// Orders to the services, in their order. Nothing starts before the mirror's trees are whole cuts of this node.
+    pub(super) async fn pass_orders(self: Rc<Self>, orders: &Receiver<(service::Order, u32)>, supervisor: &Supervisor) {
+        while let Ok((order, surrender)) = orders.recv().await {
+            if order == service::Order::Serve
+                && let Some(mirror) = &self.mirror
+            {
+                let settled = async {
+                    mirror.settle().await;
+                    true
+                };
+                let overtaken = async {
+                    while orders.is_empty() {
+                        smol::Timer::after(Duration::from_millis(1)).await;
+                    }
+                    false
+                };
+                if !future::or(settled, overtaken).await {
+                    continue;
+                }
+            }
+            *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
+            supervisor.order(order);
+            self.clone().tell_stopped();
+        }
+    }
+
+    pub(super) fn service_changed(self: Rc<Self>, report: Report) {
+        self.services.borrow_mut()[report.index] = report;
+        self.clone().tell_stopped();
+        match report.state {
+            State::Failed => self.failing.borrow_mut()[report.index] = true,
+            State::Running | State::Stopped => self.failing.borrow_mut()[report.index] = false,
+            State::Starting | State::Stopping => {}
+        }
+        let healthy = !self.failing.borrow().contains(&true);
+        if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
+            self.tell_loop(ToLoop::Services { healthy });
+        }
+    }
+
+    /// Tells the loop when a surrender has no service left to wait for, after the last cut of what is mirrored.
+    fn tell_stopped(self: Rc<Self>) {
+        let Some(surrender) = *self.surrender.borrow() else { return };
+        let runs = |report: &Report| self.config.site.services[report.index].warm || report.state == State::Stopped;
+        if self.services.borrow().iter().all(runs) {
+            self.surrender.borrow_mut().take();
+            let helper = self.clone();
+            let last_cut = async move {
+                if let Some(mirror) = &helper.mirror {
+                    *helper.no_last_cut.borrow_mut() = mirror.drain().await.err();
+                }
+                helper.tell_loop(ToLoop::ServicesStopped { surrender });
+            };
+            self.executor.spawn(last_cut).detach();
+        }
+    }
+
+    pub(super) async fn end_services(&self, supervisor: &Supervisor) {
+        supervisor.order(service::Order::Leave);
+        let ended = async {
+            while self.services.borrow().iter().any(|service| service.state != State::Stopped) {
+                smol::Timer::after(Duration::from_millis(5)).await;
+            }
+        };
+        let late = async {
+            smol::Timer::after(settings::end_timeout(&self.config.site) + LEAVE_PATIENCE).await;
+            log::error!("services are still running");
+        };
+        future::or(ended, late).await;
+    }
+}
