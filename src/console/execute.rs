@@ -13,7 +13,7 @@ use super::outcome::{Deletions, Summary, TreeOutcome};
 use super::password;
 use super::report::{self, bytes, span};
 use super::status::{Role, Status};
-use super::wall;
+use super::utc;
 use crate::config::key_file;
 
 /// No reply and no sign of life for this long: the daemon hangs.
@@ -212,7 +212,7 @@ fn bar(progress: &Progress) -> String {
 /// An entry of the history.
 fn entry(event: &Event) -> String {
     let when = match event.unix_s {
-        Some(seconds) => wall::utc(seconds),
+        Some(seconds) => utc::time(seconds),
         None => format!("boot +{}", span(event.boot_ms)),
     };
     let boots = match event.boots_ago {

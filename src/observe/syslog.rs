@@ -10,7 +10,7 @@ use super::control::Event;
 use crate::console::alarm;
 use crate::console::report::span;
 use crate::console::status::HandoverKind;
-use crate::console::wall;
+use crate::console::utc;
 
 /// Longest message: every receiver takes 480 bytes and should take 2048 (RFC 5424, 6.1).
 pub const LONGEST: usize = 1400;
@@ -53,7 +53,7 @@ pub struct When {
 #[must_use]
 pub fn datagram(sender: &Sender, sequence: u32, when: When, event: &Event) -> Vec<u8> {
     let (severity, id, text) = said(event);
-    let time = when.unix_us.map_or_else(|| "-".to_owned(), wall::rfc3339);
+    let time = when.unix_us.map_or_else(|| "-".to_owned(), utc::rfc3339);
     // sequenceId counts from 1 to 2147483647 and starts again with 1 (RFC 5424, 7.3.1).
     let sequence = (sequence.max(1) - 1) % 0x7fff_ffff + 1;
     let mut message = String::with_capacity(512);

@@ -8,7 +8,7 @@ use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::report;
 use crate::clock;
 use crate::console::control::{Reply, Request};
-use crate::console::green::obstacles;
+use crate::console::drill_ready::obstacles;
 use crate::node::Answer;
 use crate::time::Duration;
 use crate::wire::pair::Role;

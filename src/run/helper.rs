@@ -29,7 +29,7 @@ use super::side::Letters;
 use super::snapshot::Shared;
 use super::update::{self, Update};
 use super::{Options, settings};
-use super::{child, history, interface, operator, own_address, ready, report, sole};
+use super::{child, history, interface, operator, own_address, ready, report, single_instance};
 use crate::clock;
 use crate::config::Config;
 use crate::console::status::{Handover, Handovers, ResetCause};
@@ -235,7 +235,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     executor.spawn(async move { reaping.run().await }).detach();
     executor.spawn(copy_log()).detach();
     if let Some(socket) = sole {
-        executor.spawn(sole::hold(socket)).detach();
+        executor.spawn(single_instance::hold(socket)).detach();
     }
     if let Some(words) = child::console(&helper.config, &helper.options.socket) {
         executor.spawn(child::keep(reaper.clone(), words, helper.console_confinement.clone())).detach();

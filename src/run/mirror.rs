@@ -14,9 +14,9 @@ use smol::io::{AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 use zeroize::Zeroizing;
 
+use super::child_stderr::Words;
 use super::operator::{Outcome, Refusal, refuse};
-use super::words::Words;
-use super::{figures, said};
+use super::{child_lines, figures};
 use crate::clock;
 use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
@@ -156,7 +156,7 @@ impl Mirror {
             let mut lines = BufReader::with_capacity(4096, &stream);
             let mut line = Vec::new();
             loop {
-                self.take(said::next(&mut lines, &mut line, LINE).await?, data);
+                self.take(child_lines::next(&mut lines, &mut line, LINE).await?, data);
             }
         };
         let result = future::or(future::or(writing, reading), words.copy()).await;

@@ -17,6 +17,8 @@
 mod alarms;
 mod belts;
 mod child;
+mod child_lines;
+mod child_stderr;
 mod claims;
 mod cluster;
 mod copy_first;
@@ -49,16 +51,14 @@ mod ready;
 pub mod record;
 mod report;
 mod route;
-mod said;
 pub mod settings;
 mod side;
+mod single_instance;
 mod snapshot;
-mod sole;
 mod sources;
 mod steps;
 mod tally;
 mod update;
-mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,9 +12,9 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::io::{AsyncWriteExt, BufReader};
 use smol::{Async, Timer, future};
 
+use super::child_stderr::Words;
 use super::helper::Helper;
-use super::words::Words;
-use super::{history, report, said};
+use super::{child_lines, history, report};
 use crate::clock;
 use crate::config::site::Site;
 use crate::observe::control::{Event, Said, Settings, Told};
@@ -96,7 +96,7 @@ impl Observe {
             let mut line = Vec::new();
             let mut next = Instant::BOOT;
             loop {
-                match said::next(&mut lines, &mut line, LINE).await? {
+                match child_lines::next(&mut lines, &mut line, LINE).await? {
                     Said::Ask => {
                         Timer::after(next.since(clock::now())).await;
                         next = clock::now() + SHORTEST;

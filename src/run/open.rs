@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::mailbox::Mailbox;
 use super::neighbor::{self, Neighbor};
 use super::network::{self, Network};
-use super::{Options, disk, helper, history, interface, links, record, settings, side, snapshot, sole};
+use super::{Options, disk, helper, history, interface, links, record, settings, side, single_instance, snapshot};
 use crate::clock;
 use crate::config::Config;
 use crate::console::server;
@@ -146,7 +146,7 @@ fn listen(options: &Options) -> Result<(UnixListener, Option<UnixListener>), Str
         format!("control socket {}: {e}; {remedy}", options.socket.display())
     })?;
     // Before anything is removed that a former daemon has left: it may be a living one's.
-    let sole = sole::claim(sole::NAME).inspect_err(|_| {
+    let sole = single_instance::claim(single_instance::NAME).inspect_err(|_| {
         let _ = std::fs::remove_file(&options.socket); // nobody will listen there
     })?;
     Ok((listener, sole))

@@ -12,7 +12,7 @@ use super::snapshot::Snapshot;
 use super::{history, report};
 use crate::clock;
 use crate::console::control::{Call, PeerRequest, Progress, Reply, Request};
-use crate::console::wall;
+use crate::console::utc;
 use crate::journal;
 use crate::node::status::PeerBlocked;
 use crate::node::{Answer, INTENT_LEASES};
@@ -320,7 +320,7 @@ fn what_to_do(blocked: Option<PeerBlocked>) -> &'static str {
 fn with_wall_time(line: &journal::Line) -> String {
     let now = clock::now();
     history::wall_clock_us()
-        .map_or_else(|| line.to_string(), |wall_us| format!("{} {line}", wall::utc(second_of(line.at, now, wall_us))))
+        .map_or_else(|| line.to_string(), |wall_us| format!("{} {line}", utc::time(second_of(line.at, now, wall_us))))
 }
 
 /// The second of the wall clock in which `at` was, when it shows `wall_us` microseconds at `now`. Reckoned in whole seconds, the

@@ -27,7 +27,7 @@ use super::helper::{Helper, within};
 use super::letters::{Order, ToLoop};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::snapshot::Snapshot;
-use super::{interface, mirror, said};
+use super::{child_lines, interface, mirror};
 use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
 use crate::console::status::{self, Status};
@@ -433,7 +433,7 @@ impl Helper {
         let began = clock::now();
         let mut lines = BufReader::with_capacity(1024, &stream);
         let outcome = loop {
-            match said::next(&mut lines, &mut line, LINE).await? {
+            match child_lines::next(&mut lines, &mut line, LINE).await? {
                 Report::Confined { by } => {
                     log::info!("the updating process is confined: {by}");
                     *self.update.confinement.borrow_mut() = Some(by);

@@ -121,7 +121,7 @@ pub fn starts() -> String {
         ("src/run/open.rs", &["open", "listen", "open_takeover", "not_opened", "mailbox", "interface_of", "ways"]),
         ("src/run/interface.rs", &["find"]),
         ("src/run/links.rs", &["open", "witnesses"]),
-        ("src/run/sole.rs", &["claim"]),
+        ("src/run/single_instance.rs", &["claim"]),
         ("src/state/directory.rs", &["open"]),
         ("src/console/server.rs", &["bind"]),
     ] {

@@ -53,7 +53,7 @@ fn colour_is_for_terminals_only() {
 
 #[test]
 fn a_drill_is_refused_with_every_reason_unless_all_is_green() {
-    use twobox::console::green::obstacles;
+    use twobox::console::drill_ready::obstacles;
     assert_eq!(obstacles(&states::peace()), [""; 0]);
     assert_eq!(obstacles(&states::standby()), [""; 0]);
     let held = obstacles(&states::held());

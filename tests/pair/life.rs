@@ -186,6 +186,6 @@ fn how_the_children_are_confined_is_told_in_status() {
     rig.kill(other(active));
     wait("the mirror misses its peer", || {
         let log = crate::session::said(&rig, active, "log -n 200");
-        log.lines().any(|line| line.contains(" info  run::words: mirror: no connection to the standby's mirror"))
+        log.lines().any(|line| line.contains(" info  run::child_stderr: mirror: no connection to the standby's mirror"))
     });
 }

@@ -2,7 +2,7 @@
 
 /// `2024-02-29 23:59:59Z`
 #[must_use]
-pub fn utc(seconds: u64) -> String {
+pub fn time(seconds: u64) -> String {
     let [year, month, day, hour, minute, second] = civil(seconds);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
@@ -35,11 +35,11 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00Z");
-        assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59Z");
-        assert_eq!(utc(4_107_542_399), "2100-02-28 23:59:59Z");
-        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00Z");
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(951_782_400), "2000-02-29 00:00:00Z");
+        assert_eq!(time(1_709_251_199), "2024-02-29 23:59:59Z");
+        assert_eq!(time(4_107_542_399), "2100-02-28 23:59:59Z");
+        assert_eq!(time(4_107_542_400), "2100-03-01 00:00:00Z");
         assert_eq!(rfc3339(1_709_251_199_000_123), "2024-02-29T23:59:59.000123Z");
     }
 }
