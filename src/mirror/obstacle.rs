@@ -15,7 +15,7 @@ use super::redo::{self, Source, Step};
 use super::scan::at;
 use super::side::Side;
 use super::system;
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use redb::ReadableTable;
 
 /// Files are moved from the stage into the tree, so both must be on one mount of one file system.
