@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::unistd::{SysconfVar, sysconf};
+
 /// Priority of the loop among real-time threads, 1 to 99: above ordinary real-time work, below the kernel's own threads
 /// that interrupts run in (50 by default on kernels with forced threaded interrupts).
 const LOOP_PRIORITY: i32 = 40;
@@ -60,9 +62,10 @@ pub fn loop_has_priority() -> bool {
 }
 
 /// Locks what is mapped now and whatever is mapped later (mlockall(2)). Later pages are locked when they are first
-/// touched: locking them at once would make every thread's unused stack resident. With `in_memory` the program's file
-/// lies in memory itself, as on the appliance: then its pages too are locked when they are first touched, which waits for
-/// no disk, and what is never used takes no room.
+/// touched: locking them at once would make every thread's unused stack resident. So are those with the code of the
+/// mirror's database, which this process never runs. With `in_memory` the program's file lies in memory itself, as on the
+/// appliance: then all its pages are locked when they are first touched, which waits for no disk, and what is never used
+/// takes no room.
 ///
 /// What another thread maps between two calls is made resident as a whole: in memory, where that is no file, the 2 MiB of a
 /// default stack. So there it is one call.
@@ -81,6 +84,40 @@ pub fn lock_memory(in_memory: bool) -> io::Result<()> {
                 0 => libc::mlockall(LATER),
                 error => error,
             }
+        }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { give_back_database() }
+}
+
+// The linker's own names for the ends of a section.
+unsafe extern "C" {
+    #[link_name = "__start_database_code"]
+    static DATABASE_BEGIN: u8;
+    #[link_name = "__stop_database_code"]
+    static DATABASE_END: u8;
+}
+
+/// Has the linker know the section in every program, although the database lies there in the shipped one alone
+/// (`.cargo/layout.ld`).
+#[used]
+#[unsafe(link_section = "database_code")]
+static IN_THE_SECTION: u8 = 0;
+
+/// Gives back the locked code of the mirror's database; what is touched of it after all is locked from then on.
+fn give_back_database() -> io::Result<()> {
+    let page = usize::try_from(sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096)).unwrap_or(4096);
+    let begin = (&raw const DATABASE_BEGIN).addr().next_multiple_of(page);
+    let length = ((&raw const DATABASE_END).addr() / page * page).saturating_sub(begin);
+    if length == 0 {
+        return Ok(());
+    }
+    let code = core::ptr::without_provenance_mut::<libc::c_void>(begin);
+    // SAFETY: whole pages of the program's code, which nobody writes to: given back, they are read from its file when they
+    // are touched. Linux gives back no page that is locked.
+    let result = unsafe {
+        match (libc::munlock(code, length), libc::madvise(code, length, libc::MADV_DONTNEED)) {
+            (0, 0) => libc::mlock2(code, length, libc::MLOCK_ONFAULT),
+            _ => -1,
         }
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -19,6 +19,7 @@ mod hostile;
 mod life;
 #[path = "../gate/map.rs"]
 mod map;
+mod memory;
 mod neighbor;
 mod operator;
 mod resources;
@@ -26,6 +27,7 @@ mod rig;
 mod secrets;
 mod services;
 mod session;
+mod shipped;
 mod trees;
 mod versions;
 

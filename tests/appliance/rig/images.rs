@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "../../pair/shipped.rs"]
+mod shipped;
+
 /// A pair's disks and what a machine needs that loads the kernel itself.
 pub struct Images {
     /// Disks of a and b, never booted: each rig works on copies.
@@ -24,29 +27,16 @@ pub struct Images {
 
 /// The program whose box is tested, and the packer, from TWOBOX_PROGRAM and TWOBOX_PACKER or from the usual place.
 pub fn programs(root: &Path) -> [(&'static str, PathBuf); 2] {
-    let built = root.join("target/x86_64-unknown-linux-musl/release");
+    let built = shipped::folder(root);
     [("TWOBOX_PROGRAM", "twobox"), ("TWOBOX_PACKER", "pack-initramfs")]
         .map(|(variable, name)| (variable, std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from)))
 }
 
-/// Builds both, unless both are given: a box of yesterday's program shows nothing about today's. What is up to date takes
-/// cargo a second.
-#[allow(clippy::disallowed_methods)] // runs cargo
+/// Builds both, unless both are given.
 fn build(root: &Path) {
-    if programs(root).iter().all(|(variable, _)| std::env::var_os(variable).is_some()) {
-        return;
+    if programs(root).iter().any(|(variable, _)| std::env::var_os(variable).is_none()) {
+        shipped::build(root);
     }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "--release", "--target", "x86_64-unknown-linux-musl", "--bins"]);
-    // What cargo says to a test about its package is said to build scripts too: ring would be built anew each time.
-    let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
-    for (name, _) in std::env::vars_os() {
-        if about_us.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            cargo.env_remove(name);
-        }
-    }
-    let built = cargo.status().expect("cargo runs");
-    assert!(built.success(), "{cargo:?}: {built}");
 }
 
 /// Makes the images of `board`, or takes those that are there and still right.
