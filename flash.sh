@@ -140,6 +140,8 @@ make_unified_kernel() {
     if [ -z "$align" ] || [ "$end" = 0 ]; then
         die "$stub: no EFI stub that objdump knows"
     fi
+    # Debian 12's stub asks for 512 bytes; the kernel, which is started where it lies, has begun with a page always.
+    [ $((align)) -ge 4096 ] || align=4096
     set --
     for part in ".osrel=$work/os-release" ".cmdline=$work/cmdline" ".initrd=$work/initramfs" ".linux=$vmlinuz"; do
         at=$(((end + align - 1) / align * align))

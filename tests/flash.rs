@@ -330,6 +330,8 @@ fn the_image_loads_whatever_the_image_base_of_its_stub() {
         }
         assert!(sections[0].0 > base, "{sections:x?}");
         assert!(sections.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0), "{sections:x?}");
+        let linux = sections.iter().find(|section| section.2 == ".linux").unwrap();
+        assert_eq!(linux.0 % 4096, 0, "{sections:x?}");
         let last = sections.last().unwrap();
         assert!(last.0 + last.1 < base + (64 << 20), "{sections:x?}");
     }
