@@ -218,7 +218,7 @@ fn is(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, seccompil
 /// What ioctl(2) may be asked for (asm-generic/ioctls.h, linux/fs.h, linux/sockios.h). C libraries differ in their type.
 mod request {
     pub const BASE: &[u64] = &[0x5421, 0x541b, 0x5451]; // FIONBIO, FIONREAD, FIOCLEX
-    pub const WRITE: &[u64] = &[0x4004_9409, 0x4020_940d]; // FICLONE, FICLONERANGE
+    pub const WRITE: &[u64] = &[0x4004_9409, 0x4020_940d, 0x8011_1500]; // FICLONE, FICLONERANGE, FS_IOC_GETFSUUID
     pub const INTERNET: &[u64] = &[0x8933]; // SIOCGIFINDEX
     pub const TERMINAL: &[u64] = &[0x5401, 0x5402, 0x5403, 0x5404, 0x540b, 0x5413]; // TCGETS, TCSETS*, TCFLSH, TIOCGWINSZ
 }

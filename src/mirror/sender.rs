@@ -25,7 +25,7 @@ use super::refresh::random;
 use super::row::{Cut, CutId};
 use super::scan::{Changes, Examined, RECOVERED, Trust, examine, scan};
 use super::send::Sending;
-use super::side::{Side, identity};
+use super::side::{Side, identity, identity_by_statfs};
 use super::stop::Stop;
 use super::tree::Tree;
 use super::watch::Dirty;
@@ -204,7 +204,7 @@ fn try_cycle(
         gone: changes.gone,
         set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
         found: if by_events { found_by_events(side, &mut tree, &base, &changes)? } else { changes.found },
-        same_root: !never_met && (former.root == (0, 0) || former.root == root),
+        same_root: !never_met && [(0, 0), root, identity_by_statfs(&tree)?].contains(&former.root),
         first,
     };
     let found = changes.gone + changes.look;

@@ -1,8 +1,10 @@
 //! One box's side of a tree: where it is, what belongs to it, what the last cut was.
+#![allow(unsafe_code)] // nix has no wrapper for FS_IOC_GETFSUUID
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -110,13 +112,43 @@ impl Side {
     }
 }
 
-/// What tells one root from another: its inode, and the id of its file system, which outlives a reboot where the
-/// device's number may not.
+/// What tells one root from another: its inode, and what its file system is called. That outlives a reboot, where the device's
+/// number may not.
 ///
 /// # Errors
 ///
 /// What statvfs(3) says.
 pub fn identity(tree: &Tree) -> io::Result<(u64, u64)> {
+    let (inode, id) = identity_by_statfs(tree)?;
+    if id != encoded(tree.identity().0) {
+        return Ok((inode, id));
+    }
+    // xfs says the device's number for its id.
+    Ok((inode, uuid(tree).map_or(id, |(a, b)| a ^ b)))
+}
+
+/// What [`identity`] said before, and says where a file system does not tell its UUID (Linux before 6.9).
+///
+/// # Errors
+///
+/// As [`identity`].
+pub fn identity_by_statfs(tree: &Tree) -> io::Result<(u64, u64)> {
     let fs = nix::sys::statvfs::fstatvfs(tree.root())?;
     Ok((tree.identity().1, fs.filesystem_id() as u64))
+}
+
+/// The kernel's form of a device's number (`new_encode_dev`).
+fn encoded(device: u64) -> u64 {
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
+}
+
+/// The UUID of the file system, both halves of it (FS_IOC_GETFSUUID, Linux 6.9).
+fn uuid(tree: &Tree) -> Option<(u64, u64)> {
+    const GET_UUID: u32 = 0x8011_1500;
+    let mut found = [0u8; 17]; // struct fsuuid2: its length, and itself
+    // SAFETY: the kernel writes at most 17 bytes.
+    let done = unsafe { libc::ioctl(tree.root().as_raw_fd(), GET_UUID as _, found.as_mut_ptr()) };
+    let half = |at: usize| Some(u64::from_le_bytes(found[at..at + 8].try_into().ok()?));
+    if done == 0 && found[0] == 16 { Some((half(1)?, half(9)?)) } else { None }
 }

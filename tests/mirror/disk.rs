@@ -107,3 +107,18 @@ impl Drop for Disk {
         let _ = std::fs::remove_file(&self.image);
     }
 }
+
+/// A block device that is a file, with a number of its own.
+pub struct Loop(pub String);
+
+impl Loop {
+    pub fn new(image: &Path) -> Self {
+        Loop(run("losetup", &["--find", "--show", image.to_str().unwrap()]))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).output(); // it goes when nothing is mounted from it
+    }
+}

@@ -1,13 +1,14 @@
 //! Full, read-only, replaced and vanishing file systems, and other kinds of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use twobox::mirror::guard::Block;
 
 use crate::basic::noise;
 use crate::compare::{assert_equal, describe};
-use crate::disk::{Disk, in_own_mounts, mount_memory, resize_memory, set_read_only, unmount};
+use crate::disk::{Disk, Loop, in_own_mounts, mount_memory, resize_memory, run, set_read_only, unmount};
 use crate::mutate::{Random, mutate};
 use crate::rig::{Pair, TERM_1, Way};
 
@@ -126,6 +127,45 @@ fn an_unmounted_source_and_a_fresh_file_system_in_its_place_leave_the_copy() {
         let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
         assert_eq!(sent.blocked, Some(Block::RootReplaced));
         assert_eq!(describe(&pair.b()), before);
+    });
+}
+
+/// xfs says the device's number where others say an id of their own: disks have other numbers after a reboot.
+#[test]
+fn an_xfs_is_known_whatever_number_its_device_has() {
+    in_own_mounts(|| {
+        let pair = Pair::new();
+        let (image, other) = (pair.home.join("image"), pair.home.join("other"));
+        for image in [&image, &other] {
+            fs::File::create(image).unwrap().set_len(320 << 20).unwrap();
+        }
+        let root = pair.a();
+        let mount = |device: &Loop| {
+            run("mount", &[&device.0, root.to_str().unwrap()]);
+            let metadata = fs::metadata(&root).unwrap();
+            (metadata.dev(), metadata.ino())
+        };
+        let device = Loop::new(&image);
+        run("mkfs.xfs", &["-q", &device.0]);
+        let before = mount(&device);
+        fill(&pair);
+        pair.sync();
+        run("umount", &[root.to_str().unwrap()]);
+        drop(device);
+        let (_former, device) = (Loop::new(&other), Loop::new(&image));
+        let now = mount(&device);
+        assert!(now.0 != before.0 && now.1 == before.1, "another number, the same root: {before:?} {now:?}");
+        pair.sync();
+        let copy = describe(&pair.b());
+        // A fresh one on the very same device.
+        run("umount", &[root.to_str().unwrap()]);
+        run("mkfs.xfs", &["-q", "-f", &device.0]);
+        assert_eq!(mount(&device), now);
+        fs::write(root.join("new"), b"so that it is not empty").unwrap();
+        let (sent, _) = pair.try_sync("a", "b", TERM_1, false).unwrap();
+        assert_eq!(sent.blocked, Some(Block::RootReplaced));
+        assert_eq!(describe(&pair.b()), copy);
+        run("umount", &[root.to_str().unwrap()]);
     });
 }
 
