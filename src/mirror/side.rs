@@ -145,7 +145,7 @@ fn encoded(device: u64) -> u64 {
 
 /// The UUID of the file system, both halves of it (FS_IOC_GETFSUUID, Linux 6.9).
 fn uuid(tree: &Tree) -> Option<(u64, u64)> {
-    const GET_UUID: u32 = 0x8011_1500;
+    const GET_UUID: u64 = 0x8011_1500;
     let mut found = [0u8; 17]; // struct fsuuid2: its length, and itself
     // SAFETY: the kernel writes at most 17 bytes.
     let done = unsafe { libc::ioctl(tree.root().as_raw_fd(), GET_UUID as _, found.as_mut_ptr()) };
