@@ -5,19 +5,17 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::rig::Rig;
-use crate::scenario::{NAMES, TAKEOVER, dies_loudly, handed_over, healthy, outage, rested, unmoved};
+use crate::rig::{Rig, ruin};
+use crate::scenario::{NAMES, TAKEOVER, dies_loudly, handed_over, healthy, rested, unmoved};
 
 /// An answer of a box that has much else to do.
 const ANSWER: Duration = Duration::from_secs(10);
 /// A boot until the box says that it is held, or waits.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// The daemon is PID 1: a bug that ends it is a kernel panic. Its code is overwritten by breakpoints.
+/// The daemon is PID 1: a bug that ends it is a kernel panic.
 pub fn killed(rig: &mut Rig) -> Result<String, String> {
-    let ruin = "a=$(bb sed -n 's/-.* r-xp .*//p' /proc/1/maps | bb head -n 1); \
-                bb tr '\\000' '\\314' </dev/zero | bb dd of=/proc/1/mem bs=4096 seek=$((0x$a / 4096)) count=200 conv=notrunc";
-    dies_loudly(rig, ruin, "Attempted to kill init")
+    dies_loudly(rig, ruin::KILL_INIT, "Attempted to kill init")
 }
 
 /// The console's process is killed again and again: it comes back, after pauses that grow, and nobody else notices.
@@ -81,7 +79,7 @@ pub fn ctrl_alt_del(rig: &mut Rig) -> Result<String, String> {
     rig.timeline.add("rig", format!("presses ctrl-alt-del on {}", NAMES[active]));
     rig.machines[active].press_ctrl_alt_del();
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[active] && event.text.contains("RESET");
     rig.timeline.wait(mark, Duration::from_secs(20), reset).ok_or("the box does not reboot")?;
     healthy(rig)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rig::Rig;
-use crate::scenario::{NAMES, TAKEOVER, handed_over, healthy, outage, rested};
+use crate::scenario::{NAMES, TAKEOVER, handed_over, healthy, rested};
 
 /// From a change to the copy on an emulated box.
 const COPIED: Duration = Duration::from_secs(40);
@@ -27,7 +27,7 @@ pub fn follows(rig: &mut Rig) -> Result<String, String> {
     seen(rig, standby, "letter", "last")?;
     rig.machines[active].power_cut();
     rig.wait_served(&[standby], TAKEOVER).ok_or("the peer does not take over")?;
-    let gap = outage(rig, start);
+    let gap = rig.outage_since(start);
     let (said, _) = rig.ask(standby, "bb cat /data/mail/letter /data/mail/many-*", ANSWER).ok_or("no answer")?;
     let lines: Vec<&str> = said.lines().collect();
     if lines.first() != Some(&"last") || lines.len() != 11 {

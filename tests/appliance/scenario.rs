@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::damage;
 use crate::rig::hub::Fault;
 use crate::rig::station::Reign;
-use crate::rig::{Cable, Rig};
+use crate::rig::{Cable, Rig, ruin};
 use crate::{mirror, slow, update};
 
 /// One scenario. It finds the pair as the one before left it and leaves it healthy.
@@ -153,12 +153,6 @@ pub fn handed_over(rig: &Rig, before: &[Reign], to: usize) -> Result<(), String>
     if after == [to] { Ok(()) } else { Err(format!("the address went {after:?} instead of to {} alone", NAMES[to])) }
 }
 
-/// The longest silence that the client saw since `start`.
-pub fn outage(rig: &Rig, start: Duration) -> Duration {
-    let outages = rig.seen().outages;
-    outages.iter().filter(|(at, length)| *at + *length >= start).map(|(_, length)| *length).max().unwrap_or_default()
-}
-
 /// Both boxes reach /init without a fault, one serves, the client is answered.
 fn pair(rig: &mut Rig) -> Result<String, String> {
     let mark = rig.timeline.mark();
@@ -264,7 +258,7 @@ fn switchover(rig: &mut Rig) -> Result<String, String> {
     rig.machines[active].agent.send("/init switchover");
     rig.wait_served(&[1 - active], Duration::from_secs(15)).ok_or("the peer does not take over")?;
     handed_over(rig, &before, 1 - active)?;
-    Ok(format!("outage {} ms", outage(rig, start).as_millis()))
+    Ok(format!("outage {} ms", rig.outage_since(start).as_millis()))
 }
 
 fn power_cut_active(rig: &mut Rig) -> Result<String, String> {
@@ -273,7 +267,7 @@ fn power_cut_active(rig: &mut Rig) -> Result<String, String> {
     let start = rig.timeline.now();
     rig.machines[active].power_cut();
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
     was_reset_by(rig, active, "power")?;
@@ -298,7 +292,7 @@ fn power_cut_standby(rig: &mut Rig) -> Result<String, String> {
 
 /// The kernel panics: the peer reads it on the null modem and does not wait for the belts.
 fn panic(rig: &mut Rig) -> Result<String, String> {
-    dies_loudly(rig, "echo c >/proc/sysrq-trigger", "sysrq triggered crash")
+    dies_loudly(rig, ruin::PANIC, "sysrq triggered crash")
 }
 
 /// The active's kernel dies of `command` with `text` on the null modem, and remembers it.
@@ -310,7 +304,7 @@ pub fn dies_loudly(rig: &mut Rig, command: &str, text: &str) -> Result<String, S
     let counts = |event: &crate::rig::timeline::Event| event.text.contains("Rebooting in");
     let line = rig.timeline.wait(mark, Duration::from_secs(10), counts).ok_or("no panic text on the null modem")?;
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     let first = rig.reigns().last().map_or(Duration::ZERO, |reign| reign.first);
     let waited = first.saturating_sub(line.at);
     healthy(rig)?;
@@ -378,7 +372,7 @@ fn controller_fences(rig: &mut Rig, index: usize) -> Result<(), String> {
     if rig.timeline.wait(mark, Duration::ZERO, reset).is_some() {
         return Err("it is not fed".into());
     }
-    rig.machines[index].agent.send("echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin");
+    rig.machines[index].agent.send(ruin::HANG);
     rig.timeline.wait(mark, TAKEOVER, reset).map(drop).ok_or_else(|| "it does not end a hang".to_owned())
 }
 
@@ -388,14 +382,14 @@ fn panic_saves_the_wait(rig: &mut Rig) -> Result<String, String> {
     let start = rig.timeline.now();
     rig.machines[active].power_cut();
     rig.wait_served(&[1 - active], TAKEOVER * 2).ok_or("the peer does not take over")?;
-    let silent = outage(rig, start);
+    let silent = rig.outage_since(start);
     let active = rested(rig)?;
     let (mark, start) = (rig.timeline.mark(), rig.timeline.now());
-    rig.machines[active].agent.send("echo c >/proc/sysrq-trigger");
+    rig.machines[active].agent.send(ruin::PANIC);
     let counts = |event: &crate::rig::timeline::Event| event.text.contains("Rebooting in");
     rig.timeline.wait(mark, Duration::from_secs(10), counts).ok_or("no panic text on the null modem")?;
     rig.wait_served(&[1 - active], TAKEOVER * 2).ok_or("the peer does not take over")?;
-    let told = outage(rig, start);
+    let told = rig.outage_since(start);
     healthy(rig)?;
     let figures = format!("{:.2} s in silence, {:.2} s by the text", silent.as_secs_f64(), told.as_secs_f64());
     if told * 2 < silent { Ok(figures) } else { Err(figures) }
@@ -408,11 +402,11 @@ fn hang(rig: &mut Rig) -> Result<String, String> {
     let bound = Duration::from_millis(status["fence"]["bound_ms"].as_u64().ok_or("the active has no bound")?);
     let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
     rig.timeline.add("rig", format!("hangs {}", NAMES[active]));
-    rig.machines[active].agent.send("echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin");
+    rig.machines[active].agent.send(ruin::HANG);
     let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[active] && event.text == "WATCHDOG";
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
     let reset = rig.timeline.wait(mark, Duration::from_secs(12), reset).ok_or("the watchdog does not fire")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     let first = rig.reigns().last().map_or(Duration::ZERO, |reign| reign.first);
     if first < start + bound + LEASE - Duration::from_millis(500) {
         return Err(format!("takeover {:?} after the hang, before lease and bound are over", first - start));
@@ -436,7 +430,7 @@ pub fn unmoved(rig: &Rig, before: &[Reign], start: Duration) -> Result<String, S
     if reigns.len() != before.len() {
         return Err(format!("the address moved: {:?}", &reigns[before.len()..]));
     }
-    let silence = outage(rig, start);
+    let silence = rig.outage_since(start);
     if silence > STALL { Err(format!("the client waited {silence:?}")) } else { Ok("nothing moved".into()) }
 }
 
@@ -462,7 +456,7 @@ fn lan_of_active(rig: &mut Rig) -> Result<String, String> {
     let (before, start) = (rig.reigns(), rig.timeline.now());
     rig.set_cut(Cable::Lan(active), true);
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     rig.set_cut(Cable::Lan(active), false);
     rig.pass(LEASE * 3);
     handed_over(rig, &before, 1 - active)?;
@@ -480,7 +474,7 @@ fn active_alone(rig: &mut Rig) -> Result<String, String> {
         rig.set_cut(cable, true);
     }
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = outage(rig, start);
+    let took = rig.outage_since(start);
     for cable in cables {
         rig.set_cut(cable, false);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rig::Rig;
-use crate::scenario::{NAMES, handed_over, healthy, outage, unmoved};
+use crate::scenario::{NAMES, handed_over, healthy, unmoved};
 
 /// An image of 11 MB through an emulated disk and a null modem's worth of progress lines.
 const WRITTEN: Duration = Duration::from_secs(90);
@@ -92,7 +92,7 @@ pub fn both(rig: &mut Rig) -> Result<String, String> {
     let took = (rig.timeline.now() - start).as_secs_f64();
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
-    let outage = outage(rig, start);
+    let outage = rig.outage_since(start);
     if outage > Duration::from_secs(3) {
         return Err(format!("the client waited {outage:?}"));
     }

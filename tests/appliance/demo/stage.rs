@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rig::{Cable, Rig};
+use crate::rig::{Cable, Rig, ruin};
 
 use super::model::{CROSSOVER, LAN, Model, NULL_MODEM, WITNESS};
 use super::script::{Cord, Order, Which};
@@ -95,11 +95,8 @@ impl Stage {
                     }
                 }
             }
-            Order::Hang(which) => {
-                // Without the limit on real-time programs, one of the highest priority leaves nothing to others.
-                self.tell(which, "hangs", "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin")?;
-            }
-            Order::Panic(which) => self.tell(which, "panics the kernel of", "echo c >/proc/sysrq-trigger")?,
+            Order::Hang(which) => self.tell(which, "hangs", ruin::HANG)?,
+            Order::Panic(which) => self.tell(which, "panics the kernel of", ruin::PANIC)?,
             Order::Switchover => self.tell(Which::Active, "orders a switchover at", "/init switchover")?,
             Order::Hold(which) => self.tell(which, "holds", "/init hold the demonstration")?,
             Order::Release(which) => self.tell(which, "releases", "/init release")?,

@@ -6,7 +6,7 @@ pub mod hub;
 pub mod images;
 pub mod keeper;
 pub mod machine;
-mod ruin;
+pub mod ruin;
 pub mod serial;
 pub mod station;
 pub mod timeline;
@@ -218,6 +218,13 @@ impl Rig {
         }
     }
 
+    /// Plugs in every cable that is pulled.
+    pub fn mend_all(&mut self) {
+        for cable in self.cut.clone() {
+            self.set_cut(cable, false);
+        }
+    }
+
     /// Makes the LAN port of a box lossy or slow.
     pub fn disturb_lan(&mut self, index: usize, fault: Fault) {
         self.timeline.add("rig", format!("LAN of {} is now {fault:?}", ["a", "b"][index]));
@@ -247,6 +254,13 @@ impl Rig {
     /// What the client that pings has seen so far.
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The longest silence that the client that pings saw since `start`.
+    pub fn outage_since(&self, start: Duration) -> Duration {
+        let outages = self.seen().outages;
+        let lengths = outages.iter().filter(|(at, length)| *at + *length >= start).map(|(_, length)| *length);
+        lengths.max().unwrap_or_default()
     }
 
     /// Who has sent as holder of the service address so far.

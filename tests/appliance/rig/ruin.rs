@@ -1,4 +1,14 @@
-//! Programs for a box's ruin, written as machine code, because no compiler for the box's system is needed then.
+//! A box's ruin: commands for the rig's hand inside it, and programs, written as machine code, because no compiler for the
+//! box's system is needed then.
+
+/// Nothing but interrupts runs any more: without the limit on real-time programs, one of the highest priority leaves nothing to
+/// others.
+pub const HANG: &str = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin";
+/// The kernel panics.
+pub const PANIC: &str = "echo c >/proc/sysrq-trigger";
+/// The daemon's code is overwritten by breakpoints. It is PID 1: a bug that ends it is a kernel panic.
+pub const KILL_INIT: &str = "a=$(bb sed -n 's/-.* r-xp .*//p' /proc/1/maps | bb head -n 1); \
+    bb tr '\\000' '\\314' </dev/zero | bb dd of=/proc/1/mem bs=4096 seek=$((0x$a / 4096)) count=200 conv=notrunc";
 
 /// Hangs a box of one CPU: takes the highest real-time priority and never gives the CPU back.
 /// `sched_setscheduler(0, SCHED_FIFO, {99})` and a jump to itself.
