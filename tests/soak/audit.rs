@@ -8,6 +8,7 @@ use twobox::console::status::{Role, Status};
 use twobox::time::{Duration, Instant};
 
 use crate::rig::{Rig, SERVICE, must, wait, wait_for};
+use crate::totals::Seen;
 
 /// Most descriptors of a daemon, and most memory (KiB). Far above what was ever seen, far below a leak of hours.
 const MOST_DESCRIPTORS: u64 = 64;
@@ -16,19 +17,6 @@ const MOST_MEMORY: u64 = 24 * 1024;
 const RECOVERY: Duration = Duration::from_secs(90);
 /// Processes of a box: the daemon, its mirror, the service, and whatever is just starting or ending.
 const MOST_PROCESSES: usize = 6;
-
-/// What was seen in one step.
-#[derive(Default)]
-pub struct Seen {
-    pub outage: Duration,
-    pub owner_changes: u64,
-    pub terms: u64,
-    pub released: u64,
-    pub exits: Vec<String>,
-    pub memory: u64,
-    pub descriptors: u64,
-    pub diverged: u64,
-}
 
 /// What is remembered from one step to the next.
 pub struct Audit {
@@ -60,9 +48,7 @@ impl Audit {
                 }
             }
             let both: Vec<Status> = ["a", "b"].iter().filter_map(|node| rig.status(node)).collect();
-            // As an operator would after a look; every other reason has to end by itself.
-            let waits = |status: &&Status| status.held_by.iter().any(|why| why.contains("`release` ends it"));
-            for status in both.iter().filter(waits) {
+            for status in both.iter().filter(|status| waits_for_release(status)) {
                 println!("  {} is held: {}", status.node, status.held_by.join(", "));
                 if rig.order(&status.node, &Request::Release).is_ok() {
                     released += 1;
@@ -128,12 +114,22 @@ impl Audit {
 }
 
 fn is_well(status: &Status) -> bool {
+    is_whole(status)
+        && status.services.iter().all(|service| service.state == twobox::console::status::ServiceState::Running)
+}
+
+/// The box has its place, and every way and belt.
+pub fn is_whole(status: &Status) -> bool {
     matches!(status.role, Role::Active | Role::Standby)
         && status.links.iter().all(|link| link.up)
         && status.takeover.ready
         && status.fence.fenced
         && status.witnesses.iter().all(|witness| witness.reachable && witness.reflects)
-        && status.services.iter().all(|service| service.state == twobox::console::status::ServiceState::Running)
+}
+
+/// It holds itself until an operator has looked; every other hold ends by itself.
+pub fn waits_for_release(status: &Status) -> bool {
+    status.held_by.iter().any(|why| why.contains("`release` ends it"))
 }
 
 fn term(rig: &Rig) -> u64 {

@@ -9,7 +9,7 @@ use twobox::fence::gate::bpf;
 use twobox::fence::gate::layout::Direction;
 use twobox::time::Duration;
 
-use crate::Dice;
+use crate::dice::Dice;
 use crate::rig::wire;
 use crate::rig::{Rig, must, other};
 

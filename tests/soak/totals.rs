@@ -8,10 +8,25 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use twobox::time::Duration;
 
-use crate::audit::Seen;
+/// What was seen in one step.
+#[derive(Default)]
+pub struct Seen {
+    pub outage: Duration,
+    pub owner_changes: u64,
+    pub terms: u64,
+    pub released: u64,
+    /// How daemons or boxes ended.
+    pub exits: Vec<String>,
+    pub memory: u64,
+    pub descriptors: u64,
+    pub diverged: u64,
+}
 
 #[derive(Default, Serialize, Deserialize)]
 pub struct Totals {
+    /// What was run: outages of one rig say nothing of the other.
+    #[serde(default = "first_rig")]
+    rig: String,
     /// The next step.
     pub steps: u64,
     made: u64,
@@ -28,6 +43,11 @@ pub struct Totals {
     most_diverged: u64,
 }
 
+/// Of totals that do not say.
+fn first_rig() -> String {
+    "pair".to_owned()
+}
+
 /// Outages in milliseconds, of steps with this fault alone.
 #[derive(Default, Serialize, Deserialize)]
 struct Fault {
@@ -36,9 +56,18 @@ struct Fault {
 }
 
 impl Totals {
-    /// Of former runs; empty if there was none.
-    pub fn read(file: &Path) -> Self {
-        fs::read_to_string(file).map_or_else(|_| Self::default(), |text| serde_json::from_str(&text).expect("totals"))
+    /// Of former runs with this rig; empty if there was none.
+    pub fn read(file: Option<&Path>, rig: &str) -> Result<Self, String> {
+        let text = file.and_then(|file| fs::read_to_string(file).ok());
+        let mut totals = match text {
+            Some(text) => serde_json::from_str(&text).map_err(|error| format!("totals: {error}"))?,
+            None => Self::default(),
+        };
+        if totals.made > 0 && totals.rig != rig {
+            return Err(format!("these are the totals of another rig ({:?} and not {rig:?})", totals.rig));
+        }
+        rig.clone_into(&mut totals.rig);
+        Ok(totals)
     }
 
     pub fn write(&self, file: &Path) {
@@ -75,7 +104,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{} steps in {:.0} minutes, no audit failed", self.made, self.seconds / 60.0)?;
         writeln!(f, "{} changes of the owner on the wire, {} terms", self.owner_changes, self.terms)?;
-        writeln!(f, "{} releases of a held box; daemons ended with {:?}", self.released, self.exits)?;
+        writeln!(f, "{} releases of a held box; ended: {:?}", self.released, self.exits)?;
         let (first, last, most) = (self.first_memory, self.last_memory, self.most_memory);
         writeln!(f, "memory of a daemon {first} KiB at first, {last} KiB at last, {most} KiB at most")?;
         writeln!(f, "at most {} descriptors and {} diverged sets", self.most_descriptors, self.most_diverged)?;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use twobox::console::control::{MirrorRequest, Request};
 use twobox::console::status::Role;
 
+use crate::compare;
+use crate::dice::Dice;
 use crate::rig::{Rig, wait};
-use crate::{Dice, compare};
 
 /// Names that files have.
 const NAMES: u64 = 40;
