@@ -30,12 +30,12 @@ fn plans(steps: u64) -> impl Iterator<Item = Plan> {
 
 #[test]
 fn a_step_is_decided_by_the_seed_and_its_number() {
-    for step in 0..100 {
-        let draw = |seed, step| format!("{:?}", Plan::draw(&mut Dice::of_step(seed, step)));
-        assert_eq!(draw(SEED, step), draw(SEED, step));
-        assert_ne!(draw(SEED, step), draw(SEED + 1, step), "step {step}");
-        assert_ne!(draw(SEED, step), draw(SEED, step + 1), "step {step}");
-    }
+    let draw = |seed, step| format!("{:?}", Plan::draw(&mut Dice::of_step(seed, step)));
+    let steps = 0..100;
+    assert!(steps.clone().all(|step| draw(SEED, step) == draw(SEED, step)));
+    // Now and then two are equal by chance.
+    assert!(steps.clone().filter(|step| draw(SEED, *step) != draw(SEED + 1, *step)).count() > 90);
+    assert!(steps.filter(|step| draw(SEED, *step) != draw(SEED, *step + 1)).count() > 90);
 }
 
 #[test]
