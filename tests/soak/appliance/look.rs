@@ -22,6 +22,9 @@ const RECOVERY: Duration = Duration::from_secs(240);
 /// The client was answered within that time before a look.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Behind the end of a box's life for which there was no order.
+pub const UNASKED: &str = " of a box that nobody struck";
+
 /// A pair that is whole.
 pub struct Whole {
     pub active: usize,
@@ -120,7 +123,7 @@ pub struct Audit {
 impl Audit {
     /// A copy is asked for; then everything since the last audit is judged. `struck` are the boxes that had to end a life.
     pub fn after(&mut self, rig: &mut Rig, whole: &Whole, struck: &[usize]) -> Result<totals::Seen, String> {
-        trees::sync(rig, whole.active)?;
+        let meanwhile = trees::sync(rig, whole.active)?;
         let (now, boxes, reigns) = loop {
             let reigns = rig.reigns();
             let now = recovered(rig)?;
@@ -145,7 +148,7 @@ impl Audit {
             outage: Duration::ZERO,
             owner_changes: verdict.owner_changes,
             terms: verdict.terms,
-            released: whole.released + now.released,
+            released: whole.released + meanwhile + now.released,
             exits,
             memory: figures.iter().map(|figures| figures.memory).max().unwrap_or_default(),
             descriptors: figures.iter().map(|figures| figures.descriptors).max().unwrap_or_default(),
@@ -189,7 +192,7 @@ fn ends(rig: &Rig, mark: usize, struck: &[usize]) -> Vec<String> {
         let Some(index) = [0, 1].into_iter().find(|index| event.who == name(*index)).filter(|_| ended) else {
             continue;
         };
-        let unasked = if struck.contains(&index) { "" } else { " of a box that nobody struck" };
+        let unasked = if struck.contains(&index) { "" } else { UNASKED };
         ends.push(format!("{}{unasked}", event.text.replace('"', "")));
     }
     ends

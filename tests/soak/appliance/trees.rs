@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::look::ANSWER;
+use super::look::{ANSWER, recovered};
 use super::rig::Rig;
 use crate::dice::Dice;
 
@@ -12,7 +12,7 @@ const FOLDERS: u64 = 4;
 const NAMES: u64 = 10;
 const CHANGES: u64 = 3;
 /// A copy that was asked for is whole by then: the standby may still be reading its own tree.
-const COPIED: Duration = Duration::from_secs(90);
+const COPIED: Duration = Duration::from_secs(180);
 
 /// Writes every file once.
 pub fn fill(rig: &Rig, active: usize) -> Result<(), String> {
@@ -40,16 +40,19 @@ pub fn change(rig: &Rig, active: usize, dice: &mut Dice) -> Result<(), String> {
     ask(rig, active, &commands.join("; ")).map(drop)
 }
 
-/// Asks for a copy until it is whole.
-pub fn sync(rig: &Rig, active: usize) -> Result<(), String> {
-    let until = rig.timeline.now() + COPIED;
+/// Asks for a copy until it is whole; of whoever serves then: on a busy machine an emulated box may stall, and be reset, while it
+/// copies. Returns how often a box was released meanwhile.
+pub fn sync(rig: &mut Rig, mut active: usize) -> Result<u64, String> {
+    let (until, mut released) = (rig.timeline.now() + COPIED, 0);
     loop {
-        let said = rig.ask(active, "/init mirror sync", COPIED);
+        let said = rig.ask(active, "/init mirror sync", ANSWER);
         match said {
-            Some((_, true)) => return Ok(()),
+            Some((_, true)) => return Ok(released),
             said if rig.timeline.now() > until => return Err(format!("the copy is not whole: {said:?}")),
             _ => rig.pass(Duration::from_secs(1)),
         }
+        let whole = recovered(rig)?;
+        (active, released) = (whole.active, released + whole.released);
     }
 }
 
