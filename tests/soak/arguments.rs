@@ -15,6 +15,8 @@ pub struct Arguments {
     pub steps: u64,
     pub totals: Option<PathBuf>,
     pub profile: String,
+    /// Tells what happens on the boxes as it happens.
+    pub print: bool,
 }
 
 /// Reads the words behind the program's name.
@@ -27,12 +29,14 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
         steps: u64::MAX,
         totals: None,
         profile: "default".to_owned(),
+        print: false,
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
         match word.as_str() {
             "--appliance" => parsed.appliance = true,
+            "--print" => parsed.print = true,
             "--minutes" => parsed.minutes = number(value()?)?,
             "--seed" => parsed.seed = number(value()?)?,
             "--from" => parsed.from = Some(number(value()?)?),
@@ -44,6 +48,9 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
     }
     if parsed.appliance && parsed.profile != "default" {
         return Err("--appliance has the timing of its own site file, and no --profile".to_owned());
+    }
+    if parsed.print && !parsed.appliance {
+        return Err("--print is for --appliance".to_owned());
     }
     Ok(parsed)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo test --release --test soak -- --minutes 60 [--seed N] [--from STEP] [--steps N] [--totals FILE] [--profile NAME]
-//! cargo test --release --test soak -- --appliance --minutes 60 [--seed N] [--from STEP] [--steps N] [--totals FILE]
+//! cargo test --release --test soak -- --appliance --minutes 60 [--seed N] [--from STEP] [--steps N] [--totals FILE] [--print]
 //! ```
 //!
 //! The pair is two daemons in network namespaces (needs root), or with `--appliance` two boxes in QEMU. Every step is decided

@@ -216,7 +216,7 @@ fn the_command_line_is_read_or_refused() {
     assert!(!plain.appliance && plain.minutes == 1 && plain.from.is_none());
     let long = read("--appliance --minutes 40 --seed 3 --totals /tmp/t --from 9 --steps 1").unwrap();
     assert!(long.appliance && (long.minutes, long.seed, long.from, long.steps) == (40, 3, Some(9), 1));
-    for wrong in ["--appliance --profile fast", "--minutes", "--minutes x", "soak"] {
+    for wrong in ["--appliance --profile fast", "--print", "--minutes", "--minutes x", "soak"] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }

@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<Totals, String> {
     let last = step.saturating_add(arguments.steps);
     let images = images::make(root(), BOARD, &root().join("tests/appliance/site.toml"));
     let until = clock::now() + Duration::from_secs(60 * arguments.minutes);
-    let mut rig = Rig::new(BOARD, &images, false);
+    let mut rig = Rig::new(BOARD, &images, arguments.print);
     let mut audit = begin(&mut rig).map_err(|why| format!("at the start: {why}\n{}", told(&rig, 0)))?;
     while clock::now() < until && step < last {
         let began = clock::now();
