@@ -80,12 +80,13 @@ pub fn recovered(rig: &mut Rig) -> Result<Whole, String> {
 
 /// As [`recovered`], and both have been what they are for long enough for a claim in silence: no box claims before the longest
 /// wait of a claim has passed since its boot.
-pub fn rested(rig: &mut Rig) -> Result<usize, String> {
+pub fn rested(rig: &mut Rig) -> Result<Whole, String> {
     let whole = recovered(rig)?;
     let longest = rig.machines[0].longest_wait();
     let least = whole.status.iter().map(|status| Duration::from_millis(status.since_ms)).min().unwrap_or_default();
     rig.pass(longest.saturating_sub(least));
-    recovered(rig).map(|whole| whole.active)
+    let now = recovered(rig)?;
+    Ok(Whole { released: whole.released + now.released, ..now })
 }
 
 fn status(rig: &Rig, index: usize) -> Option<Status> {

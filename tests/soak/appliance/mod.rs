@@ -78,7 +78,8 @@ fn begin(rig: &mut Rig) -> Result<Audit, String> {
 
 /// One step: faults, healing, and a look at everything.
 fn play(rig: &mut Rig, plan: &Plan, dice: &mut Dice, audit: &mut Audit) -> Result<Seen, String> {
-    let active = if plan.rested { look::rested(rig)? } else { look::recovered(rig)?.active };
+    let before = if plan.rested { look::rested(rig)? } else { look::recovered(rig)? };
+    let active = before.active;
     let (start, mark) = (rig.timeline.now(), rig.timeline.mark());
     trees::change(rig, active, dice)?;
     let struck: Vec<usize> = plan.faults.iter().flat_map(|fault| inject::inject(*fault, rig, active)).collect();
@@ -87,7 +88,7 @@ fn play(rig: &mut Rig, plan: &Plan, dice: &mut Dice, audit: &mut Audit) -> Resul
     look::went_down(rig, mark, &struck)?;
     let whole = look::recovered(rig)?;
     let seen = audit.after(rig, &whole, &struck)?;
-    Ok(Seen { outage: rig.outage_since(start), ..seen })
+    Ok(Seen { outage: rig.outage_since(start), released: before.released + seen.released, ..seen })
 }
 
 /// What happened since `mark`, without the boxes' long answers, and what both say now.
