@@ -13,8 +13,10 @@ pub fn folder(root: &Path) -> PathBuf {
 pub fn build(root: &Path) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(["build", "--quiet", "--release", "--target", "x86_64-unknown-linux-musl", "--bins"]);
-    // What cargo says to a test about its package is said to build scripts too: ring would be built anew each time.
-    let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    // What cargo says to a test about its package is said to build scripts too: ring would be built anew each time, and so
+    // would the program, under the name of a development build.
+    let about_us =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_", "OUT_DIR", "TWOBOX_COMMIT"];
     for (name, _) in std::env::vars_os() {
         if about_us.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(name);
