@@ -32,7 +32,11 @@ impl Helper {
                     continue;
                 }
             }
-            *self.surrender.borrow_mut() = (order == service::Order::Stop).then_some(surrender);
+            let surrender = (order == service::Order::Stop).then_some(surrender);
+            *self.surrender.borrow_mut() = surrender;
+            if surrender.is_some() {
+                *self.no_last_cut.borrow_mut() = None; // that of a former one
+            }
             supervisor.order(order);
             self.clone().tell_stopped();
         }
