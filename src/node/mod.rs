@@ -150,6 +150,8 @@ pub struct Node {
     fence_bound: Option<Duration>,
     services_healthy: bool,
     carriers: u8,
+    /// The LAN's carrier was told once in this life: what never was there has not failed.
+    carrier_seen: bool,
     data: Data,
     /// Trees that are stale by the mirror's last word, also while that is not looked at: what the peer is told.
     stale_trees: u8,
@@ -258,6 +260,7 @@ impl Node {
             fence_bound,
             services_healthy: true,
             carriers: 0xff,
+            carrier_seen: false,
             data: Data { generation: record.own, stale_trees, ..Data::default() },
             stale_trees,
             service_failed_at: None,
@@ -323,7 +326,7 @@ impl Node {
         match input {
             Input::Heartbeat { path, heartbeat } => self.heartbeat(now, path, heartbeat),
             Input::Pong { witness, round } => self.rounds.pong(&self.s, now, witness, round),
-            Input::Carriers(bits) => self.carriers = bits,
+            Input::Carriers(bits) => self.take_carriers(bits),
             Input::Services { healthy } => self.services_healthy = healthy,
             Input::Data { data, newest } => self.take_data(now, data, newest),
             Input::FenceBound(bound) => self.take_fence_bound(now, bound),

@@ -71,7 +71,7 @@ set_of!(
         Operator,
         /// A local service fails, or did within the hold-down.
         Service,
-        /// The LAN interface has no carrier, or had none within the hold-down.
+        /// The LAN interface has no carrier, or lost it within the hold-down.
         Carrier,
         /// The data are not current, and the policy is to hold.
         StaleData,

@@ -4,11 +4,15 @@ use super::decision::Decision;
 use super::event::{Action, Note};
 use super::planted::Fault;
 use super::record::next_term;
+use super::settings::LAN;
 use super::status::{Handover, Hold};
 use super::{Claim, ClaimBy, FENCE_TIMEOUT, INTENT_LEASES, Node, STRIKES, STRIKES_FORGOTTEN, WRITE_PAUSE, Writing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Vote;
 use crate::wire::pair::{Role, Term};
+
+/// The LAN in [`Input::Carriers`](super::Input).
+const LAN_BIT: u8 = 1 << LAN;
 
 impl Node {
     pub(super) fn carry_out(&mut self, now: Instant, decision: Decision, why: &'static str) {
@@ -272,18 +276,23 @@ impl Node {
         }
     }
 
+    /// Bit N: path N has a carrier.
+    pub(super) fn take_carriers(&mut self, bits: u8) {
+        self.carriers = bits;
+        self.carrier_seen |= bits & LAN_BIT != 0;
+    }
+
     /// Reasons to be held, looked at once a turn and after every transition.
     pub(super) fn update_holds(&mut self, now: Instant) {
-        let lan = 1u8 << super::settings::LAN;
-        let carrier_lost = self.s.intervals[super::settings::LAN as usize].is_some() && self.carriers & lan == 0;
-        if carrier_lost {
+        let no_carrier = self.s.intervals[super::settings::LAN as usize].is_some() && self.carriers & LAN_BIT == 0;
+        if no_carrier && self.carrier_seen {
             self.carrier_failed_at = Some(now);
         }
         if !self.services_healthy {
             self.service_failed_at = Some(now);
         }
         let within = |at: Option<Instant>| at.is_some_and(|at| at == now || at + self.s.hold_down > now);
-        let (service, carrier) = (within(self.service_failed_at), within(self.carrier_failed_at));
+        let (service, carrier) = (within(self.service_failed_at), no_carrier || within(self.carrier_failed_at));
         self.holds.set(Hold::Service, service);
         self.holds.set(Hold::Carrier, carrier);
         self.holds.set(Hold::Operator, self.want.held);

@@ -269,6 +269,17 @@ fn a_box_without_the_lan_is_held_until_it_was_back_for_the_hold_down() {
     assert!(s.node.status(s.now).holds.is_empty(), "this board has no LAN");
 }
 
+/// A card that negotiates when the box has booted has lost nothing yet.
+#[test]
+fn a_lan_that_comes_up_for_the_first_time_serves_out_no_hold_down() {
+    let mut s = Script::new();
+    for (carriers, held) in [(0b011, true), (0b001, true), (0b111, false), (0b011, true), (0b111, true)] {
+        s.input(Input::Carriers(carriers));
+        s.run(50);
+        assert_eq!(s.node.status(s.now).holds.has(Hold::Carrier), held, "{carriers:03b}");
+    }
+}
+
 /// At once what something waits for, the rest once a second, and a write that failed until one succeeds.
 #[test]
 fn the_record_is_written_no_more_often_than_it_must() {
