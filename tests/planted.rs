@@ -123,6 +123,7 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::OneSequence], Hunt::Case(panic_text_saves_nothing)),
     undo(&[F::HeldWithoutQuorum], Hunt::Case(nobody_serves_without_the_witness)),
     undo(&[F::IgnoresCopies], Hunt::In(S::Reinstalled)),
+    undo(&[F::WaitsForTheDisk], Hunt::In(S::Stalled)),
     lie(Lie::SlowWatchdog, Hunt::Random),
     lie(Lie::OpenGate, Hunt::Random),
     lie(Lie::EndlessAddress, Hunt::Random),

@@ -84,8 +84,8 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     entry(
         "disk",
-        "term and generation cannot be written",
-        "look at the disk of the state directory: full, read-only, broken? `log` has the error",
+        "term and generation cannot be written, or the disk does not answer",
+        "look at the disk of the state directory: full, read-only, broken? `log` has the error, and none while the disk hangs",
     ),
     entry(
         "memory",
@@ -267,7 +267,7 @@ pub fn hold_in_words(hold: Hold) -> &'static str {
         Hold::StaleData => "its data are not current, and stale-data = \"hold\"",
         Hold::Farewell => "it left in order and has not met its peer since",
         Hold::Strikes => "three self-fences or failed starts in ten minutes (`release` ends it)",
-        Hold::Disk => "its record cannot be written",
+        Hold::Disk => "its record cannot be written, or its disk does not answer",
         Hold::Memory => "its record was damaged (`release` ends it)",
         Hold::Leaving => "it is shutting down",
     }

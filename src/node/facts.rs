@@ -4,7 +4,7 @@ use super::planted::Fault;
 use super::record::{is_source, next_term};
 use super::settings::StaleData;
 use super::status::{PeerBlocked, RightKind, RightNow};
-use super::{Node, timing};
+use super::{Node, WRITE_STALLS, timing};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::pair::{Data, Role, Side, Term};
@@ -55,6 +55,16 @@ impl Node {
     /// The next claim finds its term on disk already.
     pub(super) fn reserved_ahead(&self) -> bool {
         self.disk.reserved >= next_term(self.s.node, self.claim_floor())
+    }
+
+    /// The last write came back and was durable, and the one under way may still be.
+    pub(super) fn disk_works(&self, now: Instant) -> bool {
+        !self.disk_fails && !self.write_stalls(now)
+    }
+
+    /// The write under way should have come back long ago. It still may.
+    pub(super) fn write_stalls(&self, now: Instant) -> bool {
+        !self.s.planted.has(Fault::WaitsForTheDisk) && self.writing.is_some_and(|w| now.since(w.began) >= WRITE_STALLS)
     }
 
     /// Whether we may serve `term` at all.

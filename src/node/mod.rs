@@ -57,6 +57,9 @@ const STRIKES: u8 = 3;
 const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A failed write is tried again after this, and writes that nothing waits for are not more frequent.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
+/// A write that has not come back after this does not work, whatever becomes of it: the box is held until it has come back.
+/// Longer than a flash disk tidies up, shorter than the kernel takes to give a broken disk up.
+const WRITE_STALLS: Duration = Duration::from_secs(5);
 /// The null modem must have brought an accepted frame this shortly before a panic text.
 const PANIC_AGE: Duration = Duration::from_secs(1);
 
@@ -108,6 +111,7 @@ struct Promise {
 #[derive(Clone, Copy, Debug)]
 struct Writing {
     ticket: u32,
+    began: Instant,
     record: Record,
 }
 

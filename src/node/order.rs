@@ -55,7 +55,9 @@ impl Node {
                 Answer::Accepted
             }
             Order::Force if matches!(self.role, Role::Active | Role::Yielding) => Answer::Serving,
-            Order::Force if !self.down || self.disk_fails || self.leaving || self.copies_unread => Answer::NotReady,
+            Order::Force if !self.down || !self.disk_works(now) || self.leaving || self.copies_unread => {
+                Answer::NotReady
+            }
             Order::Force if self.peer.any_at().is_some_and(|at| now.since(at) <= self.s.lease) => Answer::PeerNotSilent,
             Order::Force => {
                 self.force_wanted = true;

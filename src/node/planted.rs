@@ -95,12 +95,14 @@ pub enum Fault {
     HeldWithoutQuorum,
     /// Terms count as used that are on record, whatever term the copies on the box are of.
     IgnoresCopies,
+    /// A write that has not come back is waited for, however long that takes.
+    WaitsForTheDisk,
 }
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 44] = [
+    pub const ALL: [Fault; 45] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -145,6 +147,7 @@ impl Fault {
         Fault::TopIsServed,
         Fault::HeldWithoutQuorum,
         Fault::IgnoresCopies,
+        Fault::WaitsForTheDisk,
     ];
 }
 

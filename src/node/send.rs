@@ -184,7 +184,7 @@ impl Node {
         alarms.set(Alarm::Forced, self.role == Role::Active && self.forced);
         alarms.set(Alarm::TwoActive, self.two_active);
         alarms.set(Alarm::NotDown, fair && !self.down && !self.serving());
-        alarms.set(Alarm::Disk, self.disk_fails);
+        alarms.set(Alarm::Disk, !self.disk_works(now));
         alarms.set(Alarm::Memory, self.memory_damaged);
         alarms.set(Alarm::Strikes, self.holds.has(Hold::Strikes));
         alarms.set(Alarm::Service, !self.services_healthy);

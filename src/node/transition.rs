@@ -299,7 +299,7 @@ impl Node {
         self.holds.set(Hold::StaleData, !self.data_serveable());
         self.holds.set(Hold::Farewell, self.want.farewell && !self.s.planted.has(Fault::FarewellForgotten));
         self.holds.set(Hold::Strikes, self.want.strikes >= STRIKES);
-        self.holds.set(Hold::Disk, self.disk_fails);
+        self.holds.set(Hold::Disk, !self.disk_works(now));
         self.holds.set(Hold::Memory, self.memory_damaged);
         self.holds.set(Hold::Leaving, self.leaving);
         if self.s.planted.has(Fault::HeldWithoutQuorum) && self.s.witnesses > 0 {
@@ -330,7 +330,7 @@ impl Node {
         if rested || (urgent && !self.disk_fails) {
             let ticket = self.next_ticket;
             self.next_ticket = self.next_ticket.wrapping_add(1);
-            self.writing = Some(Writing { ticket, record: self.want });
+            self.writing = Some(Writing { ticket, began: now, record: self.want });
             self.push(Action::Persist { ticket, record: self.want });
         }
     }

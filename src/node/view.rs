@@ -53,7 +53,8 @@ impl Node {
     }
 
     fn claim_broken(&self, now: Instant, claim: &Claim) -> bool {
-        if claim.failed {
+        let unwritten = claim.term.is_some_and(|term| term > self.disk.reserved);
+        if claim.failed || (unwritten && self.write_stalls(now)) {
             return true;
         }
         if claim.term.is_some() && self.s.planted.has(Fault::NoRecheck) {

@@ -82,6 +82,8 @@ pub(super) struct Cluster {
     confirmations: u32,
     /// The interfaces on which the gate was put after another one had come in the place of one of them.
     gated: [u32; ADDRESSES],
+    /// A write that the disk's thread did not take.
+    pub(super) unwritten: Option<u32>,
     /// The hardware address of the peer that the next life will find.
     kept_mac: Option<Mac>,
     bound: (Option<Duration>, BoundBy),
@@ -125,6 +127,7 @@ impl Cluster {
             confirmed_down: false,
             confirmations: 0,
             gated: [0; ADDRESSES],
+            unwritten: None,
             kept_mac: None,
             bound,
             claims: Claims::default(),

@@ -20,6 +20,8 @@ impl Cluster {
             Action::Persist { ticket, record } => {
                 if self.parts.to_disk.send(ToDisk::Write { ticket, record }).is_err() {
                     log::error!("the disk's thread takes no more: the record is not written");
+                    // Nobody else will say so, and the node waits for an answer.
+                    self.unwritten = Some(ticket);
                 }
             }
             Action::Activate { until, .. } => {

@@ -86,7 +86,7 @@ fn a_claim_waits_for_a_write_only_if_no_term_is_left() {
         s.run(1500);
         s.peer.speaks = false;
         s.run(5_000);
-        let expected = if is_left { Role::Active } else { Role::Standby };
+        let expected = if is_left { Role::Active } else { Role::Held };
         assert_eq!(s.role(), expected, "the peer's top is {top}: {}", s.node.status(s.now).why);
     }
 }

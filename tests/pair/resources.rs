@@ -272,3 +272,55 @@ fn a_box_whose_state_cannot_be_written_never_serves_a_new_term_and_says_why() {
     partition.remount("rw");
     assert_eq!(rig.capture.owners(), [active, standby, active]);
 }
+
+/// A disk for the state of a box that can be made to hang: whoever writes waits until it goes on.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(rig: &Rig, node: &str) -> Disk {
+        let (image, path) = (rig.path(node, "image"), rig.path(node, "state"));
+        fs::create_dir_all(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        must(&format!("mkfs.ext4 -q -F {}", image.display()));
+        must(&format!("mount -o loop {} {}", image.display(), path.display()));
+        Disk(path)
+    }
+
+    fn hang(&self) {
+        must(&format!("fsfreeze --freeze {}", self.0.display()));
+    }
+
+    fn go_on(&self) {
+        must(&format!("fsfreeze --unfreeze {}", self.0.display()));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Frozen or not: nothing may be left that waits for it.
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).stderr(Stdio::null()).status();
+        must(&format!("umount --lazy {}", self.0.display()));
+    }
+}
+
+/// A write that does not come back is no better than one that fails. When it has come back after all, it counts.
+#[test]
+fn a_box_whose_disk_hangs_is_held_and_serves_as_soon_as_it_goes_on() {
+    let mut rig = Rig::new("hung", DEFAULT);
+    let disks = ["a", "b"].map(|node| Disk::mount(&rig, node));
+    let active = rig.start_both();
+    let standby = other(active);
+    let disk = &disks[usize::from(standby == "b")];
+    disk.hang();
+    wait("it is told", || rig.alarmed(standby, "disk")); // as above
+    assert_eq!(rig.role(standby), Some(Role::Held));
+    rig.kill(active);
+    for _ in 0..30 {
+        sleep(Duration::from_millis(100));
+        assert_ne!(rig.role(standby), Some(Role::Active));
+    }
+    disk.go_on();
+    rig.client.await_answer_from(standby);
+    wait("the alarm is over", || !rig.alarmed(standby, "disk"));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}

@@ -3,6 +3,7 @@
 mod boards;
 mod copies;
 mod differing;
+mod disk;
 mod lies;
 mod operator;
 mod partition;

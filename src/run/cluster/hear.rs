@@ -48,6 +48,11 @@ impl Cluster {
             }
             self.act(now);
         }
+        if let Some(ticket) = self.unwritten.take() {
+            let now = clock::now();
+            self.parts.node.handle(now, Input::Persisted { ticket, durable: false });
+            self.act(now);
+        }
         if ready.has(Source::FromDisk) {
             self.parts.from_disk.hush();
         }

@@ -2,7 +2,7 @@
 
 use super::{A, B, BOTH, Draft, EVER, SETTLED};
 use crate::world::clock::{MS, SECOND, ns};
-use crate::world::fault::{DiskFault, Fault};
+use crate::world::fault::{DiskFault, Fault, Word};
 use crate::world::machine::Belts;
 
 impl Draft<'_> {
@@ -63,6 +63,32 @@ impl Draft<'_> {
         self.cut_all(start + later, BOTH, EVER);
         self.cut_leg(start + later, A, EVER);
         self.end = start + 20 * SECOND;
+    }
+
+    pub(super) fn stalled(&mut self) {
+        let hangs = Fault::Disk { side: A, fault: DiskFault::Hangs, length: EVER };
+        let mut at = 0;
+        if self.random.chance(300) {
+            // Both boot, and the better one has no term yet.
+            self.add(at, hangs);
+        } else {
+            self.nothing_is_reserved_ahead();
+            self.add(SETTLED, Fault::Order { side: A, word: Word::Switchover, delay: 0 });
+            at = SETTLED + self.between(7 * SECOND, 9 * SECOND);
+            self.add(at, hangs);
+            if self.random.chance(500) {
+                // The service is handed over to it.
+                at += self.between(0, SECOND);
+                self.add(at, Fault::Order { side: B, word: Word::Switchover, delay: 0 });
+            } else {
+                // It claims in silence, and its peer is back.
+                let length = self.claim_wait() + self.between(SECOND, 4 * SECOND);
+                self.add(at, Fault::PowerLoss { side: B, length });
+                at += length;
+            }
+        }
+        // By then it is demanded that somebody serves.
+        self.end = at + ns(self.setup.settings[A].boot_wait) + 2 * self.claim_wait() + 20 * SECOND;
     }
 
     pub(super) fn orphan(&mut self) {

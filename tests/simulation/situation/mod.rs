@@ -57,10 +57,12 @@ pub enum Situation {
     Reinstalled,
     /// A hand-over waits for its disk until the voter serves again and the legs to the witness have changed places.
     Swap,
+    /// A disk takes what is to be written and does not answer.
+    Stalled,
 }
 
 impl Situation {
-    pub const ALL: [Situation; 19] = [
+    pub const ALL: [Situation; 20] = [
         Situation::Glimpse,
         Situation::Seesaw,
         Situation::Deaf,
@@ -80,6 +82,7 @@ impl Situation {
         Situation::Orphan,
         Situation::Reinstalled,
         Situation::Swap,
+        Situation::Stalled,
     ];
 
     pub fn name(self) -> &'static str {
@@ -103,6 +106,7 @@ impl Situation {
             Situation::Orphan => "orphan",
             Situation::Reinstalled => "reinstalled",
             Situation::Swap => "swap",
+            Situation::Stalled => "stalled",
         }
     }
 
@@ -130,6 +134,7 @@ impl Situation {
             Situation::Orphan => draft.orphan(),
             Situation::Reinstalled => draft.reinstalled(),
             Situation::Swap => draft.swap(),
+            Situation::Stalled => draft.stalled(),
         }
         let (mut faults, end) = (draft.faults, draft.end);
         faults.sort_by_key(|f| f.0);

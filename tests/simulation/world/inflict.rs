@@ -205,7 +205,11 @@ impl World {
                 match fault {
                     DiskFault::Slow(by) => m.disk_slow = (by, now + length),
                     DiskFault::Fails => m.disk_fails_until = now + length,
-                    DiskFault::Hangs => m.disk_hangs_until = now + length,
+                    // Nothing changes as long as it lasts: whoever does not need that disk must serve.
+                    DiskFault::Hangs => {
+                        m.disk_hangs_until = now + length;
+                        return length;
+                    }
                 }
                 self.restless(length)
             }
