@@ -124,6 +124,7 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::HeldWithoutQuorum], Hunt::Case(nobody_serves_without_the_witness)),
     undo(&[F::IgnoresCopies], Hunt::In(S::Reinstalled)),
     undo(&[F::WaitsForTheDisk], Hunt::In(S::Stalled)),
+    undo(&[F::HeardWhenRead], Hunt::In(S::Growth)),
     lie(Lie::SlowWatchdog, Hunt::Random),
     lie(Lie::OpenGate, Hunt::Random),
     lie(Lie::EndlessAddress, Hunt::Random),

@@ -275,11 +275,13 @@ impl Peer {
     /// How long a quorum unbroken since `unbroken_since` must have lasted before the peer is surely fenced, heard or not.
     ///
     /// What it told holds if the quorum has been unbroken since we lost touch: to serve with other bounds it would have had to
-    /// wait, and to be heard. Where there is a gap it may have lost a belt, or booted without one, and serve since.
+    /// wait, and to be heard. Where there is a gap it may have lost a belt, or booted without one, and serve since. How old its
+    /// last word is does not show by when it was read: it was sent after what it has echoed.
     #[must_use]
     pub fn quorum_wait(&self, s: &Settings, unbroken_since: Instant) -> Option<Duration> {
         let told = self.claim_wait(s);
-        let gap = self.heard_at().is_none_or(|at| unbroken_since > at + s.lease);
+        let last_word = if s.planted.has(Fault::HeardWhenRead) { self.heard_at() } else { self.echoed };
+        let gap = last_word.is_none_or(|at| unbroken_since > at + s.lease);
         if gap && !s.planted.has(Fault::ToldBoundForEver) { told.map(|told| told.max(s.longest_wait)) } else { told }
     }
 

@@ -97,12 +97,14 @@ pub enum Fault {
     IgnoresCopies,
     /// A write that has not come back is waited for, however long that takes.
     WaitsForTheDisk,
+    /// A frame is as new as the moment in which it was read.
+    HeardWhenRead,
 }
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 45] = [
+    pub const ALL: [Fault; 46] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -148,6 +150,7 @@ impl Fault {
         Fault::HeldWithoutQuorum,
         Fault::IgnoresCopies,
         Fault::WaitsForTheDisk,
+        Fault::HeardWhenRead,
     ];
 }
 

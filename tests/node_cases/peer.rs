@@ -258,8 +258,13 @@ fn the_told_bound_holds_if_the_quorum_goes_back_to_the_last_contact() {
     let s = settings();
     let peer = known();
     let told = s.claim_wait(s.lease, s.fence);
-    assert_eq!(peer.quorum_wait(&s, at(100) + s.lease), told);
-    assert_eq!(peer.quorum_wait(&s, at(100) + s.lease + Duration::from_nanos(1)), Some(s.longest_wait));
+    // Its last word was sent after what it echoes.
+    assert_eq!(peer.quorum_wait(&s, at(90) + s.lease), told);
+    assert_eq!(peer.quorum_wait(&s, at(90) + s.lease + Duration::from_nanos(1)), Some(s.longest_wait));
+    // However late it was read.
+    let mut late = known();
+    hear(&mut late, at(20_000), &frame(11, 2, Some(at(95))));
+    assert_eq!(late.quorum_wait(&s, at(20_000)), Some(s.longest_wait));
     assert_eq!(Peer::new().quorum_wait(&s, at(0)), Some(s.longest_wait));
     // Never shorter than what was told, nor finite if that was without end.
     for (fence, expected) in [(Some(MS * 9000), s.claim_wait(s.lease, Some(MS * 9000))), (None, None)] {

@@ -3,6 +3,7 @@
 use crate::stage::{A, B, BOTH, EVER, Stage, setup, watchdog_only};
 use crate::world::clock::{MS, SECOND};
 use crate::world::fault::{Fault, Word};
+use crate::world::machine::Belts;
 use twobox::wire::pair::Role;
 
 mod program {
@@ -37,6 +38,27 @@ mod program {
         stage.run(10);
         stage.only(B);
         stage.role(A, Role::Standby);
+    }
+
+    /// What it finds in its sockets was said long ago: the peer has lost its gate since, and serves with a longer bound.
+    #[test]
+    fn that_reads_old_frames_when_it_wakes_up_waits_for_the_longest_bound() {
+        let mut setup = setup(1);
+        setup.belts[B] = Belts { gate: true, watchdog: None, lifetime: None };
+        let mut stage = Stage::settled(setup);
+        stage.does(Fault::Stop { side: B, length: 25 * SECOND });
+        stage.run_ms(200);
+        stage.cut_all(BOTH);
+        stage.does(Fault::LegCut { side: B, witness: 0, ways: BOTH, length: 25 * SECOND });
+        stage.run(1);
+        stage.does(Fault::BeltLoss { side: A, length: EVER });
+        stage.run_ms(23_790);
+        stage.only(A);
+        // A stands still as B wakes up, and its leg to the witness goes as that of B is back.
+        stage.does(Fault::Stop { side: A, length: EVER });
+        stage.does(Fault::LegCut { side: A, witness: 0, ways: BOTH, length: EVER });
+        let took = stage.until_serves(B, 9_000);
+        assert!(took > 6_000, "{took} ms\n{}", stage.told());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Cables and witnesses are cut, and boxes stand still.
 
 use super::{A, B, BOTH, Draft, EVER, SETTLED};
-use crate::seed::clock_runs;
+use crate::seed::{clock_runs, fasten};
 use crate::world::clock::{MS, SECOND, ns};
 use crate::world::fault::{DiskFault, Fault, Word};
 use crate::world::machine::Belts;
@@ -134,8 +134,19 @@ impl Draft<'_> {
             self.cut_all(start, BOTH, EVER);
             let later = self.between(SECOND, 2 * SECOND);
             self.add(start + later, lost);
+            if self.random.chance(500) {
+                // No watchdog ends B, which may stand still for as long as that takes.
+                let patience = self.between(SECOND, 5 * SECOND);
+                fasten(self.setup, [belts, Belts { watchdog: None, ..belts }], patience);
+            }
             let swap = later + ns(self.setup.settings[A].boot_wait) + self.between(2 * SECOND, 4 * SECOND);
             self.cut_leg(start + SECOND / 2, B, swap - SECOND / 2);
+            if self.setup.belts[B].watchdog.is_none() {
+                // What it finds in its sockets when it wakes up is from before.
+                let before = self.between(20 * MS, 200 * MS);
+                let length = before + swap - self.between(0, 60 * MS);
+                self.add(start - before, Fault::Stop { side: B, length });
+            }
             let still = start + swap - self.between(0, 60 * MS);
             self.stand_still(still, A, EVER);
             self.cut_leg(start + swap, A, EVER);
