@@ -125,6 +125,7 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::IgnoresCopies], Hunt::In(S::Reinstalled)),
     undo(&[F::WaitsForTheDisk], Hunt::In(S::Stalled)),
     undo(&[F::HeardWhenRead], Hunt::In(S::Growth)),
+    undo(&[F::VouchesAlone], Hunt::Case(both_serve_by_witnesses_of_their_own)),
     lie(Lie::SlowWatchdog, Hunt::Random),
     lie(Lie::OpenGate, Hunt::Random),
     lie(Lie::EndlessAddress, Hunt::Random),
@@ -248,6 +249,27 @@ fn panic_text_saves_nothing(planted: Planted) -> Option<String> {
     world.inflict(world::fault::Fault::Panic { side: plain::A, length: plain::EVER });
     world.run_until(22 * SECOND);
     (!world.boxes[plain::B].emits(world.now)).then(|| "the panic text does not save the wait".into())
+}
+
+/// The operator vouches for his witnesses, and the boxes do not ask the same ones.
+fn both_serve_by_witnesses_of_their_own(planted: Planted) -> Option<String> {
+    let mut setup = plain::setup(3);
+    for s in &mut setup.settings {
+        s.require_reflection = false;
+    }
+    (setup.settings[plain::A].witnesses, setup.settings[plain::A].digest) = (1, 2);
+    let mut world = with(setup, planted);
+    world.power_on(plain::A);
+    world.power_on(plain::B);
+    world.run_until(20 * SECOND);
+    for path in 0..3 {
+        world.inflict(world::fault::Fault::Cut { path, ways: 3, length: plain::EVER });
+    }
+    for (side, witness) in [(plain::A, 1), (plain::A, 2), (plain::B, 0)] {
+        world.inflict(world::fault::Fault::LegCut { side, witness, ways: 3, length: plain::EVER });
+    }
+    world.run_until(50 * SECOND);
+    world.judge.violation.map(|violation| violation.what)
 }
 
 /// A dead witness forbids claims in silence, and nothing else.

@@ -60,7 +60,8 @@ pub const PAIR: Section = Section {
             "require-reflection",
             "true",
             "true or false",
-            "A witness counts for the quorum only while reflection through it is proven.",
+            "A witness counts for the quorum only while reflection through it is proven. With `false` you vouch for it, as long as \
+             the boxes' configurations are the same.",
         ),
         key("panic-text", "true", "true or false", "The peer's kernel panic on the null modem counts as its death."),
     ],

@@ -43,6 +43,7 @@ impl Node {
             self.note(Note::PeerBoot);
         }
         self.met = true;
+        self.rounds.compare_configuration(f.digest == self.s.digest);
         if !self.s.planted.has(Fault::ForcedForEver) {
             self.forced = false;
         }

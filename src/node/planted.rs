@@ -99,12 +99,14 @@ pub enum Fault {
     WaitsForTheDisk,
     /// A frame is as new as the moment in which it was read.
     HeardWhenRead,
+    /// Witnesses that the operator vouches for count also while the configurations differ.
+    VouchesAlone,
 }
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 46] = [
+    pub const ALL: [Fault; 47] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -151,6 +153,7 @@ impl Fault {
         Fault::IgnoresCopies,
         Fault::WaitsForTheDisk,
         Fault::HeardWhenRead,
+        Fault::VouchesAlone,
     ];
 }
 

@@ -205,7 +205,7 @@ impl Node {
         let n = u32::from(self.s.witnesses);
         let proven = self.rounds.proven();
         let have = proven.count_ones();
-        n > 0 && self.s.require_reflection && !(2 * have > n || (2 * have == n && proven & 1 != 0))
+        n > 0 && self.rounds.needs_proof(&self.s) && !(2 * have > n || (2 * have == n && proven & 1 != 0))
     }
 
     fn blockers(&self, now: Instant) -> Blockers {

@@ -45,6 +45,8 @@ pub struct Rounds {
     reflected_at: [Instant; WITNESSES],
     rtt: [Duration; WITNESSES],
     proven: u8,
+    /// The peer was told the same as we, as far as we know: what the operator vouches for is the same for both.
+    alike: bool,
 }
 
 impl Rounds {
@@ -62,6 +64,7 @@ impl Rounds {
             reflected_at: [Instant::BOOT; WITNESSES],
             rtt: [Duration::ZERO; WITNESSES],
             proven,
+            alike: true,
         }
     }
 
@@ -213,14 +216,22 @@ impl Rounds {
 
     /// More than half of the configured witnesses, or half with the first-listed one among them: any two quorums share one.
     fn counts(&self, s: &Settings, answered: u8) -> bool {
-        let counted = if s.require_reflection && !s.planted.has(Fault::UnprovenCounts) {
-            answered & self.proven
-        } else {
-            answered
-        };
+        let counted = if self.needs_proof(s) { answered & self.proven } else { answered };
         let n = u32::from(s.witnesses);
         let have = (counted & s.witness_mask()).count_ones();
         n > 0 && (2 * have > n || (2 * have == n && counted & 1 != 0))
+    }
+
+    /// Only proven witnesses count: by the operator's will, or because the boxes may not even ask the same ones.
+    #[must_use]
+    pub fn needs_proof(&self, s: &Settings) -> bool {
+        (s.require_reflection && !s.planted.has(Fault::UnprovenCounts))
+            || (!self.alike && !s.planted.has(Fault::VouchesAlone))
+    }
+
+    /// Whether the peer's configuration is ours, by its last word.
+    pub fn compare_configuration(&mut self, alike: bool) {
+        self.alike = alike;
     }
 
     /// Bits of the witnesses that answer.

@@ -1,6 +1,6 @@
 //! Boxes with site files that differ. An alarm says so; until somebody acts, the two must still come to one decision.
 
-use crate::stage::{A, B, EVER, Stage, setup};
+use crate::stage::{A, B, BOTH, EVER, Stage, setup};
 use crate::world::clock::SECOND;
 use crate::world::fault::Fault;
 use crate::world::{Setup, World};
@@ -54,4 +54,24 @@ fn one_mirrors_and_the_other_does_not() {
     stage.world.heal();
     stage.run(1);
     stage.until_served(10_000);
+}
+
+/// Whoever vouches for his witnesses does so for those that both boxes ask.
+#[test]
+fn witnesses_that_only_one_box_has_make_no_quorum() {
+    let mut setup = setup(3);
+    for s in &mut setup.settings {
+        s.require_reflection = false;
+    }
+    setup.settings[A].witnesses = 1;
+    let mut stage = started(setup);
+    // B reaches more of them and serves.
+    stage.run(20);
+    stage.only(B);
+    stage.cut_all(BOTH);
+    for (side, witness) in [(A, 1), (A, 2), (B, 0)] {
+        stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
+    }
+    stage.run(30);
+    stage.only(A);
 }
