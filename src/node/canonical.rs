@@ -115,7 +115,7 @@ impl Node {
         c.record(&self.want);
         c.record(&self.disk);
         c.number(self.promise_hello.map_or(0, |p| p.to.get()));
-        c.maybe(self.promise_hello.map(|p| p.until));
+        c.maybe(self.promise_hello.map(|p| p.until.max(p.others)));
         c.number(u64::from(self.writing.is_some()));
         if let Some(w) = &self.writing {
             c.record(&w.record);

@@ -180,7 +180,7 @@ impl Node {
 
     /// Our own last promise.
     fn promised_until(&self) -> Instant {
-        self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until))
+        self.promise.max(self.promise_hello.map_or(Instant::BOOT, |p| p.until.max(p.others)))
     }
 
     /// When every wait of a claim in silence will be over, as things stand now: a deadline, not a decision.

@@ -3,7 +3,7 @@
 use super::peer::Received;
 use super::planted::Fault;
 use super::settings::{self, FIRST_REFLECTED};
-use super::{Holder, Node, Note, PANIC_AGE, PanicSeen, VoteIn};
+use super::{Holder, Node, Note, PANIC_AGE, PanicSeen, Promise, VoteIn};
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Heartbeat, Reject};
 use crate::wire::pair::{Data, Role, Term};
@@ -37,9 +37,12 @@ impl Node {
             self.vote_in = None;
             self.vote_out = None;
             self.panic = None;
-            // The former life is dead: what was promised to it binds no more, what was promised to this one does.
-            let to_this_one = self.promise_hello.take_if(|p| p.to == f.boot);
-            self.promise = to_this_one.map_or(Instant::BOOT, |p| p.until);
+            // The former life is dead: what was promised to it binds no more, what was promised to this one does. That may be
+            // among what was promised to others than the one that said hello last.
+            let hello = self.promise_hello.take();
+            let to_this_one = |p: Promise| if p.to == f.boot { p.until } else { p.others };
+            self.promise = hello.map_or(Instant::BOOT, to_this_one);
+            self.promise_hello = hello.filter(|p| p.to != f.boot).map(|p| Promise { others: Instant::BOOT, ..p });
             self.note(Note::PeerBoot);
         }
         self.met = true;

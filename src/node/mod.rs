@@ -100,11 +100,13 @@ struct VoteIn {
     until: Instant,
 }
 
-/// A promise not to claim in silence.
+/// A promise not to claim in silence, to a life that is not known to be the present one.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
     to: BootId,
     until: Instant,
+    /// The longest one to any other such life before.
+    others: Instant,
 }
 
 /// A write under way.
@@ -175,7 +177,7 @@ pub struct Node {
     farewell_until: Instant,
     /// Until then no claim in silence, for what the peer's present life was granted.
     promise: Instant,
-    /// The same for a life that is not known to be the present one.
+    /// The same for lives that are not known to be the present one.
     promise_hello: Option<Promise>,
     vote_in: Option<VoteIn>,
     vote_out: Option<Vote>,

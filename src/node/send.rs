@@ -153,8 +153,9 @@ impl Node {
             self.promise = until;
             return;
         }
-        let other = self.promise_hello.filter(|p| p.to != to).map_or(Instant::BOOT, |p| p.until);
-        self.promise_hello = Some(Promise { to, until: until.max(other) });
+        let others =
+            self.promise_hello.map_or(Instant::BOOT, |p| if p.to == to { p.others } else { p.others.max(p.until) });
+        self.promise_hello = Some(Promise { to, until, others });
     }
 
     /// We would serve if we were voted for.

@@ -162,6 +162,27 @@ fn a_promise_to_a_life_that_only_said_hello_binds_too() {
     assert!(s.node.status(s.now).since >= heard + wait);
 }
 
+/// Of several that said hello any may be the present one: the longest promise counts, also when others have said hello since.
+#[test]
+fn promises_to_several_lives_that_only_said_hello_all_bind() {
+    let mut s = after_a_deaf_peer(Role::Active, MS * 1000);
+    s.run(100);
+    let mut heard = s.now;
+    for (life, fence) in [(12, 2000), (13, 1000)] {
+        s.reboot_peer(life);
+        (s.peer.frame.role, s.peer.frame.fence) = (Role::Held, Some(MS * fence));
+        let f = s.frame(LAN);
+        s.deliver(&f);
+        heard = heard.min(s.now);
+        // Some heartbeats, each of which promises anew.
+        s.run(200);
+    }
+    let wait = settings().claim_wait(settings().lease, Some(MS * 2000)).expect("bounded");
+    s.run(5000);
+    assert_eq!(s.role(), Role::Active);
+    assert!(s.node.status(s.now).since >= heard + wait, "{:?}", s.node.status(s.now).since.since(heard));
+}
+
 /// Its last word was that of a rival, and nothing was promised to it: whoever claims or serves is granted nothing.
 #[test]
 fn a_rival_is_waited_for_where_nothing_was_promised() {
