@@ -133,6 +133,7 @@ const PLANTINGS: &[Planting] = &[
     lie(Lie::WildClocks, Hunt::In(S::Drift)),
     lie(Lie::ForgetfulDisk, Hunt::Random),
     lie(Lie::UnwatchedLoss, Hunt::In(S::Orphan)),
+    lie(Lie::PausedGuest, Hunt::Random),
 ];
 
 impl Planting {

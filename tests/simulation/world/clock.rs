@@ -24,10 +24,16 @@ pub struct Clock {
 
 impl Clock {
     pub fn local(&self, t: Time) -> Instant {
-        let elapsed = (t - self.booted) as i64;
+        let elapsed = t.saturating_sub(self.booted) as i64;
         Instant::from_nanos(
             self.from + (elapsed + (i128::from(elapsed) * i128::from(self.drift) / 1_000_000_000) as i64) as u64,
         )
+    }
+
+    /// Stands still from `now` for so long.
+    pub fn stop(&mut self, now: Time, length: Time) {
+        self.from = self.local(now).as_nanos();
+        self.booted = now + length;
     }
 
     /// The first moment of the world at which this clock shows `at` or more.

@@ -164,6 +164,9 @@ impl World {
             Fault::KernelHang { side, length } => {
                 // Nothing but the address lease would hold then, and it does not: its timer hangs too.
                 if self.boxes[side].kernel_runs(now) {
+                    if self.setup.lie == Some(Lie::PausedGuest) {
+                        self.boxes[side].pause(now, length);
+                    }
                     self.boxes[side].hung_until = now + length;
                     self.after(length, Event::Resume { side });
                 }

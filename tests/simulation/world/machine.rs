@@ -271,6 +271,13 @@ impl Machine {
         self.text_began = None;
     }
 
+    /// Nothing of it goes on, its clock and its watchdog neither.
+    pub fn pause(&mut self, now: Time, length: Time) {
+        self.clock.stop(now, length);
+        self.dog_fires = self.dog_fires.saturating_add(length);
+        self.address_until = self.address_until.saturating_add(length);
+    }
+
     pub fn renew_address(&mut self, now: Time, lateness: Time) {
         self.address_up = true;
         if let Some(lifetime) = self.belts.lifetime {

@@ -77,10 +77,12 @@ pub enum Lie {
     ForgetfulDisk,
     /// The gate is lost between the end of a program and the moment when its next life has taken down what it left up.
     UnwatchedLoss,
+    /// Boxes are guests of a host that pauses them now and then, with clock, watchdog and all.
+    PausedGuest,
 }
 
 impl Lie {
-    pub const ALL: [Lie; 7] = [
+    pub const ALL: [Lie; 8] = [
         Lie::SlowWatchdog,
         Lie::OpenGate,
         Lie::EndlessAddress,
@@ -88,6 +90,7 @@ impl Lie {
         Lie::WildClocks,
         Lie::ForgetfulDisk,
         Lie::UnwatchedLoss,
+        Lie::PausedGuest,
     ];
 }
 
