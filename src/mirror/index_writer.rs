@@ -41,11 +41,15 @@ pub struct Writer<'t> {
     hinting: Option<Hinting<'t>>,
     /// By how much this transaction has changed the number of files since it was noted last.
     more_files: i64,
+    /// This transaction says something new.
+    changed: bool,
 }
 
-/// Removes every row.
-fn clear(rows: &mut Rows<'_>) -> io::Result<()> {
-    rows.retain(|_, _| false).map_err(failed)
+/// Removes every row. Returns whether there was one.
+fn clear(rows: &mut Rows<'_>) -> io::Result<bool> {
+    let had_any = rows.first().map_err(failed)?.is_some();
+    rows.retain(|_, _| false).map_err(failed)?;
+    Ok(had_any)
 }
 
 struct Hinting<'t> {
@@ -149,7 +153,15 @@ impl<'t> Writer<'t> {
             hinted,
             hinting: None,
             more_files: 0,
+            changed: false,
         })
+    }
+
+    /// Whether anything is new but the time of a cut, which is only shown. If not, there is nothing to commit: two boxes at rest
+    /// compare their trees every few seconds, for years, and each commit is written to a disk that wears out.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Opens the tables of a transaction; hints are kept, and written by [`Writer::write_hints`]. `directory`: where
@@ -171,6 +183,7 @@ impl<'t> Writer<'t> {
     }
 
     fn drop_hints(&mut self) -> io::Result<()> {
+        self.changed = true;
         self.hinting = None; // its tables are open
         self.tx.delete_table(PLACES).map_err(failed)?;
         self.tx.delete_table(INODES).map_err(failed)?;
@@ -233,6 +246,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put_block(&mut self, key: &[u8], number: u32, offset: u64, chunks: &[Chunk]) -> io::Result<()> {
+        self.changed = true;
         self.leave_hints()?;
         let mut value = Vec::with_capacity(chunks.len() * 36);
         chunks.iter().for_each(|chunk| chunk.encode(&mut value));
@@ -250,6 +264,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put(&mut self, key: &[u8], entry: &Entry, local: Local, list: Option<&[Chunk]>) -> io::Result<()> {
+        self.changed = true;
         self.leave_hints()?;
         let former = self.entries.insert(key, encode(entry, local, list).as_slice()).map_err(failed)?;
         let was_file = former.map_or(Ok(false), |row| decode(row.value()).map(|row| !row.entry.is_directory()))?;
@@ -267,6 +282,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn put_again(&mut self, key: &[u8], row: &Row) -> io::Result<()> {
+        self.changed = true;
         self.leave_hints()?;
         self.entries.insert(key, encode(&row.entry, row.local, row.short.as_deref()).as_slice()).map_err(failed)?;
         match &mut self.hinting {
@@ -284,6 +300,7 @@ impl<'t> Writer<'t> {
         let Some(row) = self.entries.remove(key).map_err(failed)?.map(|row| decode(row.value())).transpose()? else {
             return Ok(None);
         };
+        self.changed = true;
         self.leave_hints()?;
         self.more_files -= i64::from(!row.entry.is_directory());
         if let Some(hinting) = &mut self.hinting {
@@ -320,6 +337,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_first(&mut self, inode: u64, key: &[u8]) -> io::Result<()> {
+        self.changed = true;
         self.groups.insert(inode.to_be_bytes().as_slice(), key).map_err(failed)?;
         Ok(())
     }
@@ -330,7 +348,8 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_groups(&mut self) -> io::Result<()> {
-        clear(&mut self.groups)
+        self.changed |= clear(&mut self.groups)?;
+        Ok(())
     }
 
     /// Marks a name as changed here and unknown to the peer.
@@ -339,6 +358,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_unsent(&mut self, key: &[u8]) -> io::Result<()> {
+        self.changed = true;
         self.unsent.insert(key, NOTHING).map_err(failed)?;
         Ok(())
     }
@@ -349,6 +369,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_gone(&mut self, key: &[u8]) -> io::Result<()> {
+        self.changed = true;
         self.gone.insert(key, NOTHING).map_err(failed)?;
         Ok(())
     }
@@ -361,6 +382,7 @@ impl<'t> Writer<'t> {
     pub fn take_gone(&mut self, key: &[u8]) -> io::Result<bool> {
         let free = self.gone.get(key).map_err(failed)?.is_some_and(|row| row.value() == NOTHING);
         if free {
+            self.changed = true;
             self.gone.insert(key, TAKEN).map_err(failed)?;
         }
         Ok(free)
@@ -381,6 +403,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_held(&mut self, hash: &Hash, name: &[u8; 16], offset: u64) -> io::Result<()> {
+        self.changed = true;
         let mut value = name.to_vec();
         put_number(&mut value, offset);
         self.held.insert(hash.as_slice(), value.as_slice()).map_err(failed)?;
@@ -404,7 +427,8 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_held(&mut self) -> io::Result<()> {
-        clear(&mut self.held)
+        self.changed |= clear(&mut self.held)?;
+        Ok(())
     }
 
     /// What is unsent stays so in this cut: the peer could not read the name.
@@ -413,6 +437,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn hold_unsent(&mut self, key: &[u8], cut: &CutId) -> io::Result<()> {
+        self.changed = true;
         self.unsent.insert(key, cut.as_slice()).map_err(failed)?;
         Ok(())
     }
@@ -423,7 +448,14 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn forget_unsent(&mut self, cut: &CutId) -> io::Result<()> {
-        self.unsent.retain(|_, held| held == cut).map_err(failed)
+        let mut forgotten = false;
+        let stays = |_: &[u8], held: &[u8]| {
+            forgotten |= held != cut;
+            held == cut
+        };
+        self.unsent.retain(stays).map_err(failed)?;
+        self.changed |= forgotten;
+        Ok(())
     }
 
     /// How many names are no directories.
@@ -444,6 +476,7 @@ impl<'t> Writer<'t> {
     ///
     /// What the file system says.
     pub fn set_offered(&mut self, cut: &CutId) -> io::Result<()> {
+        self.changed = true;
         self.meta.insert(word::OFFERED, cut.as_slice()).map_err(failed)?;
         Ok(())
     }
@@ -464,8 +497,11 @@ impl<'t> Writer<'t> {
     /// What the file system says.
     pub fn set_cut(&mut self, cut: &Cut) -> io::Result<()> {
         let files = self.files()?;
+        let same = self.more_files == 0 && noted_files(&self.meta)? == Some(files);
         self.meta.insert(word::FILES, files.to_le_bytes().as_slice()).map_err(failed)?;
         self.more_files = 0;
+        let former = self.cut()?;
+        self.changed |= !same || Cut { unix_s: cut.unix_s, ..former } != *cut;
         self.meta.insert(word::CUT, cut.encode().as_slice()).map_err(failed)?;
         Ok(())
     }

@@ -28,6 +28,7 @@ use super::scan::at;
 use super::side::Side;
 use super::stage;
 use super::stop::Stop;
+use super::store;
 use super::system;
 use super::tree::{self, Tree};
 
@@ -114,7 +115,7 @@ pub fn cycle(
         base,
         scratch: Writer::new(&tx)?,
         log: Log::create(&side.store.path("redo.part"))?,
-        blocks: File::options().read(true).write(true).create(true).truncate(true).open(side.store.path("list"))?,
+        blocks: store::anew(&side.store.path("list"))?,
         stage,
         old,
         gathering: None,

@@ -16,6 +16,7 @@ use super::control::Generation;
 use super::entry::{Chunk, Entry};
 use super::name;
 use super::row::CutId;
+use super::store;
 
 /// Longest record; entries are bounded, and a block of chunks is 256 times 42 bytes.
 const LONGEST: usize = 1 << 20;
@@ -171,7 +172,7 @@ impl Log {
     ///
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::create(path)?;
+        let file = store::anew(path)?;
         Ok(Log { file: BufWriter::with_capacity(32 * 1024, file), hasher: blake3::Hasher::new(), record: Vec::new() })
     }
 

@@ -16,6 +16,7 @@ use super::index_writer::Writer;
 use super::name;
 use super::row::Row;
 use super::stop::Stop;
+use super::store;
 use super::system;
 use super::tree::{self, Tree};
 
@@ -183,7 +184,7 @@ impl Changes {
     ///
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = store::anew(path)?;
         Ok(Changes { file: BufWriter::with_capacity(32 * 1024, file), gone: 0, unseen: 0, look: 0, bytes: 0, found: 0 })
     }
 

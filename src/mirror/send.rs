@@ -111,7 +111,7 @@ impl Sending<'_, '_> {
     }
 
     /// The standby has the cut: so has the index.
-    pub(super) fn finish(mut self, cut: &Cut) -> io::Result<Sent> {
+    pub(super) fn finish(mut self, cut: &Cut) -> io::Result<(Sent, bool)> {
         self.sent.names = self.writer.count()?;
         self.writer.set_cut(cut)?;
         self.sent.files = self.writer.files()?;
@@ -119,7 +119,7 @@ impl Sending<'_, '_> {
         self.sent.verdict = self.judge.map(Judge::verdict);
         self.writer.forget_unsent(&cut.id)?;
         self.writer.forget_held()?;
-        Ok(self.sent)
+        Ok((self.sent, self.writer.has_changed()))
     }
 
     fn gone(&mut self, key: &[u8]) -> io::Result<()> {

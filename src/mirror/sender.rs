@@ -175,8 +175,13 @@ fn try_cycle(
         writer.set_offered(&next_id)?;
     }
     writer.write_hints()?;
+    let prepared = writer.has_changed();
     drop(writer);
-    Index::commit(tx)?;
+    if prepared {
+        Index::commit(tx)?;
+    } else {
+        drop(tx);
+    }
     if first {
         side.index.harden()?;
     }
@@ -263,9 +268,12 @@ fn try_cycle(
     }
     sending.commit(cut.id)?;
     fault::step();
-    let sent = sending.finish(&cut)?;
+    let (sent, changed) = sending.finish(&cut)?;
     fault::step();
-    Index::commit(tx)?;
+    // What was prepared is not on the disk before this.
+    if prepared || changed {
+        Index::commit(tx)?;
+    }
     fault::step();
     Ok(sent)
 }

@@ -140,7 +140,24 @@ fn disinherit(directory: &OwnedFd) -> io::Result<()> {
     for (name, _) in attributes.read()?.iter().filter(|(name, _)| name.starts_with(b"system.posix_acl_")) {
         attributes.remove(name)?;
     }
-    Ok(nix::sys::stat::fchmod(directory, nix::sys::stat::Mode::S_IRWXU)?)
+    if stat.st_mode & 0o7777 != 0o700 {
+        nix::sys::stat::fchmod(directory, nix::sys::stat::Mode::S_IRWXU)?;
+    }
+    Ok(())
+}
+
+/// Opens a file of the store to be written anew. One that is empty is not emptied again: that is a write, and two boxes at rest
+/// come by here every few seconds, for years.
+///
+/// # Errors
+///
+/// What the file system says.
+pub(super) fn anew(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

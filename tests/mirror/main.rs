@@ -17,6 +17,7 @@ mod logged;
 mod mutate;
 mod names;
 mod power;
+mod rest;
 mod resume;
 mod rig;
 mod slow;
