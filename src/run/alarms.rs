@@ -304,7 +304,10 @@ fn own_conflicts(stands: &[Stands], now: Instant) -> Vec<(String, String)> {
 impl Helper {
     /// An alarm has begun: for the history and whoever watches.
     pub(super) fn raised(&self, name: &str, text: String) {
-        self.remember(history::of_alarm(self.present, clock::now(), history::wall_clock(), &text));
+        let now = clock::now();
+        if self.lately.borrow_mut().admits(&text, now) {
+            self.remember(history::of_alarm(self.present, now, history::wall_clock(), &text));
+        }
         self.tell_observer(Event::Raised { name: name.to_owned(), text });
     }
 

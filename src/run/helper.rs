@@ -133,6 +133,8 @@ pub(super) struct Helper {
     to_disk: Arc<Mailbox<ToDisk>>,
     /// This life, for the history.
     pub present: history::Present,
+    /// Alarms that the history has had lately.
+    pub lately: RefCell<history::Lately>,
     /// The mirror, if anything is mirrored.
     pub mirror: Option<Rc<Mirror>>,
     /// The watching process, if anybody watches.
@@ -201,6 +203,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         peer: Peer::new(to_peer),
         to_disk,
         present,
+        lately: RefCell::default(),
         mirror,
         observe,
         console_confinement: Rc::default(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::HISTORY;
 use crate::console::control::Event;
 use crate::console::status::Handover;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::pair::BootId;
 
 /// Before this second the clock of a box has not been set: 2020.
@@ -34,6 +34,28 @@ struct Line {
     handover: Option<Handover>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alarm: Option<String>,
+}
+
+/// An alarm that comes and goes has one line in the history in so long a time.
+const AGAIN: Duration = Duration::from_secs(600);
+/// So many different alarms have a line in that time.
+const KINDS: usize = 64;
+
+/// Which alarms have had a line lately. One that comes and goes every few seconds for years would wear the disk out, and
+/// everything else would soon be gone from the history; the log and the syslog server have all of it.
+#[derive(Default)]
+pub(super) struct Lately(Vec<(String, Instant)>);
+
+impl Lately {
+    /// Whether an alarm is worth a line; then it has had one.
+    pub(super) fn admits(&mut self, text: &str, now: Instant) -> bool {
+        self.0.retain(|(_, at)| now.since(*at) < AGAIN);
+        let admitted = self.0.len() < KINDS && self.0.iter().all(|(known, _)| known != text);
+        if admitted {
+            self.0.push((text.to_owned(), now));
+        }
+        admitted
+    }
 }
 
 /// A hand-over to this box.
@@ -98,6 +120,19 @@ fn events(text: &str, present: Present, count: usize) -> Vec<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alarm_that_comes_and_goes_for_a_year_does_not_fill_the_history() {
+        let mut lately = Lately::default();
+        let second = |n: u64| Instant::BOOT + Duration::from_secs(n);
+        assert!(lately.admits("no quorum", second(1)) && lately.admits("mirror-late: /mail", second(1)));
+        let day = (2..86_402).filter(|n| lately.admits("no quorum", second(*n))).count();
+        assert_eq!(day, 144, "one in ten minutes");
+        // Nor one that is another one each time: a stranger's hardware address is part of it.
+        let other = (0..600).filter(|n| lately.admits(&format!("address-conflict: {n}"), second(100_000 + n))).count();
+        assert_eq!(other, KINDS);
+        assert!(lately.admits("no quorum", second(101_000)));
+    }
 
     #[test]
     fn boots_are_counted_back_from_the_present_one() {
