@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
 
+use super::fat;
 use super::image::{self, Check, Identity};
 use super::slot::{self, Slot};
 
@@ -28,12 +29,14 @@ const PART: usize = 256 * 1024;
 const RESERVE: u64 = 256 * 1024;
 
 /// Mounts the partition on `device`, writable, where this process alone sees it, and until it ends, whichever way that
-/// comes. The process must have one thread.
+/// comes. What a power cut has left of its file system is put right before ([`fat`]). The process must have one thread.
 ///
 /// # Errors
 ///
 /// As [`Mounted::mount`].
 pub fn mount_for_this_process(device: &Path) -> io::Result<Slots> {
+    let named = |error| io::Error::other(format!("{}: {error}", device.display()));
+    fat::mend(&File::options().read(true).write(true).open(device).map_err(named)?).map_err(named)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
     let mounted = std::mem::ManuallyDrop::new(Mounted::mount(device, true)?);
@@ -203,8 +206,7 @@ impl Slots {
             let _ = self.sync();
             return Err(error);
         }
-        fs::rename(&draft, self.path(plan.slot))?;
-        self.sync()?;
+        self.rename(&draft, &self.path(plan.slot))?;
         Ok(plan.slot)
     }
 
@@ -261,9 +263,17 @@ impl Slots {
         if !running.is_on_trial() {
             return Ok(false);
         }
-        fs::rename(self.path(running), self.path(Slot { tries: None, ..running }))?;
-        self.sync()?;
+        self.rename(&self.path(running), &self.path(Slot { tries: None, ..running }))?;
         Ok(true)
+    }
+
+    /// Gives a file another name, durably. The new entry is that of an empty file until the file itself is written back
+    /// (`vfat_rename` in fs/fat/namei_vfat.c), and the old one is gone by then: synced is the file first, and with it the
+    /// sector that holds both.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        File::open(to)?.sync_all()?;
+        self.sync()
     }
 }
 

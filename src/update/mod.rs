@@ -20,11 +20,13 @@
 //! | [`esp`] | the partition with the slots |
 //! | [`transfer`] | an image to the peer, over the mirror's kind of link |
 //! | [`child`], [`bounds`] | the process that does the work, and what it must do without: what parses bulk data is never the daemon |
+//! | [`fat`] | what a power cut leaves of its file system, put right |
 
 pub mod bounds;
 pub mod child;
 pub mod esp;
 pub mod image;
 pub mod slot;
+pub mod fat;
 pub mod transfer;
 pub mod trial;

@@ -86,6 +86,7 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// The rig's site: L = 2 s, h = 200 ms on the slowest link.
 pub const LEASE: Duration = Duration::from_secs(2);
+    uefi("uefi/update_torn", update::torn),
 /// Added to every limit: two boxes share two CPUs with whatever else the machine does.
 pub const STALL: Duration = Duration::from_secs(3);
 /// A takeover comes at most so much later than lease and fence bound; and a stall.

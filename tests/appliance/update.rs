@@ -1,5 +1,10 @@
 //! Another image: for one box, for both in turn, a bad one, and a power cut in the middle of it.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::rig::Rig;
@@ -143,4 +148,59 @@ pub fn cut(rig: &mut Rig) -> Result<String, String> {
     let after = slot(rig, standby)?;
     unmoved(rig, &before, start)?;
     if after == former { Ok(format!("slot {former} as before")) } else { Err(format!("slot {after} runs")) }
+}
+
+/// The power failed long ago while an image was written, and left a file whose clusters are on the disk in part. The kernel takes
+/// that for damage and writes no more; the next update is one like any other.
+pub fn torn(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    tear(&rig.machines[standby].disk).map_err(|error| error.to_string())?;
+    healthy(rig)?;
+    let (former, mark) = (slot(rig, standby)?, rig.timeline.mark());
+    // Which of the two runs there depends on the scenarios before.
+    match order(rig, standby, "/data/good.efi") {
+        Err(why) if why.contains("runs here already") => order(rig, standby, "/data/again.efi")?,
+        other => other?,
+    };
+    restarted(rig, mark, standby)?;
+    let slot = confirmed(rig, standby, former)?;
+    healthy(rig)?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("slot {former} to {slot}, nothing moved"))
+}
+
+/// Leaves half of a draft on a disk: all of its entry, and half of its chain in the tables (FAT32, Microsoft's specification).
+#[allow(clippy::disallowed_methods)] // runs mtools
+fn tear(disk: &Path) -> io::Result<()> {
+    const PARTITION: u64 = 1 << 20;
+    const DRAFT: &str = "::/EFI/Linux/twobox-9.new";
+    const SECTOR: u64 = 512;
+    let image = format!("{}@@{PARTITION}", disk.display());
+    let content = disk.with_extension("torn");
+    std::fs::write(&content, vec![7; 400 * 1024])?;
+    let mtools = |words: &[&str]| -> io::Result<String> {
+        let done = Command::new(words[0]).args(["-i", &image]).args(&words[1..]).output()?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if done.status.success() { Ok(said(&done.stdout)) } else { Err(io::Error::other(said(&done.stderr))) }
+    };
+    mtools(&["mcopy", &content.display().to_string(), DRAFT])?;
+    // "::/EFI/Linux/twobox-9.new <5-804>"
+    let shown = mtools(&["mshowfat", DRAFT])?;
+    let range = shown.split(['<', '>']).nth(1).and_then(|range| range.split_once('-'));
+    let (first, last) = range.ok_or_else(|| io::Error::other(format!("not in one piece: {shown}")))?;
+    let [first, last]: [u64; 2] = [first, last].map(|number| number.parse().expect("a number"));
+    let file = File::options().read(true).write(true).open(disk)?;
+    let mut block = [0; 512];
+    file.read_exact_at(&mut block, PARTITION)?;
+    let reserved = u64::from(u16::from_le_bytes([block[0x0e], block[0x0f]]));
+    let table = u64::from(u32::from_le_bytes([block[0x24], block[0x25], block[0x26], block[0x27]]));
+    let middle = first.midpoint(last);
+    for number in 0..u64::from(block[0x10]) {
+        let at = PARTITION + (reserved + number * table) * SECTOR + middle * 4;
+        file.write_all_at(&vec![0; usize::try_from(last - middle + 1).expect("a file") * 4], at)?;
+    }
+    Ok(())
 }
