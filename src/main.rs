@@ -12,7 +12,7 @@ use twobox::console::exit::Exit;
 use twobox::console::face::{Face, Standard};
 use twobox::console::{parse, prompt};
 use twobox::init::power::{End, leave};
-use twobox::init::wait::wait;
+use twobox::init::wait::{until_it_can_run, wait};
 
 fn main() -> Exit {
     if std::process::id() == 1 {
@@ -106,7 +106,7 @@ fn daemon(run: Run, socket: PathBuf, face: &mut Standard) -> Exit {
 
 /// PID 1 on the appliance: boots, runs the pair, and ends the box when the pair has left. Never returns.
 fn appliance() -> ! {
-    let mut boot = twobox::init::start();
+    let mut boot = until_it_can_run(twobox::init::start());
     let options = match (boot.obstacle(), boot.side, &boot.site) {
         (None, Some(node), Some(site)) => twobox::run::Options {
             board: twobox::init::boot::BOARD.into(),

@@ -28,6 +28,8 @@ pub const BOARD: &str = "/etc/twobox/board.toml";
 const BOOT_TIMEOUTS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(30), Duration::from_secs(10)];
 /// How long a mount may take: the replay of a journal of 1 GiB on a slow disk. Then the box is held without it.
 const MOUNT: Duration = Duration::from_secs(600);
+/// How long a look at the slots may take, which replays nothing.
+const LOOK: Duration = Duration::from_secs(60);
 /// How long an interface may take to show up: one on USB needs some seconds.
 const INTERFACE_WAIT: Duration = Duration::from_secs(15);
 
@@ -55,10 +57,10 @@ pub enum Then {
 }
 
 /// A step that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Fault {
-    /// What the box does about it.
-    pub then: Then,
+    /// The step, which says what the box does about it.
+    pub step: &'static Step,
     /// Step, reason and meaning in one line.
     pub text: String,
 }
@@ -86,6 +88,8 @@ pub struct Boot {
     pub site: Option<PathBuf>,
     /// Site, board and key.
     pub config: Option<Config>,
+    /// A disk was given up; the kernel does not panic for tasks that wait for it.
+    pub disk_hangs: bool,
     /// One line for each step.
     pub report: Vec<String>,
     /// The steps that failed.
@@ -151,18 +155,8 @@ pub fn run(boot: &mut Boot) -> Duration {
     let start: Instant = clock::now();
     let mut told = 0;
     for step in STEPS {
-        let before = clock::now();
-        boot.feed();
-        let result = (step.run)(boot);
-        let took = clock::now().since(before).as_secs_f64() * 1e3;
-        boot.report.push(match result {
-            Ok(detail) => format!("{took:8.1} ms  {:<15} {detail}", step.name).trim_end().to_owned(),
-            Err(why) => {
-                let text = format!("{}: {why}; {}", step.name, step.meaning);
-                boot.faults.push(Fault { then: step.then, text: text.clone() });
-                format!("{took:8.1} ms  FAILED {text}")
-            }
-        });
+        let line = take(boot, step);
+        boot.report.push(line);
         // The first steps are over before there is a port to tell them on.
         if let Some(terminal) = boot.terminal.as_mut() {
             boot.report[told..].iter().for_each(|line| terminal.say(line));
@@ -170,6 +164,35 @@ pub fn run(boot: &mut Boot) -> Duration {
         }
     }
     clock::now().since(start)
+}
+
+/// Takes one step, and says how it went.
+fn take(boot: &mut Boot, step: &'static Step) -> String {
+    let before = clock::now();
+    boot.feed();
+    let result = (step.run)(boot);
+    let took = clock::now().since(before).as_secs_f64() * 1e3;
+    match result {
+        Ok(detail) => format!("{took:8.1} ms  {:<15} {detail}", step.name).trim_end().to_owned(),
+        Err(why) => {
+            let text = format!("{}: {why}; {}", step.name, step.meaning);
+            boot.faults.push(Fault { step, text: text.clone() });
+            format!("{took:8.1} ms  FAILED {text}")
+        }
+    }
+}
+
+/// Takes the steps that failed once more: a disk or a card that has come late is there now.
+pub(super) fn retry(boot: &mut Boot) {
+    for Fault { step, .. } in std::mem::take(&mut boot.faults) {
+        let line = take(boot, step);
+        if boot.faults.last().is_none_or(|fault| fault.step.name != step.name) {
+            if let Some(terminal) = boot.terminal.as_mut() {
+                terminal.say(&line);
+            }
+            boot.report.push(line);
+        }
+    }
 }
 
 fn shown(result: std::io::Result<String>) -> Result<String, String> {
@@ -313,13 +336,26 @@ fn wait_for_interfaces(boot: &mut Boot, wanted: &[Interface]) -> Result<Vec<inte
 fn mount_state(boot: &mut Boot) -> Result<String, String> {
     let volume = board(boot)?.state.clone().ok_or("the board names no state partition")?;
     let device = volume::wait_for(&volume, || boot.feed())?;
-    mounted(boot, move || volume::mount_state(&device))
+    patiently(boot, MOUNT, move || volume::mount_state(&device))
 }
 
-/// Mounts, however long a journal takes, with the watchdog fed.
-fn mounted(boot: &mut Boot, mount: impl FnOnce() -> Result<String, String> + Send + 'static) -> Result<String, String> {
-    let done = patience::within(MOUNT, || boot.feed(), mount).map_err(|e| e.to_string())?;
-    done.unwrap_or_else(|| Err(format!("is not mounted after {} min: the disk hangs", MOUNT.as_secs() / 60)))
+/// What may wait for a disk for a long time, and for ever. The watchdog is fed meanwhile, and the kernel is not to panic for the
+/// task that waits: it would hang in the next boot as well. After a disk was given up it never is, and what else wants that
+/// disk is given up soon.
+fn patiently<T: Send + 'static>(
+    boot: &mut Boot,
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let limit = if boot.disk_hangs { limit.min(LOOK) } else { limit };
+    // Where it cannot be set, the kernel knows no such panic.
+    let _ = kernel::panic_for_hung_tasks(false);
+    let done = patience::within(limit, || boot.feed(), work).map_err(|e| e.to_string())?;
+    boot.disk_hangs |= done.is_none();
+    if !boot.disk_hangs {
+        let _ = kernel::panic_for_hung_tasks(true);
+    }
+    done.unwrap_or_else(|| Err(format!("nothing has come of it for {} s: the disk hangs", limit.as_secs())))
 }
 
 /// Which slot this is, and whether it is on trial. A board without slots was booted by somebody else.
@@ -327,7 +363,8 @@ fn find_own_image(boot: &mut Boot) -> Result<String, String> {
     let Some(volume) = board(boot)?.esp.clone() else { return Ok("in no slot".into()) };
     let hash = boot.command_line.image.clone().ok_or("the boot loader does not say which image this is")?;
     let device = volume::wait_for(&volume, || boot.feed())?;
-    let booted = esp::look(&device, &hash).map_err(|e| e.to_string())?;
+    let look = move || esp::look(&device, &hash).map_err(|e| e.to_string());
+    let booted = patiently(boot, LOOK, look)?;
     let trial = if booted.slot.is_on_trial() { ", on trial" } else { "" };
     let failed = booted.rolled_back.map(|slot| format!("; the trial of slot {} failed", slot.number));
     let said = format!("slot {}{trial}{}", booted.slot.number, failed.unwrap_or_default());
@@ -374,7 +411,7 @@ fn name_host(boot: &mut Boot) -> Result<String, String> {
 fn mount_data(boot: &mut Boot) -> Result<String, String> {
     let Some(volume) = board(boot)?.data.clone() else { return Ok("none on this board".into()) };
     let device = volume::wait_for(&volume, || boot.feed())?;
-    mounted(boot, move || volume::mount_data(&device))
+    patiently(boot, MOUNT, move || volume::mount_data(&device))
 }
 
 fn furnish_roots(boot: &mut Boot) -> Result<String, String> {

@@ -43,6 +43,16 @@ pub fn apply_settings() -> io::Result<String> {
     }
 }
 
+/// Whether a task that waits for a disk for two minutes makes the kernel panic. Where the box serves, it should: the other one has
+/// a disk too. While it boots, the next boot would end in the same way.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn panic_for_hung_tasks(panic: bool) -> io::Result<()> {
+    fs::write("/proc/sys/kernel/hung_task_panic", if panic { "1" } else { "0" })
+}
+
 /// Sets the host's name to `pair-node`.
 ///
 /// # Errors

@@ -55,12 +55,12 @@ impl Boot {
     /// Why the pair cannot run on this box at all, if so.
     #[must_use]
     pub fn obstacle(&self) -> Option<&str> {
-        self.faults.iter().find(|fault| fault.then == Then::Wait).map(|fault| fault.text.as_str())
+        self.faults.iter().find(|fault| fault.step.then == Then::Wait).map(|fault| fault.text.as_str())
     }
 
     /// Why this box must be held, if so.
     #[must_use]
     pub fn hold_reason(&self) -> Option<&str> {
-        self.faults.iter().find(|fault| fault.then == Then::Hold).map(|fault| fault.text.as_str())
+        self.faults.iter().find(|fault| fault.step.then == Then::Hold).map(|fault| fault.text.as_str())
     }
 }

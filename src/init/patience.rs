@@ -1,8 +1,7 @@
 //! Work that may take long and may never end: a mount that replays a large journal, the last sync of a box.
 //!
 //! The watchdog is fed meanwhile, because a reset in the middle of a replay only begins it anew, for ever. But not without
-//! end: what takes longer than its limit is given up, and a kernel that waits for a dead disk panics by itself
-//! (`hung_task_panic`).
+//! end: what takes longer than its limit is given up.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, channel};

@@ -71,6 +71,9 @@ pub const SCENARIOS: &[Scenario] = &[
     full("crossover/dead", slow::dead_card),
     full("disk/slow_boot", slow::boot),
     full("disk/slow_reboot", slow::reboot),
+    full("disk/late", slow::late),
+    full("disk/hangs_at_boot", slow::hangs),
+    full("wear", slow::wear),
     full("mirror", mirror::follows),
     full("twins", damage::twins),
     generic("generic/found", found),
@@ -82,11 +85,11 @@ pub const SCENARIOS: &[Scenario] = &[
     uefi("uefi/update_bad", update::bad),
     uefi("uefi/update_cut", update::cut),
     uefi("uefi/update", update::one),
+    uefi("uefi/update_torn", update::torn),
 ];
 
 /// The rig's site: L = 2 s, h = 200 ms on the slowest link.
 pub const LEASE: Duration = Duration::from_secs(2);
-    uefi("uefi/update_torn", update::torn),
 /// Added to every limit: two boxes share two CPUs with whatever else the machine does.
 pub const STALL: Duration = Duration::from_secs(3);
 /// A takeover comes at most so much later than lease and fence bound; and a stall.

@@ -122,3 +122,84 @@ pub fn boot(rig: &mut Rig) -> Result<String, String> {
     healthy(rig)?;
     unmoved(rig, &before, start)
 }
+
+/// A disk that is there half a minute after the boot has looked for it, as behind a controller that starts cold: the box waits, and
+/// takes its place without anybody's hand.
+pub fn late(rig: &mut Rig) -> Result<String, String> {
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    let mark = rig.timeline.mark();
+    rig.machines[standby].disk_is_late = true;
+    rig.power_on(standby);
+    rig.machines[standby].disk_is_late = false;
+    let waits = |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.contains("HELD:");
+    let limit = rig.machines[standby].kernel_time() + Duration::from_secs(60);
+    rig.timeline.wait(mark, limit, waits).ok_or("the box does not say that it waits")?;
+    let mark = rig.timeline.mark();
+    rig.machines[standby].plug_disk_in();
+    healthy(rig)?;
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.starts_with("RESET");
+    if rig.timeline.since(mark).iter().any(reset) {
+        return Err("the box was reset in between".into());
+    }
+    unmoved(rig, &before, start)
+}
+
+/// A disk that takes a request and never answers, in the middle of a mount: the box boots on when the disk does, and is not reset
+/// for it again and again.
+pub fn hangs(rig: &mut Rig) -> Result<String, String> {
+    /// The kernel looks every two minutes for tasks that have not moved for two minutes.
+    const NOTICED: Duration = Duration::from_secs(250);
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    rig.machines[standby].power_cut();
+    let mark = rig.timeline.mark();
+    // So slow that the mount is not over before it is noticed.
+    rig.machines[standby].disk_speed = Some(4);
+    rig.power_on(standby);
+    rig.machines[standby].disk_speed = None;
+    let named = |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.contains("host name");
+    let limit = rig.machines[standby].kernel_time() + Duration::from_secs(60);
+    rig.timeline.wait(mark, limit, named).ok_or("the box does not boot")?;
+    rig.pass(Duration::from_millis(1500));
+    rig.machines[standby].hang_disk();
+    rig.pass(NOTICED);
+    let ended = |event: &crate::rig::timeline::Event| {
+        event.who == NAMES[standby] && (event.text.starts_with("RESET") || event.text.contains("booted in"))
+    };
+    let ended = rig.timeline.since(mark).into_iter().find(ended);
+    rig.machines[standby].slow_disk(0, 0);
+    if let Some(event) = ended {
+        return Err(format!("while its disk hung: {}", event.text));
+    }
+    healthy(rig)?;
+    unmoved(rig, &before, start)
+}
+
+/// What two boxes at rest write to their disks: flash wears out, and nobody looks for years.
+pub fn wear(rig: &mut Rig) -> Result<String, String> {
+    const REST: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_secs(120);
+    /// In KiB a minute: 100 MB a day.
+    const MOST: u64 = 70;
+    healthy(rig)?;
+    rig.pass(REST);
+    let before = [written(rig, 0)?, written(rig, 1)?];
+    rig.pass(MINUTE);
+    let after = [written(rig, 0)?, written(rig, 1)?];
+    let a_minute = [0, 1].map(|index: usize| (after[index] - before[index]) * 60 / MINUTE.as_secs());
+    if a_minute.iter().any(|kib| *kib > MOST) {
+        return Err(format!("at rest {a_minute:?} KiB a minute are written"));
+    }
+    Ok(format!("{} and {} KiB a minute are written at rest", a_minute[0], a_minute[1]))
+}
+
+/// KiB that a box has written to its disk since it booted.
+fn written(rig: &Rig, index: usize) -> Result<u64, String> {
+    let (said, _) = rig.ask(index, "bb sync; bb cat /sys/block/vda/stat", ANSWER).ok_or("no answer")?;
+    let sectors = said.split_whitespace().nth(6).and_then(|number| number.parse::<u64>().ok());
+    Ok(sectors.ok_or_else(|| format!("no count in {said:?}"))? / 2)
+}

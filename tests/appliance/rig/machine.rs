@@ -50,6 +50,8 @@ pub struct Machine {
     pub node: &'static str,
     /// The disk refuses to be written from the next power on.
     pub disk_is_read_only: bool,
+    /// The disk is not plugged in at the next power on.
+    pub disk_is_late: bool,
     /// Operations a second that the disk does from the next power on.
     pub disk_speed: Option<u32>,
     /// The card of the crossover is dead from the next power on.
@@ -100,6 +102,7 @@ impl Machine {
             disk,
             node: name,
             disk_is_read_only: false,
+            disk_is_late: false,
             disk_speed: None,
             crossover_is_dead: false,
             watchdog: &["-device", "i6300esb"],
@@ -170,7 +173,10 @@ impl Machine {
         let disk = self.disk.display();
         let speed = self.disk_speed.map_or(String::new(), |speed| format!(",throttling.iops-total={speed}"));
         let drive = format!("file={disk},format=raw,if=none,id=disk,cache=writeback,read-only={read_only}{speed}");
-        command.args(["-drive", &drive, "-device", self.model.disk]).args(self.watchdog);
+        command.args(["-drive", &drive]).args(self.watchdog);
+        if !self.disk_is_late {
+            command.args(["-device", self.model.disk]);
+        }
         if let Some(second) = &self.second_disk {
             let drive = format!("file={},format=raw,if=none,id=second,read-only=on", second.display());
             command.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=second"]);
@@ -241,6 +247,21 @@ impl Machine {
             "device": "disk", "bps": 0, "bps_rd": 0, "bps_wr": written, "iops": operations, "iops_rd": 0, "iops_wr": 0
         });
         self.order("block_set_io_throttle", &limits);
+    }
+
+    /// The disk takes requests and answers none.
+    pub fn hang_disk(&mut self) {
+        self.timeline.add(self.name, "disk: hangs");
+        let limits = serde_json::json!({
+            "device": "disk", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0
+        });
+        self.order("block_set_io_throttle", &limits);
+    }
+
+    /// Plugs the disk in that was not there at the power on.
+    pub fn plug_disk_in(&mut self) {
+        self.timeline.add(self.name, "disk: plugged in");
+        self.order("device_add", &serde_json::json!({ "driver": "virtio-blk-pci", "drive": "disk", "id": "late" }));
     }
 
     /// Pulls the plug: nothing is written any more, nothing is said.
