@@ -11,6 +11,8 @@ use crate::config::{self, Config};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::time::{Duration, Instant};
 use crate::update::esp::{self, Booted};
+use crate::update::loader;
+use crate::update::slot::Slot;
 use crate::wire::pair::Side;
 
 /// Where the image keeps its own files.
@@ -82,6 +84,8 @@ pub struct Boot {
     pub last_reset: last_reset::Cause,
     /// The slot that was booted.
     pub image: Option<Booted>,
+    /// The image is on trial and cannot read where that stands: it could neither confirm itself nor be followed by another one.
+    pub lost_trial: Option<Slot>,
     /// Which box this is.
     pub side: Option<Side>,
     /// The site file.
@@ -358,8 +362,17 @@ fn patiently<T: Send + 'static>(
     done.unwrap_or_else(|| Err(format!("nothing has come of it for {} s: the disk hangs", limit.as_secs())))
 }
 
-/// Which slot this is, and whether it is on trial. A board without slots was booted by somebody else.
+/// Which slot this is, and whether it is on trial. An image that does not find out asks the boot loader's variable.
 fn find_own_image(boot: &mut Boot) -> Result<String, String> {
+    let found = look_for_own_image(boot);
+    if boot.image.is_none() {
+        boot.lost_trial = loader::counted().filter(|slot| slot.has_way_back());
+    }
+    found
+}
+
+/// A board without slots was booted by somebody else.
+fn look_for_own_image(boot: &mut Boot) -> Result<String, String> {
     let Some(volume) = board(boot)?.esp.clone() else { return Ok("in no slot".into()) };
     let hash = boot.command_line.image.clone().ok_or("the boot loader does not say which image this is")?;
     let device = volume::wait_for(&volume, || boot.feed())?;

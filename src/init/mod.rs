@@ -22,7 +22,8 @@ use boot::{Boot, Then};
 
 use crate::clock;
 
-/// Boots the box: runs all steps and says on the console what came out.
+/// Boots the box: runs all steps and says on the console what came out. A new image that cannot even find out that it is on
+/// trial starts the former one instead.
 #[must_use]
 pub fn start() -> Boot {
     power::detach_standard_streams();
@@ -35,6 +36,16 @@ pub fn start() -> Boot {
         if let last_reset::Cause::Panic(_) | last_reset::Cause::Watchdog = boot.last_reset {
             terminal.say(&format!("the last reset was ordered by: {}", boot.last_reset));
         }
+    }
+    if let Some(slot) = boot.lost_trial {
+        if let Some(terminal) = boot.terminal.as_mut() {
+            terminal.say(&format!(
+                "image: the boot loader tries slot {}, which does not find itself on the disk: the former image starts now",
+                slot.number
+            ));
+        }
+        drop(boot.terminal.take()); // closed, it has been sent
+        power::leave(power::End::Reboot, boot.watchdog.take());
     }
     boot
 }

@@ -54,7 +54,7 @@ fn take_turn(boot: &mut Boot, reason: &str, turn: u32, signals: Option<&SignalFd
         terminal.say("This box serves nothing. Repair it and press ctrl-alt-del, or switch it off and on.");
     }
     boot.feed();
-    if turn >= TRIAL && boot.image.as_ref().is_some_and(|image| image.slot.is_on_trial()) {
+    if turn >= TRIAL && boot.image.as_ref().is_some_and(|image| image.slot.has_way_back()) {
         log::error!("the pair cannot run with this image: starting the former one");
         leave(End::Reboot, boot.watchdog.take());
     }

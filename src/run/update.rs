@@ -473,6 +473,7 @@ pub(super) async fn watch_trial(helper: Rc<Helper>) {
         let view = OnTrial {
             up: now.since(Instant::BOOT),
             serves: role == Some(Role::Active),
+            has_way_back: helper.booted().is_some_and(|booted| booted.slot.has_way_back()),
             healthy_for: healthy_since.map(|since| now.since(since)),
         };
         match trial::judge(view) {

@@ -50,6 +50,14 @@ impl Slot {
         self.tries.is_some()
     }
 
+    /// This boot was its only try, so the next one is the former image's. One that was booted more often than it had tries is
+    /// the only one there is, and one with tries left is not counted by its boot loader: a reset would bring either back, for
+    /// ever.
+    #[must_use]
+    pub fn has_way_back(self) -> bool {
+        self.tries.is_some_and(|tries| tries == Tries { left: 0, done: 1 })
+    }
+
     /// It had its tries and was not confirmed: the boot loader takes it only when there is no other.
     #[must_use]
     pub fn is_bad(self) -> bool {
@@ -151,6 +159,7 @@ mod tests {
         let tried = boot(&mut there).unwrap();
         assert_eq!(tried.to_string(), "twobox-2+0-1.efi");
         assert!(tried.is_on_trial());
+        assert!(tried.has_way_back());
         // Nobody confirmed it.
         assert_eq!(boot(&mut there), Some(running));
         assert_eq!(boot(&mut there), Some(running));
@@ -160,6 +169,21 @@ mod tests {
         there[1] = confirmed;
         assert_eq!(boot(&mut there), Some(confirmed));
         assert_eq!(rolled_back(&there, confirmed), None);
+    }
+
+    #[test]
+    fn a_box_gives_an_image_up_only_for_another_one() {
+        // The former image is gone: the loader takes the one that failed, again and again.
+        let mut there = slots("twobox-2+1.efi");
+        assert!(boot(&mut there).unwrap().has_way_back());
+        for _ in 0..3 {
+            let again = boot(&mut there).unwrap();
+            there[0].tries = again.tries.map(|tries| Tries { done: tries.done + 1, ..tries });
+            assert!(there[0].is_on_trial() && !there[0].has_way_back(), "{}", there[0]);
+        }
+        // A loader that cannot write counts nothing; a confirmed one needs no way back.
+        assert!(!slot("twobox-2+1.efi").has_way_back());
+        assert!(!slot("twobox-2.efi").has_way_back());
     }
 
     #[test]

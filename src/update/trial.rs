@@ -14,6 +14,8 @@ pub struct View {
     pub up: Duration,
     /// It serves now.
     pub serves: bool,
+    /// A reset brings the former image.
+    pub has_way_back: bool,
     /// For how long it has been Standby or Active and has heard its peer.
     pub healthy_for: Option<Duration>,
 }
@@ -35,7 +37,7 @@ pub enum Verdict {
 pub fn judge(view: View) -> Verdict {
     match view.healthy_for {
         Some(healthy) if healthy >= STEADY => Verdict::Confirm,
-        None if view.up >= LIMIT && !view.serves => Verdict::GoBack,
+        None if view.up >= LIMIT && !view.serves && view.has_way_back => Verdict::GoBack,
         _ => Verdict::Wait,
     }
 }
@@ -58,7 +60,11 @@ mod tests {
             (s(300), false, Some(s(1)), Verdict::Wait),
             (s(900), false, Some(s(5)), Verdict::Confirm),
         ] {
-            assert_eq!(judge(View { up, serves, healthy_for }), verdict, "{up:?} {serves} {healthy_for:?}");
+            let view = View { up, serves, healthy_for, has_way_back: true };
+            assert_eq!(judge(view), verdict, "{up:?} {serves} {healthy_for:?}");
+            // Without a former image a reset would only begin it all anew.
+            let verdict = if verdict == Verdict::GoBack { Verdict::Wait } else { verdict };
+            assert_eq!(judge(View { has_way_back: false, ..view }), verdict, "{up:?} {serves} {healthy_for:?}");
         }
     }
 }

@@ -83,6 +83,7 @@ pub const SCENARIOS: &[Scenario] = &[
     uefi("uefi/power_cut", power_cut_active),
     uefi("uefi/update_pair", update::both),
     uefi("uefi/update_bad", update::bad),
+    uefi("uefi/update_blind", update::blind),
     uefi("uefi/update_cut", update::cut),
     uefi("uefi/update", update::one),
     uefi("uefi/update_torn", update::torn),

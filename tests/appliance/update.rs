@@ -106,14 +106,23 @@ pub fn both(rig: &mut Rig) -> Result<String, String> {
 
 /// An image whose /init ends: it is tried once, and the former one is back.
 pub fn bad(rig: &mut Rig) -> Result<String, String> {
+    tried_once(rig, "bad", "Attempted to kill init")
+}
+
+/// An image that cannot read the boot partition, so that it does not find there that it is on trial.
+pub fn blind(rig: &mut Rig) -> Result<String, String> {
+    tried_once(rig, "blind", "the former image starts now")
+}
+
+fn tried_once(rig: &mut Rig, image_name: &str, last_words: &str) -> Result<String, String> {
     let active = healthy(rig)?;
     let standby = 1 - active;
     let former = slot(rig, standby)?;
     let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
-    order(rig, standby, "/data/bad.efi")?;
+    order(rig, standby, &format!("/data/{image_name}.efi"))?;
     restarted(rig, mark, standby)?;
-    let panic = |event: &crate::rig::timeline::Event| event.text.contains("Attempted to kill init");
-    rig.timeline.wait(mark, BACK, panic).ok_or("the bad image does not panic")?;
+    let ends = |event: &crate::rig::timeline::Event| event.text.contains(last_words);
+    rig.timeline.wait(mark, BACK, ends).ok_or("the image does not end itself")?;
     let until = rig.timeline.now() + BACK;
     let rolled_back = loop {
         match image(rig, standby) {
