@@ -467,6 +467,39 @@ fn one_address_has_one_owner() {
 }
 
 #[test]
+fn an_end_of_an_own_network_is_no_service_address_and_no_witness() {
+    for (from, to, what) in [
+        (
+            "192.0.2.10/24",
+            "192.0.2.255/32",
+            "address[1].ip: 192.0.2.255 is the broadcast address of the network of 192.0.2.2/24",
+        ),
+        (
+            "192.0.2.10/24",
+            "192.0.2.0/16",
+            "address[1].ip: 192.0.2.0 is the address of the network of 192.0.2.2/24 itself",
+        ),
+        ("ip = \"192.0.2.1\"", "ip = \"192.0.2.255\"", "witness[1].ip: 192.0.2.255 is the broadcast address of"),
+    ] {
+        let problems = site_with(from, to);
+        assert!(problems.len() == 1 && problems[0].contains(what), "{to}: {problems:?}");
+    }
+    assert_eq!(site_with("192.0.2.10/24", "198.51.100.255/16"), [""; 0], "another network's");
+}
+
+#[test]
+fn a_witness_can_be_asked_by_both_boxes() {
+    let problems = site_with("ip = \"192.0.2.1\"", "ip = \"2001:db8::1\"");
+    assert_eq!(
+        problems,
+        [
+            "site.toml:22: witness[1].ip: a has no own address on \"lan\" from which 2001:db8::1 could be asked; allowed: a \
+          witness of the family, v4 or v6, of an own address of both boxes"
+        ]
+    );
+}
+
+#[test]
 fn values_of_the_board_are_checked_too() {
     assert!(board_with("baud = 115200", "baud = 115201")[0].contains("115201 is no speed of a serial port"));
     assert!(board_with("path = \"pci-0000:00:02.0\"", "")[0].contains("interface.lan: says not how to find"));

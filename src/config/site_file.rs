@@ -11,7 +11,7 @@ use super::site::{
     ServiceAddress, Site, TREE_LIMIT, Tree, WITNESS_LIMIT, Watchdog,
 };
 use super::timing::{Profile, Timing, longest_watchdog_bound};
-use super::value;
+use super::value::{self, End};
 use crate::fence::address_lease;
 use crate::wire::pair::Side;
 
@@ -53,8 +53,8 @@ pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTab
     let site = Site {
         pair: pair(top.child("pair", keys::PAIR.keys).as_ref()),
         timing: timing(top.child("timing", keys::TIMING.keys).as_ref()),
-        addresses: addresses(&top, board, &mut owners),
-        witnesses: witnesses(&top, &mut owners),
+        addresses: addresses(&top, board, &nodes, &mut owners),
+        witnesses: witnesses(&top, &nodes, &mut owners),
         services: services(&top),
         trees: trees(&top),
         mirror_link: mirror_link(top.child("mirror-link", keys::MIRROR_LINK.keys).as_ref()),
@@ -146,7 +146,18 @@ fn known_interface(section: &Section, key: &str, name: &str, board: &Board) {
     }
 }
 
-fn addresses(top: &Section, board: &Board, owners: &mut Owners) -> Vec<ServiceAddress> {
+/// The two ends of an own network are no hosts, however long the prefix is that stands behind them, if any (RFC 1122 3.2.1.3).
+fn host_of_its_network(section: &Section, ip: IpAddr, nodes: &[Vec<OwnAddress>; 2]) {
+    let near = nodes.iter().flatten().filter(|own| own.prefix.contains(ip));
+    let Some((own, end)) = near.filter_map(|own| Some((own, own.prefix.end(ip)?))).next() else { return };
+    let what = match end {
+        End::Network => format!("{ip} is the address of the network of {} itself", own.prefix),
+        End::Broadcast => format!("{ip} is the broadcast address of the network of {}", own.prefix),
+    };
+    section.refuse("ip", what, "allowed: an address that a host can have");
+}
+
+fn addresses(top: &Section, board: &Board, nodes: &[Vec<OwnAddress>; 2], owners: &mut Owners) -> Vec<ServiceAddress> {
     let mut addresses = Vec::new();
     for section in top.children("address", ADDRESS_LIMIT, keys::ADDRESS.keys) {
         let interface = section.text("interface", value::name).unwrap_or_else(|| "lan".to_owned());
@@ -154,17 +165,31 @@ fn addresses(top: &Section, board: &Board, owners: &mut Owners) -> Vec<ServiceAd
         let virtual_mac = section.word("mac", &[("node", false), ("virtual", true)]).unwrap_or(false);
         if let Some(prefix) = section.required("ip", value::prefix) {
             owners.add(&section, "ip", prefix.ip, "a service address");
+            host_of_its_network(&section, prefix.ip, nodes);
             addresses.push(ServiceAddress { prefix, interface, virtual_mac });
         }
     }
     addresses
 }
 
-fn witnesses(top: &Section, owners: &mut Owners) -> Vec<IpAddr> {
+fn witnesses(top: &Section, nodes: &[Vec<OwnAddress>; 2], owners: &mut Owners) -> Vec<IpAddr> {
     let mut witnesses = Vec::new();
     for section in top.children("witness", WITNESS_LIMIT, keys::WITNESS.keys) {
         if let Some(ip) = section.required("ip", value::host) {
             owners.add(&section, "ip", ip, "a witness");
+            host_of_its_network(&section, ip, nodes);
+            for (node, own) in ["a", "b"].into_iter().zip(nodes) {
+                let mut on_lan = own.iter().filter(|own| own.interface == "lan").peekable();
+                // One without any is told elsewhere.
+                if on_lan.peek().is_some() && on_lan.all(|own| own.prefix.ip.is_ipv4() != ip.is_ipv4()) {
+                    let what = format!("{node} has no own address on \"lan\" from which {ip} could be asked");
+                    section.refuse(
+                        "ip",
+                        what,
+                        "allowed: a witness of the family, v4 or v6, of an own address of both boxes",
+                    );
+                }
+            }
             witnesses.push(ip);
         }
     }

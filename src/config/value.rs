@@ -110,6 +110,30 @@ impl Prefix {
     }
 }
 
+/// An address of a network that no host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The first one.
+    Network,
+    /// The last one.
+    Broadcast,
+}
+
+impl Prefix {
+    /// Which end of this network `other`, which lies in it, is. RFC 1122 3.2.1.3: the two ends of a v4 network are no hosts;
+    /// RFC 3021: but of a /31 they are.
+    #[must_use]
+    pub fn end(&self, other: IpAddr) -> Option<End> {
+        let IpAddr::V4(v4) = other else { return None };
+        let hosts = if self.length < 31 { u32::MAX >> self.length } else { return None };
+        match v4.to_bits() & hosts {
+            0 => Some(End::Network),
+            end if end == hosts => Some(End::Broadcast),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.ip, self.length)
@@ -124,18 +148,11 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     let length = length.parse().ok().filter(|length| (1..=most).contains(length));
     let length = length.ok_or_else(|| format!("\"{text}\" has no prefix length from /1 to /{most}"))?;
     let prefix = Prefix { ip, length };
-    if let IpAddr::V4(v4) = ip
-        && length < 31
-    {
-        // RFC 1122 3.2.1.3: the two ends of a network are no hosts; RFC 3021: but of a /31 they are.
-        let hosts = u32::MAX >> length;
-        match v4.to_bits() & hosts {
-            0 => return Err(format!("{v4} is the address of the network itself")),
-            end if end == hosts => return Err(format!("{v4} is the network's broadcast address")),
-            _ => {}
-        }
+    match prefix.end(ip) {
+        Some(End::Network) => Err(format!("{ip} is the address of the network itself")),
+        Some(End::Broadcast) => Err(format!("{ip} is the network's broadcast address")),
+        None => Ok(prefix),
     }
-    Ok(prefix)
 }
 
 /// An address that a host can have.

@@ -1,7 +1,7 @@
 //! `twobox check`: what the two files mean, and whether this machine keeps up with it.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::face::Face;
 use super::report::wrap;
 use crate::clock;
+use crate::config::site::OwnAddress;
 use crate::config::timing::Belt;
 use crate::config::value::show;
 use crate::config::{self, Config};
@@ -169,11 +170,13 @@ pub fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for witness in &site.witnesses {
-        let near = site.nodes.iter().all(|own| own.iter().any(|own| own.prefix.contains(*witness)));
-        if !near {
+        let on_lan = |own: &OwnAddress| own.interface == "lan" && own.prefix.contains(*witness);
+        let near = site.nodes.iter().all(|own| own.iter().any(on_lan));
+        let link_local = matches!(witness, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if !near && !link_local {
             warn(format!(
-                "the witness {witness} is in another network: routers between often drop reflected heartbeats, and then \
-                 it counts for no quorum"
+                "the witness {witness} lies in no network of both boxes' own addresses on lan: it is looked for on that LAN \
+                 all the same, not through a router, and will hardly answer"
             ));
         }
     }
