@@ -7,8 +7,11 @@ use libc::sock_filter;
 
 use crate::wire::Mac;
 
-/// Frames that the kernel itself strips of a VLAN tag belong to another LAN.
+/// Frames that the kernel itself strips of a VLAN tag belong to another LAN, but for those of no VLAN: a tag may have a priority only
+/// (IEEE 802.1Q, VLAN 0).
 const VLAN_TAG_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
+const VLAN_TAG: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
+const VLAN: u32 = 0x0fff;
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 /// From this packet type on (PACKET_OTHERHOST, PACKET_OUTGOING; linux/if_packet.h) a frame is not for this box.
 const NOT_FOR_US: u32 = libc::PACKET_OTHERHOST as u32;
@@ -36,7 +39,12 @@ impl Program {
     fn new() -> Program {
         let mut program = Program { code: Vec::new() };
         program.load(libc::BPF_W, VLAN_TAG_PRESENT);
-        program.require(0);
+        // Where there is none, some kernels have the one there that a frame had before.
+        program.when(1, |p| {
+            p.load(libc::BPF_W, VLAN_TAG);
+            p.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, VLAN);
+            p.require(0);
+        });
         program.load(libc::BPF_W, PACKET_TYPE);
         program.push(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, NOT_FOR_US);
         program.reject();

@@ -5,7 +5,11 @@ use std::os::fd::AsFd;
 
 use twobox::link::Sent;
 use twobox::link::reflected::{Arrival, Reflected, Settings, Way, Witness};
+use twobox::netlink::Socket;
+use twobox::takeover::interface;
+use twobox::takeover::packet::{Listener, Sender};
 use twobox::time::Instant;
+use twobox::wire::{arp, icmp, neighbor};
 
 use crate::allocations;
 use crate::lab::{Namespace, quiet, wait};
@@ -222,5 +226,44 @@ fn settings_that_cannot_work_are_refused() {
     for bad in [no_v6, many, mixed] {
         let refused = namespace.inside(|| Reflected::open(&Settings { interface: "lo".into(), ..bad }).err().unwrap());
         assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}
+
+/// Sends `frame` by the witness's interface.
+fn from_witness(l: &Lan, frame: &[u8]) {
+    l.at_w.inside(|| {
+        let index = nix::net::if_::if_nametoindex("lan").unwrap();
+        Sender::open(0).unwrap().send(index, frame).unwrap();
+    });
+}
+
+/// 802.1p: a tag that has a priority and no VLAN says nothing about whose LAN it is.
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let mut l = lan();
+    let to = l.at_a.inside(|| interface::find(&mut Socket::open().unwrap(), "lan").unwrap().mac);
+    for (witness, v) in [(0, V4), (1, V6)] {
+        let (source, destination) = (ip(v[2]), ip(v[1]));
+        let (identifier, sequence, payload) = (0, witness, &b"2b tagged"[..]);
+        let mut out = [0; icmp::FRAME_MAX];
+        let request =
+            icmp::Request { to, from: [2, 0, 0, 0, 0, 9], source, destination, identifier, sequence, payload };
+        let mut frame = request.write(&mut out).unwrap().to_vec();
+        // A router has passed it on: one hop less, and the header's sum more by as much.
+        if source.is_ipv4() {
+            frame[22] -= 1;
+            let (sum, carry) = u16::from_be_bytes([frame[24], frame[25]]).overflowing_add(0x100);
+            frame[24..26].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
+        } else {
+            frame[21] -= 1;
+        }
+        let tagged = |vlan: u8| [&frame[..12], &[0x81, 0, 0x60, vlan], &frame[12..]].concat();
+        from_witness(&l, &tagged(7));
+        assert!(quiet(l.a.as_fd()), "another LAN's");
+        from_witness(&l, &tagged(0));
+        let now = l.now();
+        let arrival = wait("the tagged one", || l.a.recv(now).unwrap().map(|arrival| format!("{arrival:?}")));
+        let expected = Arrival::Reflected { witness: witness as u8, way: Way::Routed, payload };
+        assert_eq!(arrival, format!("{expected:?}"));
     }
 }
