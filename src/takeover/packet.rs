@@ -12,8 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::wire::{arp, neighbor};
 
-/// Largest number of instructions: five to look at the kind, three for each address, one to end.
-const FILTER_MAX: usize = 5 + 3 * super::address::ADDRESSES + 1;
+/// Largest number of instructions: three to look for whom it is, five at the kind, three for each address, one to end.
+const FILTER_MAX: usize = 3 + 5 + 3 * super::address::ADDRESSES + 1;
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 
 /// Sends frames by any interface. Hears nothing.
 pub struct Sender {
@@ -188,9 +189,19 @@ fn push(program: &mut Program, code: u16, jt: u8, jf: u8, k: u32) {
     assert!(room.is_ok(), "the filter has room for {} addresses", super::address::ADDRESSES);
 }
 
+/// Drops what is not for this box. So the kernel calls frames of a VLAN for which it has no interface, after it has taken off their
+/// tags (`__netif_receive_skb_core`, net/core/dev.c): the same address in another VLAN is another address.
+fn for_this_box() -> Program {
+    let mut program = Program::new();
+    load(&mut program, libc::BPF_W, PACKET_TYPE);
+    push(&mut program, (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, 0, 1, libc::PACKET_OTHERHOST as u32);
+    end(&mut program, 0);
+    program
+}
+
 /// ARP whose sender address is one of `addresses`. (EtherType is the socket's own choice.)
 fn arp_filter(addresses: &[IpAddr]) -> Program {
-    let mut program = Program::new();
+    let mut program = for_this_box();
     load(&mut program, libc::BPF_W, 28);
     for address in addresses {
         if let IpAddr::V4(v4) = address {
@@ -204,7 +215,7 @@ fn arp_filter(addresses: &[IpAddr]) -> Program {
 
 /// Neighbour advertisements whose target is one of `addresses`.
 fn neighbor_filter(addresses: &[IpAddr]) -> Program {
-    let mut program = Program::new();
+    let mut program = for_this_box();
     load(&mut program, libc::BPF_B, 20);
     jump(&mut program, u32::from(neighbor::NEXT_HEADER), 0, 2);
     load(&mut program, libc::BPF_B, 54);

@@ -225,3 +225,29 @@ fn a_listener_hears_only_claims_of_its_addresses() {
     }
     assert_eq!(heard, [0x10, 0x11]);
 }
+
+/// The same private address in another VLAN of the cable is no business of this LAN's; a tag that has a priority only is.
+#[test]
+fn a_claim_in_another_vlan_is_not_heard() {
+    let lan = Lan::new("vlan");
+    let mut a = lan.open("a", BOTH, false);
+    a.take_up(clock::now(), || true).unwrap();
+    let foreign = lan.mac("b");
+    let claims = [
+        arp::announcement(foreign, SERVICE_V4.parse().unwrap()).to_vec(),
+        neighbor::announcement(foreign, SERVICE_V6.parse().unwrap()).to_vec(),
+    ];
+    let say = |vlan: u8| {
+        lan.inside("b", || {
+            let index = nix::net::if_::if_nametoindex("lan").unwrap();
+            for claim in &claims {
+                let tagged = [&claim[..12], &[0x81, 0, 0x60, vlan], &claim[12..]].concat();
+                Sender::open(0).unwrap().send(index, &tagged).unwrap();
+            }
+        });
+    };
+    say(7);
+    assert_eq!(listen(&mut a, None, MS(100)), []);
+    say(0);
+    assert_eq!(listen(&mut a, None, MS(100)).len(), 2);
+}
