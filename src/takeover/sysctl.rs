@@ -8,6 +8,8 @@
 //! - `arp_announce = 2`: our own ARP requests name an own address of the interface as their sender, never the service
 //!   address that the packet happens to come from. Such a request would be an announcement that nobody ordered: with a
 //!   virtual MAC, of the wrong one; and the closed egress gate would drop it, so that the box's neighbours stay unresolved.
+//! - `promote_secondaries = 1`: where no own address was there when the service address came, one that comes later in the same
+//!   network is its secondary, and would go with it.
 //! - On a macvlan besides: `rp_filter = 2` (answers leave by the parent, so a strict filter would drop the requests);
 //!   IPv6 `accept_ra`, `autoconf` and `router_solicitations` = 0 (it has the service address and nothing else).
 //!
@@ -17,7 +19,8 @@ use std::io;
 use std::path::PathBuf;
 
 /// For an interface that carries service addresses, and for the parent of a macvlan that does.
-pub const PARENT: &[(&str, &str)] = &[("ipv4/conf/*/arp_ignore", "1"), ("ipv4/conf/*/arp_announce", "2")];
+pub const PARENT: &[(&str, &str)] =
+    &[("ipv4/conf/*/arp_ignore", "1"), ("ipv4/conf/*/arp_announce", "2"), ("ipv4/conf/*/promote_secondaries", "1")];
 
 /// For a macvlan.
 pub const MACVLAN: &[(&str, &str)] = &[

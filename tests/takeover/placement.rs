@@ -92,3 +92,19 @@ fn a_new_interface_is_followed_when_it_may_be() {
     assert_eq!(heard(&mut a), 1, "claims are heard there");
     assert_eq!(a.take_down().unwrap(), 2);
 }
+
+/// A box whose own address comes late keeps it when it yields.
+#[test]
+fn an_own_address_that_came_after_the_service_address_stays() {
+    let lan = Lan::new("late");
+    must(&format!("ip netns exec {} sysctl -q -w net.ipv4.conf.all.promote_secondaries=0", lan.namespace("a")));
+    must(&format!("ip netns exec {} sysctl -q -w net.ipv4.conf.lan.promote_secondaries=0", lan.namespace("a")));
+    lan.ip("a", "addr flush dev lan");
+    let mut a = lan.open("a", &[(SERVICE_V4, 24)], false);
+    a.take_up(clock::now(), || true).unwrap();
+    lan.ip("a", "addr add 192.0.2.2/24 dev lan");
+    assert!(lan.ip("a", "addr show dev lan").contains("secondary"));
+    a.take_down().unwrap();
+    assert!(lan.ip("a", "addr show dev lan").contains("192.0.2.2/24"));
+    assert!(lan.ping("a", "192.0.2.77"));
+}
