@@ -269,6 +269,30 @@ pub struct NeighborBody {
     pub kind: u8,
 }
 
+/// `struct rtmsg` (linux/rtnetlink.h).
+#[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct RouteBody {
+    /// AF_INET or AF_INET6.
+    pub family: u8,
+    /// Prefix length of the destination, in bits.
+    pub destination_length: u8,
+    /// Prefix length of the source, in bits.
+    pub source_length: u8,
+    /// Type of service.
+    pub service: u8,
+    /// RT_TABLE_*.
+    pub table: u8,
+    /// RTPROT_*.
+    pub protocol: u8,
+    /// RT_SCOPE_*.
+    pub scope: u8,
+    /// RTN_*.
+    pub kind: u8,
+    /// RTM_F_*.
+    pub flags: u32,
+}
+
 /// `struct tcmsg` (linux/rtnetlink.h).
 #[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(C)]

@@ -15,19 +15,21 @@
 //!
 //! How an address is put on, and why:
 //!
-//! - Prefix length: 32 or 128, whatever is configured, where another address of the interface covers the configured network.
+//! - Prefix length: 32 or 128, whatever is configured, where another address of the interface or a route covers the configured
+//!   network.
 //!   With the network's own length the kernel chains IPv4 addresses of one network as primary and secondaries, and removing
 //!   the primary removes the others: a box whose own address was added later (by DHCP, say) would lose it with the service
 //!   address. A host address is chained to nothing, makes no route of its own, and IPv4 does not choose it as a source.
 //!   Where nothing else covers the network, the configured length and its route are needed to answer neighbours.
 //! - IPv6: no duplicate address detection (IFA_F_NODAD: it would take a second, and a probe went before), and deprecated from
 //!   the start (preferred lifetime zero), so that the box's own connections never choose it as their source (RFC 6724 rule 3).
-//! - IFA_F_NOPREFIXROUTE with a host prefix: an IPv6 route with a lifetime would be merged into the own address's route.
+//! - IFA_F_NOPREFIXROUTE with a host prefix: an IPv6 route with a lifetime would be merged into the own address's route, or into the
+//!   router's where the own address is one by DHCPv6, which has no network (RFC 8415), and be deleted with the service address.
 
 use std::io;
 use std::net::IpAddr;
 
-use crate::netlink::{self, AddressBody, AddressLifetime, Request, Socket};
+use crate::netlink::{self, AddressBody, AddressLifetime, Request, RouteBody, Socket};
 use crate::time::Duration;
 
 /// At most this many service addresses.
@@ -37,6 +39,10 @@ const IFA_F_MCAUTOJOIN: u32 = 0x400;
 /// IFA_F_NODAD and IFA_F_NOPREFIXROUTE (linux/if_addr.h).
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+/// RTM_F_FIB_MATCH (linux/rtnetlink.h): the route that fits, and not what it means for this one address.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
+/// A gateway of another family (linux/rtnetlink.h).
+const RTA_VIA: u16 = 18;
 
 /// A service address as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,6 +199,52 @@ pub fn covered(
     Ok(found)
 }
 
+/// How an address is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is one of this box's.
+    Local,
+    /// Without a router, by the interface that was asked for; so is all that has as many bits in common with it.
+    OnLink(u8),
+    /// Otherwise, or not at all.
+    Elsewhere,
+}
+
+/// How `ip` is reached by interface `index`. What the kernel does not tell counts as elsewhere.
+pub fn reach(socket: &mut Socket, index: u32, ip: IpAddr) -> Reach {
+    let (family, host) = family(ip);
+    let body = RouteBody { family, destination_length: host, flags: RTM_F_FIB_MATCH, ..RouteBody::default() };
+    let mut request = Request::new(libc::RTM_GETROUTE, 0, &body);
+    match ip {
+        IpAddr::V4(v4) => request.attribute(libc::RTA_DST, &v4.octets()),
+        IpAddr::V6(v6) => request.attribute(libc::RTA_DST, &v6.octets()),
+    };
+    request.attribute(libc::RTA_OIF, &index.to_ne_bytes());
+    let mut reach = Reach::Elsewhere;
+    let asked = socket.get(&mut request, &mut reach, |reach, kind, payload| {
+        let Some((body, attributes)) = netlink::body::<RouteBody>(payload).filter(|_| kind == libc::RTM_NEWROUTE)
+        else {
+            return;
+        };
+        let routed = [libc::RTA_GATEWAY, RTA_VIA, libc::RTA_MULTIPATH].iter().any(|&a| attributes.get(a).is_some());
+        let by = netlink::attribute(attributes.get(libc::RTA_OIF));
+        *reach = match body.kind {
+            libc::RTN_LOCAL => Reach::Local,
+            libc::RTN_UNICAST if by == Some(index) && !routed => Reach::OnLink(body.destination_length),
+            _ => Reach::Elsewhere,
+        };
+    });
+    if asked.is_ok() { reach } else { Reach::Elsewhere }
+}
+
+/// The kernel's number of the family of `ip`, and the prefix length of a host in it.
+fn family(ip: IpAddr) -> (u8, u8) {
+    match ip {
+        IpAddr::V4(_) => (libc::AF_INET as u8, 32),
+        IpAddr::V6(_) => (libc::AF_INET6 as u8, 128),
+    }
+}
+
 /// Whether two addresses of one family agree in their first `prefix` bits.
 fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     let differing = match (a, b) {
@@ -228,12 +280,9 @@ fn request(
     covered: bool,
     lifetime: Option<(Duration, u32)>,
 ) -> Request {
-    let (family, host) = match address.ip {
-        IpAddr::V4(_) => (libc::AF_INET, 32),
-        IpAddr::V6(_) => (libc::AF_INET6, 128),
-    };
+    let (family, host) = family(address.ip);
     let prefix = if covered { host } else { address.prefix };
-    let body = AddressBody { family: family as u8, prefix, index, ..AddressBody::default() };
+    let body = AddressBody { family, prefix, index, ..AddressBody::default() };
     let mut request = Request::new(kind, flags, &body);
     match address.ip {
         IpAddr::V4(v4) => {

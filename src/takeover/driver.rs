@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::address::{self, ADDRESSES, ServiceAddress};
+use super::address::{self, ADDRESSES, Reach, ServiceAddress};
 use super::announcer::Announcer;
 use super::clients::{Client, Clients};
 use super::conflict::{Claim, Conflict, Conflicts, Finding};
@@ -420,7 +420,13 @@ impl Takeover {
 impl Held {
     fn take_up(&mut self, netlink: &mut Socket, addresses: &[ServiceAddress], lifetime: Duration) -> io::Result<()> {
         // The parent's addresses count for a macvlan as well: its clients are answered by the parent.
-        self.covered = address::covered(netlink, self.at.parent, self.address, addresses)?;
+        self.covered = address::covered(netlink, self.at.parent, self.address, addresses)?
+            || match address::reach(netlink, self.at.parent, self.address.ip) {
+                Reach::OnLink(prefix) => prefix <= self.address.prefix,
+                // It is up, as it was put on before.
+                Reach::Local => self.covered,
+                Reach::Elsewhere => false,
+            };
         if self.virtual_mac {
             interface::set_up(netlink, self.at.index, true)?;
         }

@@ -108,3 +108,33 @@ fn an_own_address_that_came_after_the_service_address_stays() {
     assert!(lan.ip("a", "addr show dev lan").contains("192.0.2.2/24"));
     assert!(lan.ping("a", "192.0.2.77"));
 }
+
+/// An own address by DHCPv6 or in a cloud has no network; a route says that the LAN is there. It outlives the service address.
+#[test]
+fn a_route_to_the_lan_stays_as_it_is() {
+    let lan = Lan::new("route");
+    lan.ip("a", "addr flush dev lan scope global");
+    lan.ip("a", "addr add 192.0.2.2/32 dev lan");
+    lan.ip("a", "route add 192.0.2.0/24 dev lan");
+    lan.ip("a", "addr add 2001:db8::2/128 dev lan nodad");
+    lan.ip("a", "-6 route add 2001:db8::/64 dev lan proto ra expires 600");
+    let mut a = lan.open("a", BOTH, false);
+    let routes = || (lan.ip("a", "route show 192.0.2.0/24"), lan.ip("a", "-6 route show 2001:db8::/64"));
+    let lasts = |v6: &str| {
+        let seconds = v6.split("expires ").nth(1).and_then(|rest| rest.split("sec").next()?.parse::<u32>().ok());
+        v6.contains("proto ra") && seconds.is_some_and(|seconds| seconds > 300)
+    };
+    for _ in 0..2 {
+        a.take_up(clock::now(), || true).unwrap();
+        let (v4, v6) = routes();
+        assert_eq!((v4.lines().count(), v6.lines().count()), (1, 1), "{v4}{v6}");
+        assert!(lasts(&v6), "{v6}");
+        for service in [SERVICE_V4, SERVICE_V6] {
+            assert!(lan.ping("client", service), "{service}");
+        }
+    }
+    a.take_down().unwrap();
+    let (v4, v6) = routes();
+    assert!(v4.contains("192.0.2.0/24") && lasts(&v6), "{v4}{v6}");
+    assert!(a.down().unwrap());
+}
