@@ -7,12 +7,14 @@
 //!
 //! An address of a box that is set up twice is thus left to the first one, which keeps its witnesses: they answer to an
 //! address, and two boxes that share one get half of the answers each.
+//!
+//! An interface that is taken out and put in again is a new one: it is brought up, and its addresses are asked for anew.
 
 use std::io;
 use std::net::IpAddr;
 
 use super::address::{self, ServiceAddress};
-use super::interface;
+use super::interface::{self, Interface};
 use super::packet::{Listener, Sender};
 use crate::netlink::Socket;
 use crate::time::{Duration, Instant};
@@ -182,6 +184,11 @@ impl Own {
 
 impl Place {
     fn turn(&mut self, now: Instant, netlink: &mut Socket, sender: &Sender) {
+        let Ok(found) = interface::find(netlink, &self.interface) else { return };
+        if let Err(error) = self.follow(&found, netlink, sender) {
+            log::error!("own address {} on {}: {error}; tried again", self.address.ip, self.interface);
+            return;
+        }
         let mut buffer = [0; 128];
         // An error is the interface's (down, gone), which its carrier tells.
         while let Ok(Some(frame)) = self.listener.receive(&mut buffer) {
@@ -190,9 +197,7 @@ impl Place {
                 self.send(sender, false);
             }
         }
-        let mut carrier = || interface::find(netlink, &self.interface).is_ok_and(|found| found.carrier);
-        let carrier = self.claimant.is_ours() || carrier();
-        match self.claimant.turn(now, carrier) {
+        match self.claimant.turn(now, self.claimant.is_ours() || found.carrier) {
             Step::Nothing => {}
             Step::Probe => self.send(sender, true),
             Step::Take => match address::keep(netlink, self.index, self.address) {
@@ -207,6 +212,27 @@ impl Place {
             },
             Step::Announce => self.send(sender, false),
         }
+    }
+
+    /// Takes the interface as it is now: it may be another one, or have another hardware address.
+    fn follow(&mut self, found: &Interface, netlink: &mut Socket, sender: &Sender) -> io::Result<()> {
+        if self.index != found.index {
+            interface::set_up(netlink, found.index, true)?;
+            self.listener.rebind(found.index)?;
+            (self.index, self.mac, self.claimant) = (found.index, found.mac, Claimant::new());
+            log::warn!(
+                "{} is another interface now: own address {} is asked for anew",
+                self.interface,
+                self.address.ip
+            );
+        }
+        if self.mac != found.mac {
+            self.mac = found.mac;
+            if self.claimant.is_ours() {
+                self.send(sender, false);
+            }
+        }
+        Ok(())
     }
 
     /// A probe or an announcement. One that is lost is one of several.

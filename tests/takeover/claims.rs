@@ -251,3 +251,32 @@ fn a_claim_in_another_vlan_is_not_heard() {
     say(0);
     assert_eq!(listen(&mut a, None, MS(100)).len(), 2);
 }
+
+/// A card that is taken out and put in again gets its address again, and one with another hardware address tells it.
+#[test]
+fn an_own_address_follows_its_interface() {
+    let lan = Lan::new("ownnew");
+    let ours: IpAddr = "192.0.2.44".parse().unwrap();
+    lan.ip("b", "addr flush dev lan scope global");
+    let mut own = lan.inside("b", || Own::open(&[("lan".to_owned(), ours, 24)]).unwrap());
+    let mut settle = || {
+        for _ in 0..40 {
+            own.turn(clock::now());
+            thread::sleep(PAUSE / 4);
+        }
+        own.stands().all(|stands| stands.ours)
+    };
+    assert!(settle());
+    let reached = |lan: &Lan| run(&format!("ip netns exec {} ping -c 1 -W 5 {ours}", lan.namespace("client"))).0;
+    assert!(reached(&lan));
+    lan.ip("b", "link set lan address 02:00:00:00:00:66");
+    assert!(settle());
+    assert_eq!(lan.cached("192.0.2.44"), Some([2, 0, 0, 0, 0, 0x66]));
+    lan.ip("b", "link del lan");
+    settle();
+    let bridge = lan.namespace("lan");
+    must(&format!("ip -n {bridge} link add name port-b type veth peer name lan netns {}", lan.namespace("b")));
+    must(&format!("ip -n {bridge} link set port-b master bridge up"));
+    assert!(settle());
+    assert!(reached(&lan), "{}", lan.ip("b", "addr show dev lan"));
+}
