@@ -18,6 +18,9 @@ const LINE_TIME: Duration = Duration::from_millis(30);
 /// A path on which nothing was heard for this long, or for a lease if that is longer, carries no words.
 const DEAF: Duration = Duration::from_millis(500);
 
+/// The service address whose clients the boxes tell each other: the message does not say which interface they are on.
+const TOLD: usize = 0;
+
 /// A message to or from the peer, for the helper.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
@@ -61,7 +64,7 @@ impl Side {
         };
         if message.kind == Kind::Clients {
             for (ip, mac) in known_clients::decode(message.bytes).into_iter().flatten() {
-                takeover.insert_client(0, ip.into(), mac);
+                takeover.insert_client(TOLD, ip.into(), mac);
             }
             return;
         }
@@ -76,7 +79,7 @@ impl Side {
 
     /// Tells the peer whom we know on the LAN.
     pub(super) fn offer_clients(&mut self, now: Instant, takeover: &Takeover) {
-        let v4 = takeover.clients().iter().filter_map(|client| match client.ip {
+        let v4 = takeover.clients(TOLD).filter_map(|client| match client.ip {
             std::net::IpAddr::V4(ip) => Some((ip, client.mac)),
             std::net::IpAddr::V6(_) => None,
         });

@@ -339,10 +339,10 @@ impl Takeover {
         }
     }
 
-    /// The clients known here, to be told to the peer.
-    #[must_use]
-    pub fn clients(&self) -> &[Client] {
-        self.clients.all()
+    /// The clients known here on the interface of service address `address`, to be told to the peer.
+    pub fn clients(&self, address: usize) -> impl Iterator<Item = &Client> {
+        let parent = self.held.get(address).map(|held| held.at.parent);
+        self.clients.all().iter().filter(move |client| Some(client.index) == parent)
     }
 
     /// Asks the LAN who has the service addresses, without claiming them. Answers come by [`Takeover::receive`].
