@@ -150,19 +150,19 @@ pub(super) struct Reflection<'a> {
     pub(super) peer: &'a [IpAddr],
     pub(super) witnesses: &'a [IpAddr],
     /// Whose hardware addresses are wanted.
-    pub(super) hops: &'a [IpAddr],
+    pub(super) neighbors: &'a [IpAddr],
     /// First bytes of what may come in an echo.
     pub(super) magics: &'a [[u8; 2]],
 }
 
-/// For an Ethernet socket that hears everything: ARP and neighbour advertisements of the hops; echo replies of the
+/// For an Ethernet socket that hears everything: ARP and neighbour advertisements of the neighbours; echo replies of the
 /// witnesses, and requests of the peer that a witness routed, to our own address and with one of our magics.
 pub(super) fn reflected(r: &Reflection<'_>) -> Program {
     let mut program = Program::new();
     program.load(libc::BPF_H, ETHER_TYPE);
     program.when(u32::from(crate::wire::arp::ETHER_TYPE), |p| {
         p.load(libc::BPF_W, ARP_SENDER);
-        p.require_any(&v4(r.hops));
+        p.require_any(&v4(r.neighbors));
         p.accept();
     });
     program.when(u32::from(crate::wire::icmp::ETHER_TYPE_V4), |p| reflected_v4(p, r));
@@ -213,8 +213,8 @@ fn reflected_v6(p: &mut Program, r: &Reflection<'_>) {
     p.require(u32::from(PROTOCOL_V6));
     p.load(libc::BPF_B, V6_ICMP);
     p.when(u32::from(crate::wire::neighbor::ADVERTISEMENT), |p| {
-        for hop in v6(r.hops) {
-            p.when_v6(V6_TARGET, hop, Program::accept);
+        for neighbor in v6(r.neighbors) {
+            p.when_v6(V6_TARGET, neighbor, Program::accept);
         }
         p.reject();
     });

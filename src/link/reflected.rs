@@ -41,6 +41,8 @@ const CONFIRM: Duration = Duration::from_secs(15);
 /// A witness is told the silent peer's hardware address so often: fewer answers to the peer come in between (83 at the fast
 /// profile's rate) than a Linux witness lets wait (some 130).
 const VOUCH_PAUSE: Duration = Duration::from_millis(250);
+/// A silent peer is asked so often for its hardware address.
+const PEER_PAUSE: Duration = Duration::from_secs(1);
 /// So many pings without an answer make the hardware address doubtful.
 const UNANSWERED: u32 = 4;
 
@@ -113,6 +115,10 @@ struct Station {
     asked_at: Option<Instant>,
     vouched_at: Option<Instant>,
     unanswered: u32,
+    peer_asked_at: Option<Instant>,
+    /// The hardware address that the peer's heartbeats came from, as it was told last, and the one that it has told since.
+    peer_known: Option<Mac>,
+    peer_said: Option<Mac>,
 }
 
 /// The socket for all witnesses on one interface.
@@ -152,15 +158,20 @@ impl Reflected {
                 asked_at: None,
                 vouched_at: None,
                 unanswered: 0,
+                peer_asked_at: None,
+                peer_known: None,
+                peer_said: None,
             };
             stations.push(station).map_err(|_| invalid(format!("at most {WITNESSES} witnesses")))?;
         }
         let all = |of: fn(&Station) -> IpAddr| stations.iter().map(of).collect::<Vec<_>>();
+        let mut neighbors = all(|s| s.hop);
+        neighbors.extend(settings.peer.iter().copied());
         let filter = filter::reflected(&filter::Reflection {
             own: &settings.own,
             peer: &settings.peer,
             witnesses: &all(|s| s.ip),
-            hops: &all(|s| s.hop),
+            neighbors: &neighbors,
             magics: &[heartbeat::MAGIC, side::MAGIC, PING],
         });
         let packet = Packet::open(&settings.interface, libc::ETH_P_ALL as u16, &filter, None)?;
@@ -218,6 +229,9 @@ impl Reflected {
     /// (`unres_qlen_bytes`), but all that its ICMP socket has under way may be 129 KiB (`icmp_sk_init` in net/ipv4/icmp.c):
     /// some 130 answers to a dead box, and it answers no other box either. The one that lives would lose its quorum.
     ///
+    /// `peer_mac`: where its heartbeats came from. A box that does not run the program may have got another card meanwhile, and needs
+    /// the witness, which may be its router: so it is asked, too, and its own answer counts.
+    ///
     /// # Errors
     /// No such witness, or what packet(7) says.
     pub fn vouch(&mut self, now: Instant, witness: u8, peer_mac: Mac) -> io::Result<()> {
@@ -230,6 +244,17 @@ impl Reflected {
             return Ok(());
         }
         station.vouched_at = Some(now);
+        if station.peer_known != Some(peer_mac) {
+            (station.peer_known, station.peer_said) = (Some(peer_mac), None);
+        }
+        let peer_mac = station.peer_said.unwrap_or(peer_mac);
+        if station.own_is_ours && station.peer_asked_at.is_none_or(|at| now.since(at) >= PEER_PAUSE) {
+            let (peer, own) = (station.peer, station.own);
+            // Once for all witnesses that are asked from the same address.
+            self.stations.iter_mut().filter(|s| s.peer == peer).for_each(|s| s.peer_asked_at = Some(now));
+            self.ask_everybody(own, peer)?;
+        }
+        let station = &self.stations[usize::from(witness)];
         match (station.peer, station.hop) {
             (IpAddr::V4(peer), IpAddr::V4(hop)) => {
                 let frame = arp::answer_for(to, own_mac, (peer_mac, peer), hop);
@@ -336,17 +361,31 @@ impl Reflected {
             return Ok(());
         }
         station.asked_at = Some(now);
-        let known = station.mac.filter(|_| !doubtful);
-        match (station.own, station.hop) {
-            (IpAddr::V4(own), IpAddr::V4(hop)) => {
-                let frame = arp::request(known.unwrap_or([0xff; 6]), own_mac, own, hop);
+        let (own, hop) = (station.own, station.hop);
+        match (own, hop, station.mac.filter(|_| !doubtful)) {
+            (IpAddr::V4(own), IpAddr::V4(hop), Some(mac)) => {
+                let frame = arp::request(mac, own_mac, own, hop);
                 self.packet.send(&[IoSlice::new(&frame)], 0)?;
             }
-            (IpAddr::V6(own), IpAddr::V6(hop)) => {
-                let frame = match known {
-                    Some(mac) => neighbor::solicitation(mac, own_mac, own, hop),
-                    None => neighbor::resolution(own_mac, own, hop),
-                };
+            (IpAddr::V6(own), IpAddr::V6(hop), Some(mac)) => {
+                let frame = neighbor::solicitation(mac, own_mac, own, hop);
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            _ => self.ask_everybody(own, hop)?,
+        }
+        Ok(())
+    }
+
+    /// Asks the LAN for the hardware address of `ip`, from `own`.
+    fn ask_everybody(&mut self, own: IpAddr, ip: IpAddr) -> io::Result<()> {
+        let own_mac = self.packet.mac();
+        match (own, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                let frame = arp::request([0xff; 6], own_mac, own, ip);
+                self.packet.send(&[IoSlice::new(&frame)], 0)?;
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                let frame = neighbor::resolution(own_mac, own, ip);
                 self.packet.send(&[IoSlice::new(&frame)], 0)?;
             }
             _ => {} // `open` has refused it
@@ -354,7 +393,7 @@ impl Reflected {
         Ok(())
     }
 
-    /// Takes the hardware address that the frame tells, if it is one of a station.
+    /// Takes the hardware address that the frame tells, if it is one of a station or of the peer.
     fn learn(&mut self, now: Instant, length: usize) -> bool {
         let frame = &self.heard[..length];
         let claim = arp::parse(frame).map(|a| (IpAddr::V4(a.sender_ip), a.sender_mac)).or_else(|| {
@@ -369,6 +408,9 @@ impl Reflected {
         let mut known = false;
         for station in self.stations.iter_mut().filter(|s| s.hop == ip) {
             (station.mac, station.confirmed_at, known) = (Some(mac), now, true);
+        }
+        for station in self.stations.iter_mut().filter(|s| s.peer == ip) {
+            (station.peer_said, known) = (Some(mac), true);
         }
         known
     }

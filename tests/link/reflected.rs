@@ -267,3 +267,35 @@ fn a_priority_tag_is_no_vlan() {
         assert_eq!(arrival, format!("{expected:?}"));
     }
 }
+
+/// A box that comes back with another card, and does not run the program yet, needs the witness, too.
+#[test]
+fn a_silent_peer_that_answers_by_another_card_is_not_spoken_for_by_the_former_one() {
+    let mut l = lan();
+    let former = [2, 0, 0, 0, 0, 0x66];
+    let [switch, at_b] = &l._others;
+    switch.ip("link set to-b type bridge_slave isolated off");
+    let present = at_b.inside(|| interface::find(&mut Socket::open().unwrap(), "lan").unwrap().mac);
+    for (witness, v) in [(0, V4), (1, V6)] {
+        l.answered(witness);
+        let peer = ip(v[2]);
+        let said = l.at_w.inside(|| Listener::open(nix::net::if_::if_nametoindex("lan").unwrap(), &[peer]).unwrap());
+        let told = |l: &mut Lan, known| {
+            l.now += 1_000;
+            let now = l.now();
+            while l.a.recv(now).unwrap().is_some() {}
+            l.a.vouch(now, witness, known).unwrap();
+            wait("a word about the peer", || {
+                let mut buffer = [0; 128];
+                let frame = said.receive(&mut buffer).unwrap()?;
+                arp::parse(frame).map(|arp| arp.sender_mac).or_else(|| neighbor::parse(frame).map(|n| n.mac))
+            })
+        };
+        assert_eq!(told(&mut l, former), former);
+        // It was asked, and answers.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(told(&mut l, former), present, "what the witness is told is true");
+        // A heartbeat of the peer's is authentic, whatever somebody else answers.
+        assert_eq!(told(&mut l, [2, 0, 0, 0, 0, 0x68]), [2, 0, 0, 0, 0, 0x68]);
+    }
+}
