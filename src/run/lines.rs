@@ -269,6 +269,7 @@ mod tests {
             up: true,
             carrier,
             macvlan: false,
+            carrier_changes: 0,
             transmit_queue_length: 0,
         };
         let mut lines = lines();

@@ -1,16 +1,23 @@
 //! When to announce: a pure schedule.
 //!
 //! The first announcement carries the takeover. The repetitions are for a client that lost it, for a switch that was just
-//! learning, and for the former owner's last words: the last announcement wins. One lost frame then costs 50 ms, and only a
-//! client deaf for five seconds is left to its own cache timeout.
+//! learning, and for the former owner's last words: the last announcement wins. One lost frame then costs 50 ms. The two late ones
+//! are for clients behind switches that have just lost one of their own: spanning tree keeps a port silent for 15 to 50 s (IEEE
+//! 802.1D), and a router that hears nothing keeps its entry for hours.
 
 use core::ops::Range;
 
 use crate::time::{Duration, Instant};
 
 /// After the first announcement, at these times counted from it.
-const REPEAT_AT: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+const REPEAT_AT: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+    Duration::from_secs(60),
+];
 /// Unicast frames in one go, and the pause to the next: a few hundred clients must not hold up a heartbeat.
 const BATCH: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
@@ -48,6 +55,13 @@ impl Announcer {
     /// The addresses are up: announce at once, then as scheduled.
     pub fn start(&mut self, now: Instant) {
         *self = Announcer { started: Some(now), next_broadcast: Some(now), ..Announcer::new(self.refresh) };
+    }
+
+    /// All of it once more, because nobody may have heard it. Nothing while stopped.
+    pub fn restart(&mut self, now: Instant) {
+        if self.started.is_some() {
+            self.start(now);
+        }
     }
 
     /// Not one word more. To be called *before* the addresses go down: the last announcement wins.
@@ -121,10 +135,10 @@ mod tests {
         assert_eq!(announcer.next_deadline(), None);
         assert_eq!(announcer.due(at(0), 3), Due::default());
         announcer.start(at(0));
-        assert_eq!(broadcasts(&mut announcer, 600_000), [0, 50, 200, 1000, 5000]);
+        assert_eq!(broadcasts(&mut announcer, 600_000), [0, 50, 200, 1000, 5000, 20_000, 60_000]);
         assert_eq!(announcer.next_deadline(), None);
-        announcer.again(at(9_000));
-        assert_eq!(broadcasts(&mut announcer, 600_000), [9_000]);
+        announcer.again(at(90_000));
+        assert_eq!(broadcasts(&mut announcer, 600_000), [90_000]);
     }
 
     #[test]
@@ -133,7 +147,21 @@ mod tests {
         announcer.start(at(0));
         assert_eq!(broadcasts(&mut announcer, 50), [0, 50]);
         announcer.again(at(70));
-        assert_eq!(broadcasts(&mut announcer, 600_000), [70, 200, 1000, 5000]);
+        assert_eq!(broadcasts(&mut announcer, 600_000), [70, 200, 1000, 5000, 20_000, 60_000]);
+    }
+
+    #[test]
+    fn all_is_said_again_to_a_lan_that_is_whole_again() {
+        let mut announcer = Announcer::new(None);
+        announcer.restart(at(0));
+        assert_eq!(announcer.next_deadline(), None, "who holds nothing says nothing");
+        announcer.start(at(0));
+        assert_eq!(broadcasts(&mut announcer, 2000), [0, 50, 200, 1000]);
+        announcer.restart(at(3000));
+        assert_eq!(broadcasts(&mut announcer, 9000), [3000, 3050, 3200, 4000, 8000]);
+        announcer.stop();
+        announcer.restart(at(9001));
+        assert_eq!(announcer.next_deadline(), None);
     }
 
     #[test]
@@ -141,7 +169,7 @@ mod tests {
         let mut announcer = Announcer::new(None);
         announcer.start(at(0));
         assert!(announcer.due(at(700), 0).broadcast);
-        assert_eq!(broadcasts(&mut announcer, 600_000), [1000, 5000]);
+        assert_eq!(broadcasts(&mut announcer, 600_000), [1000, 5000, 20_000, 60_000]);
     }
 
     #[test]
@@ -159,7 +187,7 @@ mod tests {
     fn refresh_goes_on_for_ever() {
         let mut announcer = Announcer::new(Some(Duration::from_secs(60)));
         announcer.start(at(0));
-        assert_eq!(broadcasts(&mut announcer, 130_000), [0, 50, 200, 1000, 5000, 65_000, 125_000]);
+        assert_eq!(broadcasts(&mut announcer, 190_000), [0, 50, 200, 1000, 5000, 20_000, 60_000, 120_000, 180_000]);
     }
 
     #[test]

@@ -137,15 +137,19 @@ impl Takeover {
         self.placement.take()
     }
 
-    /// A service address goes elsewhere from now on.
+    /// A service address goes elsewhere from now on, or by another hardware address, or its cable is plugged in again. Clients are
+    /// told of an address that is up.
     ///
     /// # Errors
     ///
     /// What bind(2) says: others are not heard there.
-    pub fn settle(&mut self, at: Settled) -> io::Result<()> {
+    pub fn settle(&mut self, now: Instant, at: Settled) -> io::Result<()> {
         let Some(held) = self.held.get_mut(at.number) else { return Ok(()) };
         let former = core::mem::replace(&mut held.at, at);
         held.up &= former.index == at.index;
+        if held.up {
+            self.announcer.restart(now);
+        }
         if former.parent != at.parent {
             for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former.parent) {
                 listener.rebind(at.parent)?;
@@ -323,6 +327,11 @@ impl Takeover {
                 };
             }
         }
+    }
+
+    /// The LAN is whole again: whoever was cut off from it has heard nothing.
+    pub fn announce_again(&mut self, now: Instant) {
+        self.announcer.restart(now);
     }
 
     /// Adds clients that somebody else has read from the tables.

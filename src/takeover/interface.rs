@@ -33,6 +33,8 @@ pub struct Interface {
     pub carrier: bool,
     /// It is a macvlan.
     pub macvlan: bool,
+    /// How often the other end of the cable has come and gone.
+    pub carrier_changes: u32,
     /// Packets that its queue may hold, where that is not said by the queueing discipline.
     pub transmit_queue_length: u32,
 }
@@ -50,6 +52,7 @@ impl Interface {
             up: body.flags & libc::IFF_UP as u32 != 0,
             carrier: body.flags & IFF_LOWER_UP != 0,
             macvlan: link.get(libc::IFLA_INFO_KIND).is_some_and(|kind| kind.starts_with(b"macvlan\0")),
+            carrier_changes: netlink::attribute(attributes.get(libc::IFLA_CARRIER_CHANGES)).unwrap_or(0),
             transmit_queue_length: netlink::attribute(attributes.get(libc::IFLA_TXQLEN)).unwrap_or(1000),
         })
     }

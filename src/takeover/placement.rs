@@ -33,6 +33,23 @@ struct Place {
     interface: String,
     virtual_mac: Option<Mac>,
     at: Settled,
+    /// Of the configured interface, when its cable was seen plugged in last.
+    carrier_changes: u32,
+}
+
+impl Place {
+    /// Looks at the configured interface. True if clients have to be told once more: of another hardware address, or because what
+    /// was said while the cable was out has reached nobody.
+    fn look(&mut self, parent: &Interface) -> bool {
+        let mac = self.at.parent_mac != parent.mac;
+        self.at.parent_mac = parent.mac;
+        self.at.mac = self.virtual_mac.unwrap_or(parent.mac);
+        let plugged_in = parent.carrier && self.carrier_changes != parent.carrier_changes;
+        if plugged_in {
+            self.carrier_changes = parent.carrier_changes;
+        }
+        mac || plugged_in
+    }
 }
 
 /// All places.
@@ -55,7 +72,8 @@ impl Placement {
             let parent = interface::find(netlink, name)?;
             let virtual_mac = is_virtual.then(|| virtual_mac(&settings.pair, address.ip));
             let at = settle(number, virtual_mac, &parent, netlink, &mut placement.sysctls)?;
-            placement.places.push(Place { interface: name.clone(), virtual_mac, at });
+            let carrier_changes = parent.carrier_changes;
+            placement.places.push(Place { interface: name.clone(), virtual_mac, at, carrier_changes });
         }
         Ok(placement)
     }
@@ -78,7 +96,8 @@ impl Placement {
     }
 
     /// Makes macvlans anew that somebody has deleted, and goes to the interfaces that have come in the place of others, if they are
-    /// among those that are `gated`. `all`: the interfaces as they are. What has changed is added to `changed`.
+    /// among those that are `gated`. `all`: the interfaces as they are. What has changed is added to `changed`: where an address
+    /// goes, by which hardware address, or whether the cable is plugged in again.
     ///
     /// # Errors
     ///
@@ -95,7 +114,12 @@ impl Placement {
             let is_there = |index: u32| all.iter().find(|interface| interface.index == index);
             let parent = match is_there(place.at.parent) {
                 Some(parent) if is_there(place.at.index).is_none() => Some(parent),
-                Some(_) => None,
+                Some(parent) => {
+                    if place.look(parent) {
+                        let _ = changed.push(place.at); // no more than addresses
+                    }
+                    None
+                }
                 None => interface::replacement(all, &place.interface, place.at.parent)
                     .filter(|new| gated.contains(&new.index)),
             };
@@ -103,6 +127,7 @@ impl Placement {
             match settle(place.at.number, place.virtual_mac, parent, netlink, &mut self.sysctls) {
                 Ok(at) => {
                     place.at = at;
+                    place.carrier_changes = parent.carrier_changes;
                     let _ = changed.push(at); // no more than addresses
                 }
                 Err(error) => result = result.and(Err(error)),

@@ -5,7 +5,7 @@ use twobox::takeover::packet::Sender;
 use twobox::takeover::{Takeover, interface};
 use twobox::wire::arp;
 
-use crate::lan::{BOTH, Lan, MS, SERVICE_V4, SERVICE_V6, listen, must, run};
+use crate::lan::{BOTH, Lan, MS, SERVICE_V4, SERVICE_V6, announce_all, listen, must, run};
 
 /// Somebody deletes the macvlan of the box that serves: it is made again, and gets its address back.
 #[test]
@@ -24,7 +24,7 @@ fn a_macvlan_that_somebody_deletes_is_made_again() {
             let all = interface::list(a.netlink()).unwrap();
             placement.follow(a.netlink(), &all, &[], &mut changed).unwrap();
         });
-        changed.iter().for_each(|at| a.settle(*at).unwrap());
+        changed.iter().for_each(|at| a.settle(clock::now(), *at).unwrap());
         changed.len()
     };
     a.take_up(clock::now(), || true).unwrap();
@@ -51,7 +51,7 @@ fn a_new_interface_is_followed_when_it_may_be() {
         let mut changed = heapless::Vec::new();
         let all = interface::list(a.netlink()).unwrap();
         placement.follow(a.netlink(), &all, gated, &mut changed).map(|()| {
-            changed.iter().for_each(|at| a.settle(*at).unwrap());
+            changed.iter().for_each(|at| a.settle(clock::now(), *at).unwrap());
             changed.len()
         })
     };
@@ -91,6 +91,77 @@ fn a_new_interface_is_followed_when_it_may_be() {
     });
     assert_eq!(heard(&mut a), 1, "claims are heard there");
     assert_eq!(a.take_down().unwrap(), 2);
+}
+
+/// A bridge takes the lowest hardware address of its ports, a bond with `fail_over_mac` that of the port in use: clients are told the
+/// one that answers.
+#[test]
+fn another_hardware_address_is_told_to_the_clients() {
+    let lan = Lan::new("mac");
+    let mut a = lan.open("a", BOTH, false);
+    let mut placement = a.placement().unwrap();
+    a.take_up(clock::now(), || true).unwrap();
+    a.announce(clock::now());
+    for service in [SERVICE_V4, SERVICE_V6] {
+        assert!(lan.ping("client", service), "{service}");
+        assert_eq!(lan.cached(service), Some(lan.mac("a")));
+    }
+    lan.ip("a", "link set lan address 02:00:00:00:00:66");
+    let mut changed = heapless::Vec::new();
+    let all = interface::list(a.netlink()).unwrap();
+    placement.follow(a.netlink(), &all, &[], &mut changed).unwrap();
+    changed.iter().for_each(|at| a.settle(clock::now(), *at).unwrap());
+    a.announce(clock::now());
+    for (address, service) in [SERVICE_V4, SERVICE_V6].into_iter().enumerate() {
+        assert_eq!(lan.cached(service), Some([2, 0, 0, 0, 0, 0x66]), "{service}");
+        assert!(lan.ping("client", service), "{service}");
+        assert_eq!(a.mac(address), Some([2, 0, 0, 0, 0, 0x66]));
+        assert!(a.held(address));
+    }
+    // Its own words are no stranger's.
+    assert_eq!(listen(&mut a, None, MS(50)), []);
+}
+
+/// Whoever takes over while the cable is out speaks to nobody: he speaks again when it is in.
+#[test]
+fn clients_are_told_when_the_cable_is_plugged_in_again() {
+    let lan = Lan::new("plug");
+    let mut a = lan.open("a", BOTH, false);
+    let mut placement = a.placement().unwrap();
+    let mut follow = |a: &mut Takeover| {
+        let mut changed = heapless::Vec::new();
+        let all = interface::list(a.netlink()).unwrap();
+        placement.follow(a.netlink(), &all, &[], &mut changed).unwrap();
+        changed.iter().for_each(|at| a.settle(clock::now(), *at).unwrap());
+        changed.len()
+    };
+    let port = |state: &str| must(&format!("ip -n {} link set port-a {state}", lan.namespace("lan")));
+    assert_eq!(follow(&mut a), 0, "nothing has happened");
+    port("down");
+    a.take_up(clock::now(), || true).unwrap();
+    announce_all(&mut a, MS(60));
+    assert_eq!(follow(&mut a), 0, "nobody can be told");
+    let former = lan.mac("b").map(|byte| format!("{byte:02x}")).join(":");
+    for service in [SERVICE_V4, SERVICE_V6] {
+        lan.ip("client", &format!("neigh replace {service} lladdr {former} dev lan nud reachable"));
+    }
+    port("up");
+    assert_eq!(follow(&mut a), 2);
+    announce_all(&mut a, MS(300));
+    for service in [SERVICE_V4, SERVICE_V6] {
+        assert_eq!(lan.cached(service), Some(lan.mac("a")), "{service}");
+    }
+    // Out and in again between two looks.
+    port("down");
+    port("up");
+    assert_eq!(follow(&mut a), 2);
+    assert_eq!(follow(&mut a), 0, "once is enough");
+    // Nobody is told by a box that does not hold the addresses.
+    a.take_down().unwrap();
+    port("down");
+    port("up");
+    follow(&mut a);
+    assert_eq!(a.next_deadline(), None);
 }
 
 /// A box whose own address comes late keeps it when it yields.

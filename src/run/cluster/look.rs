@@ -64,7 +64,7 @@ impl Cluster {
             log::warn!("the null modem is read in the loop's own turns only: {error}");
         }
         for settled in &found.settled {
-            if let Err(error) = takeover.settle(*settled) {
+            if let Err(error) = takeover.settle(now, *settled) {
                 log::error!("claims of service address {} are not heard: {error}", settled.number);
             }
         }
