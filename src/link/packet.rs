@@ -32,11 +32,13 @@ pub enum Carrier {
 }
 
 /// Binds the socket of a port to the interface that has come in the place of its own, on a thread that may wait: for the lock of
-/// the network's configuration, and for 10 ms by itself.
+/// the network's configuration, and for 10 ms by itself. Knows the hardware address too, which may change on an interface that stays:
+/// a bridge takes the lowest of its ports, a bond that of the port in use.
 pub struct Binder {
     fd: OwnedFd,
     name: heapless::String<{ libc::IFNAMSIZ - 1 }>,
     index: u32,
+    mac: Mac,
     protocol: u16,
     group: Option<Mac>,
 }
@@ -54,14 +56,22 @@ impl Binder {
         self.index
     }
 
-    /// Binds to interface `index`, whose hardware address the port has to be told.
+    /// Hardware address of the one that it has, as the port knows it.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Binds to interface `index` unless it has that one. The port has to be told it, and its hardware address.
     ///
     /// # Errors
     ///
     /// What packet(7) says: there is none.
-    pub fn bind(&mut self, index: u32) -> io::Result<()> {
-        bind(&self.fd, self.protocol, self.group, index.cast_signed())?;
-        self.index = index;
+    pub fn bind(&mut self, index: u32, mac: Mac) -> io::Result<()> {
+        if index != self.index {
+            bind(&self.fd, self.protocol, self.group, index.cast_signed())?;
+        }
+        (self.index, self.mac) = (index, mac);
         Ok(())
     }
 }
@@ -121,8 +131,8 @@ impl Packet {
 
     /// For whoever looks after the interface.
     pub(super) fn binder(&self) -> io::Result<Binder> {
-        let (fd, name) = (self.fd.try_clone()?, self.name.clone());
-        Ok(Binder { fd, name, index: self.index.cast_unsigned(), protocol: self.protocol, group: self.group })
+        let (fd, name, index) = (self.fd.try_clone()?, self.name.clone(), self.index.cast_unsigned());
+        Ok(Binder { fd, name, index, mac: self.mac, protocol: self.protocol, group: self.group })
     }
 
     /// The binder has bound the socket to interface `index`, which has this hardware address.

@@ -318,9 +318,12 @@ impl Reflected {
         self.packet.binder()
     }
 
-    /// The [`Binder`] has taken interface `index`, which has this hardware address.
+    /// The [`Binder`] has taken interface `index`, which has this hardware address. The next ping of each witness tells it.
     pub fn bound(&mut self, index: u32, mac: Mac) {
         self.packet.bound(index, mac);
+        for station in &mut self.stations {
+            station.confirmed_at = Instant::BOOT;
+        }
     }
 
     /// What happened so far.

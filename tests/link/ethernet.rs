@@ -160,8 +160,8 @@ fn an_interface_that_is_gone_is_reported_and_taken_again_when_it_is_back() {
         let new = at.inside(|| interface::find(&mut Socket::open().unwrap(), "x0").unwrap());
         assert_eq!(binder.name(), "x0");
         assert_ne!(binder.index(), new.index);
-        assert!(binder.bind(u32::MAX / 2).is_err());
-        binder.bind(new.index).unwrap();
+        assert!(binder.bind(u32::MAX / 2, new.mac).is_err());
+        binder.bind(new.index, new.mac).unwrap();
         port.bound(new.index, new.mac);
         assert_eq!((binder.index(), port.mac()), (new.index, new.mac));
     };

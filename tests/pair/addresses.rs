@@ -47,6 +47,29 @@ fn a_foreign_owner_is_answered_once_and_told_and_the_address_is_kept() {
     assert_eq!(rig.capture.owners(), [active]);
 }
 
+
+/// The hardware address of a bridge is the lowest of its ports, that of a bond may be the port's in use.
+#[test]
+fn a_lan_that_gets_another_hardware_address_is_used_on() {
+    let mut rig = Rig::new("newmac", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let [first, second] = ["02:00:00:00:00:66", "02:00:00:00:00:67"];
+    rig.ip(standby, &format!("link set lan address {first}"));
+    std::thread::sleep(Duration::from_secs(3));
+    wait("the witness answers", || rig.status(standby).is_some_and(|s| s.witnesses.iter().all(|w| w.reachable)));
+    rig.await_touch();
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
+    rig.client.await_answer_from(standby);
+    assert_eq!(rig.cached(SERVICE).as_deref(), Some(first));
+    // Beneath the address that it serves.
+    rig.ip(standby, &format!("link set lan address {second}"));
+    wait("the client is told", || rig.cached(SERVICE).as_deref() == Some(second));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(rig.role(standby), Some(Role::Active));
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
 /// Whatever the new holder says first is lost: the repetitions reach the client.
 #[test]
 fn lost_announcements_are_made_up_for() {

@@ -85,7 +85,8 @@ pub(super) struct Findings {
     pub addresses: Option<(u32, Addresses)>,
     /// Where service addresses go from now on.
     pub settled: heapless::Vec<Settled, ADDRESSES>,
-    /// The interfaces, index and hardware address, that have come in the place of those that the ports had.
+    /// The interfaces, index and hardware address, that have come in the place of those that the ports had, or have got another
+    /// hardware address.
     pub bound: [Option<(u32, Mac)>; PORTS],
     /// A port for the null modem.
     pub port: Option<Port>,

@@ -105,13 +105,14 @@ impl Worker {
         }
     }
 
-    /// Takes the interfaces that have come in the place of others.
+    /// Takes the interfaces that have come in the place of others, and those with another hardware address.
     fn find_interfaces(&mut self, all: &[Interface], gated: &[u32], found: &mut Findings) {
         let Worker { netlink, tools, .. } = self;
         for (binder, bound) in tools.binders.iter_mut().zip(&mut found.bound) {
             let Some(binder) = binder else { continue };
-            if let Some(new) = interface::replacement(all, binder.name(), binder.index())
-                && binder.bind(new.index).is_ok()
+            let changed = || all.iter().find(|new| new.index == binder.index() && new.mac != binder.mac());
+            if let Some(new) = interface::replacement(all, binder.name(), binder.index()).or_else(changed)
+                && binder.bind(new.index, new.mac).is_ok()
             {
                 *bound = Some((new.index, new.mac));
             } // else it is not there yet: tried again in a second
