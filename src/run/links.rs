@@ -20,6 +20,7 @@ use crate::wire::{Mac, side};
 
 use super::neighbor::Neighbor;
 use super::null_modem::{NullModem, Take};
+use super::outage::Outage;
 use super::sources::{Ready, Source};
 use super::tally::Tally;
 
@@ -64,6 +65,8 @@ pub(super) struct Links {
     neighbor: Neighbor,
     rejected: [[u32; Reject::ALL.len()]; PATHS],
     tallies: [Tally; WITNESSES],
+    outage: Outage,
+    lan_is_back: bool,
     last_serial_beat: Instant,
 }
 
@@ -115,6 +118,8 @@ impl Links {
             neighbor,
             rejected: [[0; Reject::ALL.len()]; PATHS],
             tallies: [Tally::default(); WITNESSES],
+            outage: Outage::default(),
+            lan_is_back: false,
             last_serial_beat: Instant::BOOT,
         })
     }
@@ -278,7 +283,9 @@ impl Links {
 
     /// Which direct paths have carrier, one bit each. Once a second.
     pub(super) fn look_after(&mut self, now: Instant) -> u8 {
-        self.tallies.iter_mut().for_each(Tally::second);
+        // `max`: an answer counts before silence, and silence before not having asked.
+        let answered = self.tallies.iter_mut().map(Tally::second).max().flatten();
+        self.lan_is_back = self.outage.look(answered);
         let mut carriers = 0;
         if let Some(line) = &mut self.null_modem {
             line.count_errors(now);
@@ -289,6 +296,11 @@ impl Links {
             carriers |= u8::from(is_there) << path;
         }
         carriers
+    }
+
+    /// The last look has found that the LAN, which no witness had answered from, is there again.
+    pub(super) fn lan_is_back(&self) -> bool {
+        self.lan_is_back
     }
 
     /// The null modem's port is not there: [`Links::plug_in`] is waited for.

@@ -44,6 +44,7 @@ mod null_modem;
 mod observe;
 mod open;
 mod operator;
+mod outage;
 mod own_address;
 mod peer;
 mod quiet;

@@ -28,9 +28,14 @@ impl Tally {
         self.answered = self.answered.saturating_add(1);
     }
 
-    /// A second is over.
-    pub(super) fn second(&mut self) {
+    /// A second is over. Whether it has answered, if it was asked.
+    pub(super) fn second(&mut self) -> Option<bool> {
         let (sent, answered) = (core::mem::take(&mut self.sent), core::mem::take(&mut self.answered));
+        self.judge(sent, answered);
+        (sent > 0 || answered > 0).then_some(answered > 0)
+    }
+
+    fn judge(&mut self, sent: u32, answered: u32) {
         if sent < BUSY {
             return;
         }

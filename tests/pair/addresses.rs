@@ -47,6 +47,25 @@ fn a_foreign_owner_is_answered_once_and_told_and_the_address_is_kept() {
     assert_eq!(rig.capture.owners(), [active]);
 }
 
+/// A switch starts anew, and its ports have a carrier all the while: nobody has heard what was said meanwhile.
+#[test]
+fn a_lan_that_is_whole_again_is_told_who_serves() {
+    let mut rig = Rig::new("healed", DEFAULT);
+    let active = rig.start_both();
+    let announcements =
+        |rig: &Rig| rig.capture.frames().iter().filter(|f| f.from == active && f.claim == Claim::Announcement).count();
+    wait("the first announcements are over", || announcements(&rig) >= 5);
+    let before = announcements(&rig);
+    for node in ["a", "b"] {
+        rig.drop_frames("lan", "ingress", node, "");
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    for node in ["a", "b"] {
+        rig.pass_frames("lan", "ingress", node);
+    }
+    wait("they are repeated", || announcements(&rig) >= before + 4);
+    assert_eq!(rig.capture.owners(), [active]);
+}
 
 /// The hardware address of a bridge is the lowest of its ports, that of a bond may be the port's in use.
 #[test]

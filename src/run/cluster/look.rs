@@ -24,6 +24,9 @@ impl Cluster {
         if let Some(port) = self.parts.links.unplugged() {
             self.parts.network.close(port);
         }
+        if self.parts.links.lan_is_back() {
+            self.parts.takeover.announce_again(now);
+        }
         self.parts.node.handle(now, Input::Carriers(carriers));
         self.keep_neighbor();
         self.complete_addresses(now);

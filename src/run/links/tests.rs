@@ -20,6 +20,8 @@ fn of(null_modem: NullModem) -> Links {
         neighbor: Neighbor::new(None, Instant::BOOT),
         rejected: [[0; Reject::ALL.len()]; PATHS],
         tallies: [Tally::default(); WITNESSES],
+        outage: Outage::default(),
+        lan_is_back: false,
         last_serial_beat: Instant::BOOT,
     }
 }
