@@ -25,7 +25,7 @@ const TRIAL: u32 = 60;
 pub fn until_it_can_run(mut boot: Boot) -> Boot {
     let signals = ending_signals();
     for turn in 0_u32.. {
-        if turn > 0 && turn % TELL_EVERY == 0 {
+        if turn > 0 && turn.is_multiple_of(TELL_EVERY) {
             boot::retry(&mut boot);
         }
         let Some(reason) = boot.obstacle().map(str::to_owned) else { break };
@@ -47,7 +47,7 @@ pub fn wait(mut boot: Boot, reason: &str) -> ! {
 }
 
 fn take_turn(boot: &mut Boot, reason: &str, turn: u32, signals: Option<&SignalFd>) {
-    if turn % TELL_EVERY == 0
+    if turn.is_multiple_of(TELL_EVERY)
         && let Some(terminal) = boot.terminal.as_mut()
     {
         terminal.say(&format!("HELD: {reason}"));

@@ -194,7 +194,7 @@ fn push(program: &mut Program, code: u16, jt: u8, jf: u8, k: u32) {
 fn for_this_box() -> Program {
     let mut program = Program::new();
     load(&mut program, libc::BPF_W, PACKET_TYPE);
-    push(&mut program, (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, 0, 1, libc::PACKET_OTHERHOST as u32);
+    push(&mut program, (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, 0, 1, u32::from(libc::PACKET_OTHERHOST));
     end(&mut program, 0);
     program
 }
