@@ -21,6 +21,7 @@ use nix::unistd::{ForkResult, fork};
 use twobox::confine::{Confinement, harden};
 use twobox::mirror::bounds::Ground;
 use twobox::mirror::control::{self, Link, LinkKey, MaxDelete, TreeSettings, When};
+use twobox::observe::control::{Said, Settings, Told};
 use twobox::update::child::{Order, Own, Report, Source};
 use twobox::update::{bounds, transfer};
 
@@ -312,6 +313,73 @@ fn neither_addresses_nor_other_processes_nor_the_machine_are_within_reach() {
     });
 }
 
+/// The owner of a descriptor is sent a signal of anybody's choice when something comes: kill(2) by another door.
+#[test]
+fn no_descriptor_has_the_kernel_send_signals() {
+    const F_SETSIG: libc::c_int = 10;
+    const F_SETOWN_EX: libc::c_int = 15;
+    let scene = Scene::new("owner");
+    let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
+    let number = libc::c_long::from(victim.id());
+    scene.confined(|_, confinement| {
+        assert!(confinement.calls);
+        let (read, write) = nix::unistd::pipe().unwrap();
+        #[allow(unsafe_code)]
+        // SAFETY: numbers, and for the last one a structure of two that lives until the call returns.
+        let asked = unsafe {
+            let owner = [1, libc::c_int::try_from(number).unwrap()]; // struct f_owner_ex: F_OWNER_PID and the process
+            [
+                libc::fcntl(read.as_raw_fd(), libc::F_SETOWN, number),
+                libc::fcntl(read.as_raw_fd(), F_SETSIG, libc::c_long::from(libc::SIGKILL)),
+                libc::fcntl(read.as_raw_fd(), F_SETOWN_EX, owner.as_ptr()),
+            ]
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: numbers alone.
+        let _ = unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_ASYNC) };
+        nix::unistd::write(&write, b"x").unwrap();
+        assert_eq!(asked, [-1; 3]);
+    });
+    // A signal would have been there before the process that asked for it was gone.
+    let lives = victim.try_wait().unwrap().is_none();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(lives, "it was killed");
+}
+
+#[test]
+fn a_watch_only_hears() {
+    let scene = Scene::new("watch");
+    scene.confined(|home, confinement| {
+        assert!(confinement.calls);
+        use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags};
+        let events = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC;
+        let by_name = InitFlags::from_bits_retain(0xc00); // FAN_REPORT_DFID_NAME
+        let unlimited = InitFlags::FAN_UNLIMITED_QUEUE | InitFlags::FAN_UNLIMITED_MARKS;
+        for flags in [
+            InitFlags::FAN_CLASS_CONTENT,
+            InitFlags::FAN_CLASS_PRE_CONTENT,
+            InitFlags::FAN_CLASS_CONTENT | by_name,
+            InitFlags::FAN_CLASS_NOTIF, // opens what it tells of
+            by_name | unlimited,
+        ] {
+            denied(Fanotify::init(flags, events).map_err(io::Error::from));
+        }
+        twobox::mirror::watch::Watch::new(&home.join("data/tree"), Vec::new()).unwrap();
+    });
+}
+
+/// Of files that cannot be opened; before its version 3 landlock does not know this way.
+#[test]
+fn nothing_is_cut_by_its_name() {
+    let scene = Scene::new("cut");
+    scene.confined(|home, confinement| {
+        assert!(confinement.calls);
+        denied(nix::unistd::truncate(&home.join("etc/pair.key"), 0).map_err(io::Error::from));
+    });
+    assert_eq!(fs::read(scene.home.join("etc/pair.key")).unwrap(), b"secret");
+}
+
 #[test]
 fn whoever_takes_over_the_console_can_speak_as_an_operator_and_nothing_else() {
     let scene = Scene::new("console");
@@ -343,6 +411,29 @@ fn whoever_takes_over_the_console_can_speak_as_an_operator_and_nothing_else() {
         );
         denied(nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
         denied(nix::mount::umount("/proc").map_err(io::Error::from));
+    });
+}
+
+/// Under a service manager that leaves the daemon few of root's powers, as it may.
+#[test]
+fn whoever_watches_is_confined_also_where_it_cannot_become_another_user() {
+    in_a_process(|| {
+        twobox::confine::capability::keep(&[]).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_twobox"))
+            .arg("observe-child")
+            .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        let settings = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Settings::default() };
+        control::write(&mut &ours, &Told::Start { settings }).unwrap();
+        let first = control::read::<Said>(&mut io::BufReader::new(&ours)).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        drop(ours);
+        process.wait().unwrap();
+        let Some(Said::Confined { by }) = first else { panic!("{first:?}") };
+        assert!(by.contains("calls") && by.contains("still as root"), "{by}");
+        assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
     });
 }
 

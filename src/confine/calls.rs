@@ -2,7 +2,7 @@
 //!
 //! What is not allowed fails with EPERM; another machine's call numbers (32 bit) end the process. Arguments that are
 //! numbers are looked at where that makes the difference: which family a socket is of, whether memory becomes
-//! executable, whom a signal is for, which device a node names.
+//! executable, whom a signal is for, which device a node names, whether a watch only hears.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +39,6 @@ const BASE: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_dup3,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_lseek,
     libc::SYS_pipe2,
@@ -132,7 +131,6 @@ const WRITE: &[libc::c_long] = &[
     libc::SYS_copy_file_range,
     libc::SYS_sendfile,
     libc::SYS_splice,
-    libc::SYS_truncate,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_fsync,
@@ -159,7 +157,7 @@ const WRITE: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
 ];
 
-const WATCH: &[libc::c_long] = &[libc::SYS_fanotify_init, libc::SYS_fanotify_mark, libc::SYS_name_to_handle_at];
+const WATCH: &[libc::c_long] = &[libc::SYS_fanotify_mark, libc::SYS_name_to_handle_at];
 
 /// Of sockets, once they are there.
 const SOCKETS: &[libc::c_long] =
@@ -226,6 +224,16 @@ mod request {
 /// The lower 32 bits alone: what the kernel takes for an `int`.
 const INT: u64 = 0xffff_ffff;
 
+/// What fcntl(2) may be asked for: copies and flags of a descriptor. Its owner (F_SETOWN, F_SETSIG) would be sent any signal by
+/// the kernel itself, as root's that one needs no capability: kill(2) by another door.
+const FCNTL: &[libc::c_int] =
+    &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// A group of fanotify(7) that only hears, by handles and names (FAN_REPORT_DIR_FID), with bounds. Of the flags in the mask the
+/// others would let it hold up or refuse whoever opens a file (FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT), and have the kernel keep
+/// events and marks without end (FAN_UNLIMITED_QUEUE, FAN_UNLIMITED_MARKS).
+const HEARING: (u64, u64) = (0x400 | 0x4 | 0x8 | 0x10 | 0x20, 0x400);
+
 fn only(
     rules: &mut Rules,
     call: libc::c_long,
@@ -249,6 +257,9 @@ fn base(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
     only(rules, libc::SYS_kill, vec![is(0, INT, me)?])?;
     only(rules, libc::SYS_tgkill, vec![is(0, INT, me)?])?;
     only(rules, libc::SYS_prlimit64, vec![is(0, INT, 0)?])?;
+    for &command in FCNTL {
+        only(rules, libc::SYS_fcntl, vec![is(1, INT, command as u64)?])?;
+    }
     for name in [libc::PR_SET_NAME as u64, 0x5356_4d41] {
         only(rules, libc::SYS_prctl, vec![is(0, INT, name)?])?; // the latter: PR_SET_VMA, names for memory
     }
@@ -295,6 +306,7 @@ fn rules(groups: &[Group], any_device: bool) -> Result<Rules, seccompiler::Backe
             Group::Watch => {
                 const PATH: u64 = libc::O_PATH as u64;
                 only(&mut rules, libc::SYS_open_by_handle_at, vec![is(2, PATH, PATH)?])?;
+                only(&mut rules, libc::SYS_fanotify_init, vec![is(0, HEARING.0, HEARING.1)?])?;
             }
             Group::Internet => {
                 for family in [libc::AF_INET, libc::AF_INET6] {

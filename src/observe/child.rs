@@ -55,16 +55,13 @@ fn run() -> io::Result<()> {
     let settings = first_line(&line)?;
     let listeners = settings.listen.iter().map(|address| open(*address)).collect::<io::Result<Vec<_>>>()?;
     let syslog = settings.syslog.map(|(to, from)| speak(to, from)).transpose()?;
-    let confined = give_up_root();
+    let (confinement, still_root) = give_up_root()?;
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
         let desk = Rc::new(Desk::default());
-        let by = match confined {
-            Ok(confinement) => confinement.to_string(),
-            Err(error) => {
-                desk.log(format!("the watching process keeps its rights ({error})"));
-                "none".to_owned()
-            }
+        let by = match still_root {
+            None => confinement.to_string(),
+            Some(error) => format!("{confinement}; still as root ({error})"),
         };
         let _ = desk.to_daemon.0.try_send(Said::Confined { by }); // unbounded, never closed
         let permits = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
@@ -112,21 +109,27 @@ fn speak(to: SocketAddr, from: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)
     Ok((bound(SockType::Datagram, from)?.into(), to))
 }
 
-/// From here on the process owns nothing and may open little.
-fn give_up_root() -> io::Result<Confinement> {
+/// From here on the process owns nothing and may open little. Where a service manager keeps back what it takes to become another
+/// user, that alone is left out, and told.
+fn give_up_root() -> io::Result<(Confinement, Option<io::Error>)> {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    nix::sys::prctl::set_no_new_privs()?;
+    let still_root = become_nobody().err();
+    // No file can be opened, no program started: sockets of the internet families, and what is open already.
+    let confinement = confine(&Bounds { calls: &[Group::Base, Group::Internet], ..Bounds::default() })?;
+    Ok((confinement, still_root))
+}
+
+fn become_nobody() -> io::Result<()> {
     if Uid::effective().is_root() {
         nix::unistd::setgroups(&[])?;
         let (group, user) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
         nix::unistd::setresgid(group, group, group)?;
         nix::unistd::setresuid(user, user, user)?;
     }
-    // No file can be opened, no program started: sockets of the internet families, and what is open already.
-    confine(&Bounds { calls: &[Group::Base, Group::Internet], ..Bounds::default() })
+    Ok(())
 }
 
 /// What the connections share: the way to ask the daemon.
@@ -142,10 +145,6 @@ impl Default for Desk {
 }
 
 impl Desk {
-    fn log(&self, text: String) {
-        let _ = self.to_daemon.0.try_send(Said::Log { text }); // unbounded, never closed
-    }
-
     /// How things stand now. Those who ask at the same time get the same answer.
     async fn status(&self) -> Option<Rc<Status>> {
         let (sender, answer) = bounded(1);

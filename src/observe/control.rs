@@ -10,7 +10,7 @@ use crate::console::status::{Handover, Status};
 pub const LINE: usize = crate::console::control::REPLY_LIMIT;
 
 /// What the child is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Where `/metrics` and `/status` are answered.
     pub listen: Vec<SocketAddr>,
