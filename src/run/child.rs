@@ -1,16 +1,20 @@
-//! A child that belongs to no service: the operator's console. Kept alive, with a pause that grows.
+//! Children that belong to no service: the operator's console, kept alive with a pause that grows; and how the others end.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, pipe2};
+use smol::channel::Receiver;
 use smol::{Async, Timer, future};
 
+use super::helper::within;
 use crate::clock;
 use crate::config::Config;
 use crate::console::prompt::CONFINED;
@@ -23,6 +27,26 @@ use crate::time::Duration;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Longest line of a child that stays whole.
 const LINE: usize = 1_024;
+/// How long a child may take to end once its line is closed: the mirror closes its index.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Waits for the end of a child whose line has been closed. One that has been taken over need not heed that, and in its place
+/// none would ever be started: it is ended.
+pub(super) async fn see_off(number: u32, end: &Receiver<ExitStatus>) {
+    see_off_within(GRACE, number, end).await;
+}
+
+async fn see_off_within(grace: Duration, number: u32, end: &Receiver<ExitStatus>) {
+    if within(grace, end.recv()).await.is_some() {
+        return;
+    }
+    log::warn!("process {number} does not end by itself: killed");
+    // Its number is nobody else's: whoever reaps it tells it in the same turn, on this thread.
+    if let Ok(number) = i32::try_from(number) {
+        let _ = kill(Pid::from_raw(number), Signal::SIGKILL); // it has just ended
+    }
+    let _ = end.recv().await;
+}
 
 /// The console's command line, if the board has a console port. It asks the daemon on `socket`.
 pub fn console(config: &Config, socket: &Path) -> Option<Vec<String>> {
@@ -84,4 +108,31 @@ async fn hear(pipe: OwnedFd, confinement: &RefCell<Option<String>>) -> io::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use smol::channel::bounded;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // the child, and who waits for it
+    fn a_child_that_does_not_end_is_ended() {
+        for (program, by) in [("sleep", Some(9)), ("true", None)] {
+            let mut child = Command::new(program).arg("600").spawn().unwrap();
+            let (number, (told, end)) = (child.id(), bounded(1));
+            let waiting = std::thread::spawn(move || {
+                let status = child.wait().unwrap();
+                told.send_blocking(status).unwrap();
+                status
+            });
+            let grace = if by.is_some() { Duration::from_millis(50) } else { Duration::from_secs(600) };
+            smol::block_on(see_off_within(grace, number, &end));
+            assert_eq!(waiting.join().unwrap().signal(), by);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::child_stderr::Words;
 use super::operator::{Outcome, Refusal, refuse};
-use super::{child_lines, figures};
+use super::{child, child_lines, figures, replies};
 use crate::clock;
 use crate::config::Config;
 use crate::config::site::{self, Schedule, Site};
@@ -33,16 +33,11 @@ use crate::wire::pair::{self, Data, Side, Term};
 /// Pauses before the process is started again: the first, and the longest. Services wait for it after a change of the role.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
-/// Replies of one request that may wait for a client that reads slowly.
-const REPLIES_WAITING: usize = 4096;
-
 /// Where the replies of one request go, and its end.
 struct Asked {
-    replies: Option<Sender<Reply>>,
+    replies: Option<replies::Giving>,
     end: Sender<Result<String, (String, String)>>,
     began: Instant,
-    /// Replies that found no room.
-    left_out: Rc<Cell<u64>>,
 }
 
 /// The mirror as the helper sees it.
@@ -156,18 +151,20 @@ impl Mirror {
             let mut lines = BufReader::with_capacity(4096, &stream);
             let mut line = Vec::new();
             loop {
-                self.take(child_lines::next(&mut lines, &mut line, LINE).await?, data);
+                let report = child_lines::next(&mut lines, &mut line, LINE).await?;
+                self.take(report, line.len(), data)?;
             }
         };
         let result = future::or(future::or(writing, reading), words.copy()).await;
         *self.confinement.borrow_mut() = None;
         drop(stream); // end of file ends it
-        let _ = end.recv().await;
+        child::see_off(child.id(), &end).await;
         words.copy_rest().await;
         result
     }
 
-    fn take(&self, report: Report, data: &impl Fn(Data, Term)) {
+    /// Takes a report that came in a line of `size` bytes. An error: the process speaks of what cannot be.
+    fn take(&self, report: Report, size: usize, data: &impl Fn(Data, Term)) -> io::Result<()> {
         match report {
             Report::Ready => {
                 self.is_ready.set(true);
@@ -185,13 +182,15 @@ impl Mirror {
             Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
             Report::Connected { peer: None } => log::info!("the mirror has no connection"),
             Report::Trees { trees } => {
+                let ordered = self.ordered.borrow().map_or(0, |(_, generation)| generation.term);
+                let trees = figures::believed(trees, &self.settings.trees, ordered)?;
                 data(figures::of_trees(&trees), figures::newest(&trees));
                 *self.figures.borrow_mut() = (clock::now(), trees);
             }
             // The tree's figures say the same, and whoever looks for alarms reads them.
             Report::Alarm { .. } => {}
             Report::Progress { request, tree, bytes, bytes_total, files, files_total, rate, .. } => {
-                self.reply(request, |began| {
+                self.reply(request, size, |began| {
                     Reply::Progress(Progress {
                         elapsed_us: u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX),
                         text: tree.display().to_string(),
@@ -205,15 +204,16 @@ impl Mirror {
                 });
             }
             Report::Deletions { request, deletions } => {
-                self.reply(request, |_| Reply::Deletions(deletions));
+                self.reply(request, size, |_| Reply::Deletions(deletions));
             }
             Report::Outcome { request, outcome } => {
-                self.reply(request, |_| Reply::Tree(Box::new(outcome)));
+                self.reply(request, size, |_| Reply::Tree(Box::new(outcome)));
             }
-            Report::Line { request, text } => self.reply(request, |_| Reply::Line { text }),
+            Report::Line { request, text } => self.reply(request, size, |_| Reply::Line { text }),
             Report::Done { request, text } => self.end(request, Ok(text)),
             Report::Refused { request, reason, remedy } => self.end(request, Err((reason, remedy))),
         }
+        Ok(())
     }
 
     /// Nothing may come before the settings: a process that is not ready is told its role with them.
@@ -223,18 +223,10 @@ impl Mirror {
         }
     }
 
-    /// Hands a reply on. A client that does not read misses steps, and no list is longer than memory is to hold.
-    fn reply(&self, request: u64, reply: impl FnOnce(Instant) -> Reply) {
-        if let Some(asked) = self.asked.borrow().get(&request)
-            && let Some(replies) = &asked.replies
-        {
-            let reply = reply(asked.began);
-            let room = if matches!(reply, Reply::Progress(_)) { 1 } else { REPLIES_WAITING };
-            if replies.len() < room {
-                let _ = replies.try_send(reply); // unbounded
-            } else if !matches!(reply, Reply::Progress(_)) {
-                asked.left_out.set(asked.left_out.get() + 1);
-            }
+    /// Hands on a reply that came in a line of `size` bytes.
+    fn reply(&self, request: u64, size: usize, reply: impl FnOnce(Instant) -> Reply) {
+        if let Some(Asked { replies: Some(replies), began, .. }) = self.asked.borrow().get(&request) {
+            replies.put(reply(*began), size);
         }
     }
 
@@ -350,21 +342,20 @@ impl Mirror {
         let request = self.next_request.get();
         self.next_request.set(request + 1);
         let (end, ended) = smol::channel::bounded(1);
-        let (queue, waiting) = unbounded();
-        let left_out = Rc::new(Cell::new(0));
-        let queue = replies.is_some().then_some(queue);
-        let asked = Asked { replies: queue, end, began: clock::now(), left_out: left_out.clone() };
+        let (giving, taking) = replies::way();
+        let giving = replies.is_some().then_some(giving);
+        let asked = Asked { replies: giving, end, began: clock::now() };
         self.asked.borrow_mut().insert(request, asked);
         self.tell(order(request));
         // The queue closes with the request's end: everything in it is handed on before.
         if let Some(replies) = replies {
-            while let Ok(reply) = waiting.recv().await {
+            while let Some(reply) = taking.next().await {
                 if replies.send(reply).await.is_err() {
                     break; // the client has gone; the request goes on
                 }
             }
-            if left_out.get() > 0 {
-                let text = format!("{} lines were left out: they came faster than they were read", left_out.get());
+            if taking.left_out() > 0 {
+                let text = format!("{} lines were left out: they came faster than they were read", taking.left_out());
                 let _ = replies.send(Reply::Line { text }).await; // the client has gone
             }
         }

@@ -50,6 +50,7 @@ mod peer;
 mod quiet;
 mod ready;
 pub mod record;
+mod replies;
 mod report;
 mod route;
 pub mod settings;

@@ -14,7 +14,7 @@ use smol::{Async, Timer, future};
 
 use super::child_stderr::Words;
 use super::helper::Helper;
-use super::{child_lines, history, report};
+use super::{child, child_lines, history, report};
 use crate::clock;
 use crate::config::site::Site;
 use crate::observe::control::{Event, Said, Settings, Told};
@@ -115,7 +115,7 @@ impl Observe {
         let result = future::or(future::or(writing, reading), words.copy()).await;
         *self.confinement.borrow_mut() = None;
         drop(stream); // end of file ends it
-        let _ = end.recv().await;
+        child::see_off(child.id(), &end).await;
         words.copy_rest().await;
         result
     }

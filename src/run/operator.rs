@@ -337,7 +337,7 @@ pub(super) fn leave_patience(site: &crate::config::site::Site) -> Duration {
 }
 
 /// The request as it would be given on the peer itself.
-fn of_peer(request: PeerRequest) -> Request {
+pub(super) fn of_peer(request: PeerRequest) -> Request {
     match request {
         PeerRequest::Status => Request::Status { every_ms: None },
         PeerRequest::Hold { reason } => Request::Hold { reason },

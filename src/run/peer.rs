@@ -124,6 +124,30 @@ fn take_part(peer: &Peer, bytes: &[u8]) {
     }
 }
 
+/// What one box asks of the other. Nobody here reads answers without end; an order to force, and the path of an image, are for the
+/// box on which they are typed.
+fn is_for_a_peer(request: &Request) -> bool {
+    match request {
+        Request::Status { every_ms: None }
+        | Request::Switchover { .. }
+        | Request::Hold { .. }
+        | Request::Release
+        | Request::Drill
+        | Request::Log { follow: false, .. }
+        | Request::Install
+        | Request::Reboot => true,
+        // No words about words: the two boxes would ask each other for ever.
+        Request::Peer(_)
+        | Request::Status { every_ms: Some(_) }
+        | Request::Log { follow: true, .. }
+        | Request::Activate { .. }
+        | Request::History { .. }
+        | Request::Mirror(_)
+        | Request::Update { .. }
+        | Request::Poweroff => false,
+    }
+}
+
 /// Does what the peer's operator asks, and sends the replies.
 async fn obey(helper: Rc<Helper>, words: Vec<u8>) {
     let Some((number, request)) = words.split_first_chunk::<4>() else { return };
@@ -135,8 +159,11 @@ async fn obey(helper: Rc<Helper>, words: Vec<u8>) {
     }
     let mut text = Vec::new();
     match request {
-        // No words about words: the two boxes would ask each other for ever.
-        Ok(Request::Peer(_)) | Err(_) => {
+        Ok(request) if !is_for_a_peer(&request) => {
+            let reason = format!("`{}` is for the box on which it is typed", request.in_words());
+            text.extend(to_line(&Reply::Refused { reason, remedy: "log in there".into() }).unwrap_or_default());
+        }
+        Err(_) => {
             let reason = "the peer does not understand the request".into();
             let remedy = "give both boxes the same version".into();
             text.extend(to_line(&Reply::Refused { reason, remedy }).unwrap_or_default());
@@ -233,4 +260,31 @@ async fn collect(parts: &Receiver<Vec<u8>>, first: Duration) -> Option<Vec<u8>> 
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_asked_for_what_ends_and_for_what_is_not_the_other_operators_affair() {
+        let words = ["hold", "release", "reboot"].map(|word| format!(r#"{{"request":"peer","peer":"{word}"}}"#));
+        let status = r#"{"request":"peer","peer":"status"}"#.to_owned();
+        let log = r#"{"request":"peer","peer":"log","lines":9}"#.to_owned();
+        for line in words.into_iter().chain([status, log]) {
+            let Ok(Request::Peer(asked)) = serde_json::from_str(&line) else { panic!("{line}") };
+            assert!(is_for_a_peer(&operator::of_peer(asked)), "{line}");
+        }
+        let (switchover, drill) = (Request::Switchover { lose_changes: true }, Request::Drill);
+        assert!([switchover, drill, Request::Install].iter().all(is_for_a_peer));
+        for request in [
+            Request::Status { every_ms: Some(1) },
+            Request::Log { lines: 1, follow: true },
+            Request::Activate { node: "a".into() },
+            Request::Update { image: "/dev/mem".into(), pair: false },
+            Request::Poweroff,
+        ] {
+            assert!(!is_for_a_peer(&request), "{request:?}");
+        }
+    }
 }

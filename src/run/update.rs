@@ -27,7 +27,7 @@ use super::helper::{Helper, within};
 use super::letters::{Order, ToLoop};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::snapshot::Snapshot;
-use super::{child_lines, interface, mirror};
+use super::{child, child_lines, interface, mirror};
 use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
 use crate::console::status::{self, Status};
@@ -422,7 +422,7 @@ impl Helper {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()?;
-        let mut child = Child(Some(process.id()));
+        let mut running = Child(Some(process.id()));
         let end = self.reaper.end_of(process.id());
         let stream = Async::new(ours)?;
         let mut line = Zeroizing::new(serde_json::to_vec(order)?);
@@ -453,8 +453,10 @@ impl Helper {
                 Report::Refused { reason } => break Err(reason),
             }
         };
-        let _ = end.recv().await;
-        child.0 = None;
+        drop(lines);
+        drop(stream);
+        child::see_off(process.id(), &end).await;
+        running.0 = None;
         Ok(outcome)
     }
 }
