@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::editor::{Editor, Event};
 use super::exit::Exit;
 use super::face::{Face, Wake};
+use super::printable::printable;
 use super::report::{Style, wrap};
 use super::terminal::Terminal;
 use super::watch;
@@ -52,7 +53,7 @@ impl<'t> Desk<'t> {
     fn lines(&mut self, text: &str) {
         for line in text.lines() {
             self.write(b"\r\x1b[K");
-            self.write(line.as_bytes());
+            self.write(printable(line).as_bytes());
             self.write(b"\r\n");
         }
     }
@@ -95,7 +96,7 @@ impl Face for Desk<'_> {
     }
 
     fn progress(&mut self, text: &str) {
-        let text: String = text.chars().take(self.width - 1).collect();
+        let text: String = printable(text).chars().take(self.width - 1).collect();
         self.write(format!("\r{text}\x1b[K").as_bytes());
     }
 

@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::face::{Face, Wake};
 use super::outcome::{Deletions, Summary, TreeOutcome};
 use super::password;
+use super::printable::{printable, printable_lines};
 use super::report::{self, bytes, span};
 use super::status::{Role, Status};
 use super::utc;
@@ -151,16 +152,6 @@ fn show(reply: Reply, face: &mut dyn Face) {
     }
 }
 
-/// A line whose control characters do no harm: a service's output ends up in the log, and the log on a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
-}
-
-/// The same of several lines.
-fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
 /// A step that is done: its time since the beginning, and what.
 fn step(progress: &Progress) -> String {
     let us = progress.elapsed_us;
@@ -173,7 +164,7 @@ fn bar(progress: &Progress) -> String {
     let done = progress.done.unwrap_or(0);
     let amount = |count: u64| match progress.unit.as_str() {
         "bytes" => bytes(count),
-        unit => format!("{count} {unit}"),
+        unit => format!("{count} {}", printable(unit)),
     };
     let whole = u128::from(done) * 1_000_000 / u128::from(progress.elapsed_us.max(1));
     let rate = progress.rate.unwrap_or_else(|| u64::try_from(whole).unwrap_or(u64::MAX));
@@ -183,14 +174,15 @@ fn bar(progress: &Progress) -> String {
     let mut text = match progress.total.filter(|total| *total > 0) {
         Some(total) => {
             let part = done.min(total);
-            let filled = usize::try_from(part * WIDTH / total).unwrap_or(0);
+            let share = |of: u64| u128::from(part) * u128::from(of) / u128::from(total);
+            let filled = usize::try_from(share(WIDTH)).unwrap_or(0);
             let empty = usize::try_from(WIDTH).unwrap_or(0) - filled;
             let left = (total - part).saturating_mul(1_000).checked_div(rate);
             format!(
                 "[{}{}] {:>3} %  {} of {}  {}/s{}",
                 "#".repeat(filled),
                 ".".repeat(empty),
-                part * 100 / total,
+                share(100),
                 amount(done),
                 amount(total),
                 amount(rate),
@@ -476,10 +468,9 @@ mod tests {
         assert_eq!(bar(&looking), "looking for changes  10 s  /data");
         assert_eq!(bar(&Progress { total: None, files: None, ..progress }), "420 MB  42.0 MB/s");
         assert!(bar(&Progress { done: Some(0), total: Some(0), ..Progress::default() }).contains("0"));
-    }
-
-    #[test]
-    fn control_characters_of_others_never_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\u{9b}c\td"), "a?[2Jb?c\td");
+        let most = Some(u64::MAX);
+        let unit = "\x1b[2J".into();
+        let absurd = bar(&Progress { done: most, total: most, rate: most, unit, ..Progress::default() });
+        assert!(absurd.contains(" 100 %") && !absurd.contains('\x1b'), "{absurd}");
     }
 }

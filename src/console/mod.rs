@@ -24,6 +24,7 @@ mod option;
 pub mod outcome;
 pub mod parse;
 pub mod password;
+pub mod printable;
 pub mod prompt;
 pub mod report;
 pub mod screen;

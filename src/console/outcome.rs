@@ -120,18 +120,18 @@ pub struct Summary {
 impl Summary {
     /// Adds a tree.
     pub fn add(&mut self, tree: TreeOutcome) {
-        self.files += tree.files;
-        self.bytes_read += tree.bytes_read;
-        self.bytes_sent += tree.bytes_sent;
-        self.chunks_sent += tree.chunks_sent;
-        self.names_sent += tree.names_sent;
-        self.names_deleted += tree.names_deleted;
-        self.unsettled += tree.unsettled;
-        self.elapsed_us += tree.elapsed_us;
+        self.files = self.files.saturating_add(tree.files);
+        self.bytes_read = self.bytes_read.saturating_add(tree.bytes_read);
+        self.bytes_sent = self.bytes_sent.saturating_add(tree.bytes_sent);
+        self.chunks_sent = self.chunks_sent.saturating_add(tree.chunks_sent);
+        self.names_sent = self.names_sent.saturating_add(tree.names_sent);
+        self.names_deleted = self.names_deleted.saturating_add(tree.names_deleted);
+        self.unsettled = self.unsettled.saturating_add(tree.unsettled);
+        self.elapsed_us = self.elapsed_us.saturating_add(tree.elapsed_us);
         if let Some(verdict) = &tree.verdict {
-            *self.files_compared.get_or_insert(0) += verdict.files_compared;
-            *self.bytes_compared.get_or_insert(0) += verdict.bytes_compared;
-            *self.different.get_or_insert(0) += verdict.different;
+            self.files_compared = Some(self.files_compared.unwrap_or(0).saturating_add(verdict.files_compared));
+            self.bytes_compared = Some(self.bytes_compared.unwrap_or(0).saturating_add(verdict.bytes_compared));
+            self.different = Some(self.different.unwrap_or(0).saturating_add(verdict.different));
             *self.healed.get_or_insert(true) &= verdict.healed;
         }
         self.trees.push(tree);

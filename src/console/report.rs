@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::alarm;
+use super::printable::printable;
 use super::status::{
     BoundBy, Cause, Direction, Gate, RightKind, Role, ServiceState, Status, Tree, TreeState, UpdateState,
 };
@@ -185,6 +186,7 @@ impl Paper {
 
     /// Text after a head, wrapped at words and indented under its beginning, coloured by mood.
     fn wrapped(&mut self, head: &str, said: &str, mood: Mood) {
+        let (head, said) = (&*printable(head), &*printable(said));
         // A name that is too long for its column pushes the text aside; beyond half a line it goes below.
         let long = head.chars().count() > self.style.width / 2;
         let indent = if long { 8 } else { head.chars().count() };

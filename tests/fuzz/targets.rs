@@ -3,17 +3,26 @@
 
 use twobox::config;
 use twobox::console::control::{self, Reply, Request};
+use twobox::console::live;
+use twobox::console::report::{self, Style};
+use twobox::console::screen::Screen;
+use twobox::console::status::Status;
 use twobox::mirror::codec::Reader;
 use twobox::mirror::entry::{Chunk, Entry, Local};
 use twobox::mirror::message::Message;
 use twobox::mirror::redo;
+use twobox::mirror::watch;
+use twobox::netlink::{self, Attributes, InterfaceBody};
 use twobox::node::planted::Planted;
 use twobox::node::settings::{Settings, StaleData};
 use twobox::node::{Action, Input, Memory, Node, Order};
-use twobox::observe::http;
+use twobox::observe::exposition::Dialect;
+use twobox::observe::{http, metrics};
 use twobox::run::record;
 use twobox::state::sealed;
 use twobox::time::{Duration, Instant};
+use twobox::update::image;
+use twobox::update::slot::Slot;
 use twobox::wire::heartbeat::{MAGIC, Reject, SIZE, Seal, TAG_SIZE};
 use twobox::wire::pair::{BootId, Data, Generation, Side};
 use twobox::wire::side::{self, Channel};
@@ -23,7 +32,7 @@ use twobox::wire::{arp, icmp, known_clients, line, neighbor, panic_text, serial}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 16] = [
     ("heartbeat", heartbeat),
     ("node", node),
     ("serial", serial_line),
@@ -37,6 +46,9 @@ pub const TARGETS: [Target; 13] = [
     ("http", http_request),
     ("config", config_files),
     ("state", state_file),
+    ("status", shown_status),
+    ("image", image_file),
+    ("kernel", kernel_words),
 ];
 
 const SECRET: [u8; 32] = [9; 32];
@@ -290,8 +302,10 @@ fn control_line(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Reply>(bytes);
 }
 
-/// What the mirror's process, which may have been taken over, tells the daemon.
+/// What its children, which may have been taken over, tell the daemon.
 fn child_line(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<twobox::observe::control::Said>(bytes);
+    let _ = serde_json::from_slice::<twobox::update::child::Report>(bytes);
     let _ = serde_json::from_slice::<twobox::mirror::control::Report>(bytes);
     let _ = serde_json::from_slice::<twobox::mirror::control::Order>(bytes);
 }
@@ -327,4 +341,59 @@ fn state_file(bytes: &[u8]) {
     if let Some(read) = record::decode(bytes) {
         assert_eq!(record::encode(&read)[..], *bytes);
     }
+}
+
+/// A status, most of which others say: the mirror's process, a kernel that has died, the peer. Whatever its words and numbers
+/// are, it is shown, and none of its words commands a terminal.
+fn shown_status(bytes: &[u8]) {
+    let Ok(status) = serde_json::from_slice::<Status>(bytes) else { return };
+    let plain = |text: String| assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+    for width in [20, 80, 200] {
+        plain(report::full(&status, Style { width, colour: false }));
+        plain(report::mirror(&status, Style { width, colour: false }));
+    }
+    for (width, height) in [(20, 5), (80, 24), (132, 43)] {
+        let mut screen = Screen::new(width, height);
+        live::draw(&status, &mut screen);
+    }
+    for dialect in [Dialect::OpenMetrics, Dialect::Text] {
+        let text = metrics::text(&status, dialect);
+        assert!(text.ends_with("\n# EOF\n") && text.lines().all(|line| !line.is_empty()), "{text}");
+    }
+    let again = serde_json::to_vec(&status).expect("a status is a line");
+    assert!(serde_json::from_slice::<Status>(&again).is_ok());
+}
+
+/// An image for an update: what its headers say is looked at before anything else is known of it.
+fn image_file(bytes: &[u8]) {
+    let _ = image::loads(bytes);
+    if let Some((offset, length)) = image::description(bytes) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(length as usize).min(bytes.len());
+        let _ = image::identity(&bytes[start..end]);
+    }
+    if let Some(identity) = image::identity(bytes) {
+        assert!(!identity.board.is_empty() && !identity.hash.contains(char::is_control));
+    }
+    let whole = |step: usize| {
+        let mut check = image::Check::new(bytes.len() as u64)?;
+        bytes.chunks(step).for_each(|part| check.add(part));
+        check.end()
+    };
+    assert_eq!(whole(7), whole(64));
+    if let Some(slot) = str::from_utf8(bytes).ok().and_then(Slot::parse) {
+        assert_eq!(Slot::parse(&slot.to_string()), Some(slot));
+    }
+}
+
+/// What the kernel says of the network and of files, whose names are anybody's.
+fn kernel_words(bytes: &[u8]) {
+    let mut named = 0;
+    watch::parse(bytes, &mut |event| named += event.map_or(0, |event| event.handle.len() + event.name.len()));
+    assert!(named <= bytes.len());
+    for (_, value) in Attributes::new(bytes) {
+        let _ = netlink::attribute::<u32>(Some(value));
+        assert!(Attributes::new(value).count() <= value.len());
+    }
+    let _ = netlink::body::<InterfaceBody>(bytes).map(|(_, attributes)| attributes.count());
 }
