@@ -366,6 +366,7 @@ fn patiently<T: Send + 'static>(
 fn find_own_image(boot: &mut Boot) -> Result<String, String> {
     let found = look_for_own_image(boot);
     if boot.image.is_none() {
+        let _ = module::load_by_name("efivarfs"); // not packed, or this firmware has no variables
         boot.lost_trial = loader::counted().filter(|slot| slot.has_way_back());
     }
     found

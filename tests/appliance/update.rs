@@ -147,6 +147,8 @@ pub fn cut(rig: &mut Rig) -> Result<String, String> {
     let standby = 1 - active;
     let former = slot(rig, standby)?;
     let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    // An idle machine writes the whole image within the pause below.
+    rig.machines[standby].slow_disk(1 << 20, 0);
     rig.machines[standby].agent.send("/init update /data/again.efi");
     let who = format!("{}$", NAMES[standby]);
     let writes = |event: &crate::rig::timeline::Event| event.who == who && event.text.contains("made for this board");
