@@ -157,6 +157,7 @@ fn everything_that_the_mirror_does_is_possible() {
         listener.accept().unwrap();
         thread.join().unwrap();
         twobox::mirror::watch::Watch::new(&tree, Vec::new()).unwrap().take().unwrap();
+        twobox::mirror::index::Index::open(&store.join("index")).unwrap();
     });
 }
 

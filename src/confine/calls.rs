@@ -224,10 +224,20 @@ mod request {
 /// The lower 32 bits alone: what the kernel takes for an `int`.
 const INT: u64 = 0xffff_ffff;
 
-/// What fcntl(2) may be asked for: copies and flags of a descriptor. Its owner (F_SETOWN, F_SETSIG) would be sent any signal by
-/// the kernel itself, as root's that one needs no capability: kill(2) by another door.
-const FCNTL: &[libc::c_int] =
-    &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+/// What fcntl(2) may be asked for: copies and flags of a descriptor, and locks of a file's parts, which the mirror's database takes.
+/// Its owner (F_SETOWN, F_SETSIG) would be sent any signal by the kernel itself, as root's that one needs no capability: kill(2) by
+/// another door.
+const FCNTL: &[libc::c_int] = &[
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+];
 
 /// A group of fanotify(7) that only hears, by handles and names (FAN_REPORT_DIR_FID), with bounds. Of the flags in the mask the
 /// others would let it hold up or refuse whoever opens a file (FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT), and have the kernel keep
