@@ -106,6 +106,8 @@ impl Node {
         for at in [self.no_claim_until, self.intent_until, self.overdue_at, self.arbitrate_after, self.leave_at] {
             c.time(at);
         }
+        c.number(self.gave_up_for_services.into());
+        c.time(self.services_count_after);
         for at in [self.outscored_since, self.preferred_since, self.farewell_said_at, self.conflict_at, self.late_at] {
             c.maybe(at);
         }

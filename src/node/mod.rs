@@ -206,6 +206,10 @@ pub struct Node {
     outscored_since: Option<Instant>,
     preferred_since: Option<Instant>,
     arbitrate_after: Instant,
+    /// How often in a row this box has given the service up because local services failed.
+    gave_up_for_services: u8,
+    /// Before that, failing services are no reason to give the service up.
+    services_count_after: Instant,
     strike_at: Instant,
     met: bool,
     two_active: bool,
@@ -303,6 +307,8 @@ impl Node {
             outscored_since: None,
             preferred_since: None,
             arbitrate_after: now,
+            gave_up_for_services: 0,
+            services_count_after: Instant::BOOT,
             strike_at: now,
             met: false,
             two_active: false,

@@ -11,6 +11,11 @@ use crate::wire::pair::{Data, Role, Score, Side};
 /// same order: what one knows to the nanosecond the other hears rounded up.
 const FENCE_CLASS: u128 = 100_000_000;
 
+/// What fails on both boxes moves the pair again after so many hold-downs at the most, as a power of two: some minutes.
+const LONGEST_PAUSE: u8 = 4;
+/// Services that have been well for so many hold-downs had not been broken everywhere.
+const STEADY: u32 = 4;
+
 impl Node {
     /// Own score.
     pub(super) fn score(&self, now: Instant) -> Score {
@@ -38,7 +43,9 @@ impl Node {
                 && self.timings_fit()
                 && self.data_permits(f)
         });
+        self.forget_failures(now);
         let own = self.score(now);
+        let own = if now < self.services_count_after { Score { services: 1, ..own } } else { own };
         let outscored = peer.is_some_and(|f| f.score > own);
         let preferred =
             peer.is_some_and(|f| self.preferred(&f) == Some(f.node) && f.score >= own && self.peer_data_current(&f));
@@ -49,8 +56,27 @@ impl Node {
         }
         if self.outscored_since.is_some_and(|at| now.since(at) >= self.s.settle) {
             self.surrender = Some("the peer is fitter");
+            let failed = u8::from(!self.services_healthy);
+            self.gave_up_for_services = (self.gave_up_for_services + failed).min(LONGEST_PAUSE);
         } else if self.preferred_since.is_some_and(|at| now.since(at) >= self.s.hold_down) {
             self.surrender = Some("the peer is preferred");
+        }
+    }
+
+    /// This box serves now. A box that does not serve runs no service and cannot know whether it would work there, so one
+    /// that is broken on both would send the pair to and fro for ever, and with it all that works. Whoever gets the service
+    /// back bears its own broken services twice as long as the time before.
+    pub(super) fn bear_services(&mut self, now: Instant) {
+        let again = self.gave_up_for_services > 0;
+        let pause = self.s.hold_down * (1 << self.gave_up_for_services);
+        self.services_count_after = if again { now + pause } else { Instant::BOOT };
+    }
+
+    fn forget_failures(&mut self, now: Instant) {
+        let well_since = self.service_failed_at.map_or(self.since, |at| at.max(self.since));
+        if self.role == Role::Active && self.services_healthy && now.since(well_since) >= self.s.hold_down * STEADY {
+            self.gave_up_for_services = 0;
+            self.services_count_after = Instant::BOOT;
         }
     }
 

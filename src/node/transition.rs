@@ -108,6 +108,7 @@ impl Node {
         if claim.by == ClaimBy::Vote && self.peer.last().is_some_and(|f| f.intent) {
             self.arbitrate_after = now + self.s.settle + self.s.hold_down;
         }
+        self.bear_services(now);
         self.forced = claim.by == ClaimBy::Force;
         self.want.served = term;
         self.data.generation = self.lineage();

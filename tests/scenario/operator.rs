@@ -121,6 +121,63 @@ mod service {
         assert_eq!(stage.takeovers(), 2);
     }
 
+    /// A service of the active box alone is none on the standby: it fails wherever it runs, and nowhere else.
+    fn broken_everywhere(stage: &mut Stage, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            for side in [A, B] {
+                if stage.serves(side) {
+                    stage.does(Fault::Services { side, length: 200 * MS });
+                }
+            }
+            stage.run_ms(100);
+        }
+    }
+
+    #[test]
+    fn that_is_broken_wherever_it_runs_moves_ever_less_often() {
+        let mut stage = Stage::settled(setup(1));
+        broken_everywhere(&mut stage, 120);
+        let at_first = stage.takeovers();
+        assert!(at_first >= 3, "it is tried on both: {at_first}\n{}", stage.told());
+        broken_everywhere(&mut stage, 600);
+        let later = stage.takeovers() - at_first;
+        assert!((2..=10).contains(&later), "{later} moves in ten minutes\n{}", stage.told());
+    }
+
+    /// The pause is for services only: whoever loses the LAN gives the service up as ever.
+    #[test]
+    fn that_is_broken_wherever_it_runs_keeps_no_box_from_moving_for_another_reason() {
+        let mut stage = Stage::settled(setup(1));
+        broken_everywhere(&mut stage, 300);
+        let active = if stage.serves(A) { A } else { B };
+        let before = stage.takeovers();
+        // In the midst of the pause.
+        while stage.takeovers() == before {
+            broken_everywhere(&mut stage, 1);
+        }
+        broken_everywhere(&mut stage, 12);
+        assert_eq!(stage.takeovers(), before + 1, "it bears it\n{}", stage.told());
+        stage.does(Fault::LegCut { side: 1 - active, witness: 0, ways: BOTH, length: EVER });
+        for _ in 0..80 {
+            stage.does(Fault::Services { side: 1 - active, length: 200 * MS });
+            stage.run_ms(100);
+            if stage.serves(active) {
+                return;
+            }
+        }
+        panic!("it kept the service without a witness\n{}", stage.told());
+    }
+
+    #[test]
+    fn that_was_repaired_moves_as_quickly_as_ever() {
+        let mut stage = Stage::settled(setup(1));
+        broken_everywhere(&mut stage, 300);
+        stage.run(60);
+        let (active, other) = if stage.serves(A) { (A, B) } else { (B, A) };
+        stage.does(Fault::Services { side: active, length: EVER });
+        stage.until_serves(other, 4_000);
+    }
+
     #[test]
     fn that_fails_on_both_does_not_play_ping_pong() {
         let mut stage = Stage::settled(setup(1));
