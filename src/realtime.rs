@@ -29,6 +29,8 @@ pub enum Thread {
     Network,
     /// The one that writes the record.
     Disk,
+    /// The one that feeds the watchdog: as urgent as the loop, which asks for each feed.
+    Watchdog,
 }
 
 /// Makes the calling thread SCHED_FIFO. Whatever it forks starts with ordinary scheduling (SCHED_RESET_ON_FORK,
@@ -40,7 +42,7 @@ pub enum Thread {
 pub fn prioritize(thread: Thread) -> io::Result<()> {
     // The kernel's struct sched_param is this one int; musl's has more fields, of an option that Linux lacks.
     let parameter: libc::c_int = match thread {
-        Thread::Loop => LOOP_PRIORITY,
+        Thread::Loop | Thread::Watchdog => LOOP_PRIORITY,
         Thread::Network => NETWORK_PRIORITY,
         Thread::Disk => DISK_PRIORITY,
     };

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::{Duration, Instant};
 
@@ -79,7 +80,8 @@ pub struct Watchdog {
     reset_by_watchdog: bool,
     weakness: Option<Weakness>,
     nowayout: bool,
-    fed_at: Instant,
+    /// When the last feed that succeeded began.
+    fed_at: AtomicU64,
 }
 
 impl Watchdog {
@@ -121,7 +123,7 @@ impl Watchdog {
             let what = format!("it does not take a timeout of {seconds} s and has {actual} s");
             return Err(explain(&what, e.into()));
         }
-        let mut watchdog = Watchdog {
+        let watchdog = Watchdog {
             device: settings.device.clone(),
             file,
             identity: text(&info.identity),
@@ -129,7 +131,7 @@ impl Watchdog {
             reset_by_watchdog: boot_status & CARD_RESET != 0,
             weakness: weakness(&info),
             nowayout: settings.nowayout,
-            fed_at: now,
+            fed_at: AtomicU64::new(now.as_nanos()),
         };
         watchdog.feed(now)?;
         Ok(watchdog)
@@ -157,18 +159,26 @@ impl Watchdog {
         armed
     }
 
-    /// Feeds it. Only ever called for the node's action: fed while the addresses are confirmed down or the right is valid.
+    /// Feeds it. Only ever called for the node's action: fed while the addresses are confirmed down or the right is valid. Waits
+    /// for the device: that of a management controller takes tens of milliseconds, and seconds while the controller starts anew.
+    /// One thread feeds, and others may ask how it stands.
     ///
     /// # Errors
     ///
     /// The driver's. The box will reset.
-    pub fn feed(&mut self, now: Instant) -> io::Result<Fed> {
+    pub fn feed(&self, now: Instant) -> io::Result<Fed> {
         let mut dummy = 0;
         // SAFETY: the kernel leaves the int alone or writes it (WDIOC_KEEPALIVE is declared as reading one).
         unsafe { request::keep_alive(self.file.as_raw_fd(), &raw mut dummy) }?;
-        let after = now.since(self.fed_at);
-        self.fed_at = now;
+        let after = self.unfed(now);
+        self.fed_at.store(now.as_nanos(), Ordering::SeqCst);
         Ok(Fed { after, late: late(self.timeout, after) })
+    }
+
+    /// Time since the last feed that succeeded has begun.
+    #[must_use]
+    pub fn unfed(&self, now: Instant) -> Duration {
+        now.since(Instant::from_nanos(self.fed_at.load(Ordering::SeqCst)))
     }
 
     /// Stops the watchdog and closes it: only after a confirmed surrender of a hosted daemon.

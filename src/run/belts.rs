@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::feeder::Feeder;
 use super::lines::Behind;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
@@ -32,9 +33,10 @@ pub struct Belts {
     gate_holds: bool,
     /// The belt against raw senders, until somebody looks after it.
     raw_belt: Option<Belt>,
-    watchdog: Option<Watchdog>,
+    watchdog: Option<Arc<Watchdog>>,
+    /// Who feeds it.
+    feeder: Option<Feeder>,
     dog_belt: Option<WatchdogBelt>,
-    fed_late_at: Option<Instant>,
     lease: AddressLease,
     lifetime: Duration,
     behind: Behind,
@@ -43,7 +45,11 @@ pub struct Belts {
 impl Belts {
     /// Installs the closed gate and arms the watchdog. A belt that cannot be had is told in the log and left out: the
     /// bound that the peer hears takes it into account. `behind`: what is behind the gate.
-    pub(super) fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, behind: Behind, now: Instant) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no thread to feed the watchdog.
+    pub(super) fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, behind: Behind, now: Instant) -> io::Result<Self> {
         let settings = gate::Settings {
             interfaces: ways.iter().map(|way| way.index).collect(),
             addresses: config.site.addresses.iter().map(|address| address.prefix.ip).collect(),
@@ -58,18 +64,20 @@ impl Belts {
             .ok()
             .map(Arc::new);
         let (watchdog, dog_belt) = arm_watchdog(config, now);
+        let watchdog = watchdog.map(Arc::new);
+        let feeder = watchdog.clone().map(|watchdog| Feeder::start(move |now| watchdog.feed(now))).transpose()?;
         let lifetime = config.site.timing.address_lifetime;
-        Self {
+        Ok(Self {
             gate,
             gate_holds: true,
             raw_belt,
             watchdog,
+            feeder,
             dog_belt,
-            fed_late_at: None,
             lease: AddressLease::new(lifetime),
             lifetime,
             behind,
-        }
+        })
     }
 
     /// F and the belt that it comes from.
@@ -144,29 +152,44 @@ impl Belts {
         self.lease.renewed(now);
     }
 
-    /// Feeds the watchdog.
-    pub fn feed(&mut self, now: Instant) {
-        let Some(watchdog) = &mut self.watchdog else { return };
-        match watchdog.feed(now) {
-            Ok(fed) if fed.late => {
-                self.fed_late_at = Some(now);
-                log::warn!("the watchdog was fed {:?} after the last time, of {:?}", fed.after, watchdog.timeout());
-            }
-            Ok(_) => {}
-            Err(error) => log::error!("the watchdog cannot be fed: {error}"),
+    /// Has the watchdog fed, if that is allowed when its thread comes to it.
+    pub fn feed(&self) {
+        if let Some(feeder) = &self.feeder {
+            feeder.ask();
+        }
+    }
+
+    /// Feeds may begin before `until`: the right's end, or never ending while the addresses are confirmed down.
+    pub fn allow_feeds(&self, until: Instant) {
+        if let Some(feeder) = &self.feeder {
+            feeder.allow(until);
+        }
+    }
+
+    /// A watchdog that was not fed for longer than it takes to fire should have reset this box. Whatever its device does, it is no
+    /// belt from now on.
+    pub fn look_at_watchdog(&mut self, now: Instant) {
+        let (Some(watchdog), Some(belt)) = (&self.watchdog, self.dog_belt) else { return };
+        let unfed = watchdog.unfed(now);
+        if unfed > belt.firing {
+            self.dog_belt = None;
+            log::error!(
+                "watchdog {} was not fed for {unfed:?} and has not fired: it counts for nothing until this program is started anew",
+                watchdog.device().display()
+            );
         }
     }
 
     /// When the watchdog was fed later than it should be, last.
     #[must_use]
     pub fn fed_late_at(&self) -> Option<Instant> {
-        self.fed_late_at
+        self.feeder.as_ref().and_then(Feeder::late_at)
     }
 
     /// The watchdog, for the status.
     #[must_use]
     pub fn watchdog(&self) -> Option<&Watchdog> {
-        self.watchdog.as_ref()
+        self.watchdog.as_deref()
     }
 
     /// Takes the belts off at the end of the program: only with the addresses confirmed down.
@@ -178,7 +201,8 @@ impl Belts {
         if let Some(Err(error)) = self.gate.and_then(Arc::into_inner).map(Gate::remove) {
             log::warn!("the egress gate stays, closed: {error}");
         }
-        match self.watchdog.map(Watchdog::disarm) {
+        drop(self.feeder); // once its last feed is over
+        match self.watchdog.and_then(Arc::into_inner).map(Watchdog::disarm) {
             None | Some(Ok(())) => {}
             Some(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 log::warn!("the watchdog goes on (nowayout): the box resets unless somebody feeds it");

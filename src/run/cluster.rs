@@ -212,6 +212,7 @@ impl Cluster {
                 self.surrender = None;
                 self.confirmed_down = true;
                 self.confirmations = self.confirmations.wrapping_add(1);
+                self.parts.belts.allow_feeds(Instant::NEVER);
                 self.parts.node.handle(now, Input::Down { order: surrender.order });
                 self.act(now);
                 true
@@ -285,7 +286,7 @@ impl Cluster {
     pub(super) fn feed_until(&mut self, until: Instant) {
         let now = clock::now();
         if self.confirmed_down && now < until {
-            self.parts.belts.feed(now);
+            self.parts.belts.feed();
         }
     }
 

@@ -25,6 +25,7 @@ mod copy_first;
 mod disk;
 mod drill;
 mod entropy;
+mod feeder;
 mod figures;
 mod gatekeeper;
 mod handover;

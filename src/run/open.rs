@@ -60,7 +60,8 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
         .filter_map(|at| takeover.mac(at))
         .collect();
     let lines = Lines::open(takeover.netlink(), &ways).map_err(|e| format!("fence: {e}"))?;
-    let mut belts = Belts::open(&config, &ways, virtual_macs, lines.behind(), now);
+    let mut belts = Belts::open(&config, &ways, virtual_macs, lines.behind(), now)
+        .map_err(|e| format!("the watchdog's thread: {e}"))?;
     let (fence, _) = belts.bound();
     let (gate, raw_belt) = belts.share();
     let node_settings = settings::of_node(&config, options.node, boot, fence, realtime::clock_is_slewed());

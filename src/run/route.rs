@@ -29,6 +29,7 @@ impl Cluster {
                 self.confirmed_down = false;
                 self.watch.begin(clock::now(), self.parts.belts.frames_in());
                 self.parts.belts.open_until(until, true);
+                self.parts.belts.allow_feeds(until);
                 self.parts.network.allow(until);
                 self.take_up(until);
                 self.tell_services(service::Order::Serve, 0);
@@ -44,12 +45,13 @@ impl Cluster {
             }
             Action::Fence { order } => {
                 self.parts.belts.close();
+                self.parts.belts.allow_feeds(Instant::BOOT);
                 self.parts.network.forbid();
                 // Nothing waits for a fence: the services are killed beside it.
                 self.surrender = Some(Surrender { order, services_ended: true });
                 self.tell_services(service::Order::Kill, order);
             }
-            Action::Feed => self.parts.belts.feed(now),
+            Action::Feed => self.parts.belts.feed(),
             Action::Probe => self.parts.takeover.probe(now),
             Action::Reset => {
                 log::error!("the service addresses will not come down: resetting this box");
@@ -89,6 +91,7 @@ impl Cluster {
     /// at the right and the clock in the moment before.
     fn renew(&mut self, until: Instant) {
         self.parts.belts.open_until(until, false);
+        self.parts.belts.allow_feeds(until);
         if self.surrender.is_some_and(|s| s.services_ended) {
             return;
         }

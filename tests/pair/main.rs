@@ -30,6 +30,7 @@ mod session;
 mod shipped;
 mod trees;
 mod versions;
+mod watchdog;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};

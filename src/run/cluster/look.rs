@@ -20,6 +20,8 @@ impl Cluster {
             return;
         }
         self.look_at = now + LOOK;
+        self.parts.belts.look_at_watchdog(now);
+        self.look_at_bound(now);
         let carriers = self.parts.links.look_after(now);
         if let Some(port) = self.parts.links.unplugged() {
             self.parts.network.close(port);
@@ -88,6 +90,7 @@ impl Cluster {
             _ => log::error!("a service address is up on this box, and we did not put it there"),
         }
         self.confirmed_down = false;
+        self.parts.belts.allow_feeds(Instant::BOOT);
         self.parts.node.handle(now, Input::NotDown);
     }
 
