@@ -8,13 +8,11 @@ use crate::fence::beneath::{Beneath, beneath};
 use crate::fence::queue::{self, Queue};
 use crate::fence::speed::Speeds;
 use crate::netlink::Socket;
-use crate::takeover::interface::{self, Interface};
+use crate::takeover::interface::{self, Interface, TRANSMIT_QUEUE_LENGTH};
 use crate::time::Duration;
 
 /// A queue that holds a packet longer than this behind the gate is replaced by a short one.
 const STAY_MAX: Duration = Duration::from_millis(20);
-/// Length of a transmit queue in packets that the kernel did not tell: its default.
-const LENGTH: u32 = 1000;
 /// Interfaces with a queue that frames with a service address can pass; more are on no box.
 const MOST: usize = 32;
 
@@ -66,7 +64,8 @@ struct Line {
 impl Line {
     fn read(at: Place, interfaces: &[Interface], netlink: &mut Socket, speeds: &mut Speeds) -> io::Result<Line> {
         let interface = interfaces.iter().find(|interface| interface.index == at.index);
-        let transmit_queue_length = interface.map_or(LENGTH, |interface| interface.transmit_queue_length);
+        let transmit_queue_length =
+            interface.map_or(TRANSMIT_QUEUE_LENGTH, |interface| interface.transmit_queue_length);
         let queue = queue::read(netlink, at.index, transmit_queue_length)?;
         let mut line = Line { at, megabits: None, transmit_queue_length, queue };
         if line.has_queue() {

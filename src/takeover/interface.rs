@@ -18,6 +18,9 @@ const IFF_LOWER_UP: u32 = 1 << 16;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const MACVLAN_MODE_BRIDGE: u32 = 4;
 
+/// Length of a transmit queue in packets, of an interface that does not tell its own: the kernel's default (DEFAULT_TX_QUEUE_LEN).
+pub const TRANSMIT_QUEUE_LENGTH: u32 = 1000;
+
 /// What the kernel says of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -53,7 +56,8 @@ impl Interface {
             carrier: body.flags & IFF_LOWER_UP != 0,
             macvlan: link.get(libc::IFLA_INFO_KIND).is_some_and(|kind| kind.starts_with(b"macvlan\0")),
             carrier_changes: netlink::attribute(attributes.get(libc::IFLA_CARRIER_CHANGES)).unwrap_or(0),
-            transmit_queue_length: netlink::attribute(attributes.get(libc::IFLA_TXQLEN)).unwrap_or(1000),
+            transmit_queue_length: netlink::attribute(attributes.get(libc::IFLA_TXQLEN))
+                .unwrap_or(TRANSMIT_QUEUE_LENGTH),
         })
     }
 }
