@@ -336,7 +336,7 @@ fn the_belt_catches_senders_that_bypass_the_gate() {
         }
         other => other.unwrap(),
     };
-    assert!(belt.verify().unwrap());
+    assert!(belt.verify(&["a0"]).unwrap());
     // The belt reads neither extension headers, third tags, RARP nor cut frames.
     let beyond = ["RARP", "behind", "fragment", "three", "cut"];
     let mut dropped = 0;
@@ -363,9 +363,10 @@ fn the_belt_catches_senders_that_bypass_the_gate() {
 
     // A second instance replaces the first, and a hand that takes it away is noticed.
     let belt = Belt::install(&["a0"], guarded).unwrap();
-    assert!(belt.verify().unwrap());
+    assert!(belt.verify(&["a0"]).unwrap());
+    assert!(!belt.verify(&["a0", "a1"]).unwrap(), "the interface has another name by now");
     run("nft delete table netdev twobox_gate");
-    assert!(!belt.verify().unwrap());
+    assert!(!belt.verify(&["a0"]).unwrap());
     assert!(belt.remove().is_err());
     Belt::install(&["a0"], guarded).unwrap().remove().unwrap();
     assert!(arrives(&bypass, &far, &ipv4(SERVICE, FAR)), "removed");

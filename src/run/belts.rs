@@ -49,14 +49,21 @@ impl Belts {
     /// # Errors
     ///
     /// When the kernel gives no thread to feed the watchdog.
-    pub(super) fn open(config: &Config, ways: &[Way], virtual_macs: Vec<Mac>, behind: Behind, now: Instant) -> io::Result<Self> {
+    pub(super) fn open(
+        config: &Config,
+        ways: &[Way],
+        virtual_macs: Vec<Mac>,
+        behind: Behind,
+        now: Instant,
+    ) -> io::Result<Self> {
         let settings = gate::Settings {
             interfaces: ways.iter().map(|way| way.index).collect(),
             addresses: config.site.addresses.iter().map(|address| address.prefix.ip).collect(),
             virtual_macs,
             hook: None,
         };
-        let raw_belt = against_raw_senders(ways, &settings)
+        let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+        let raw_belt = against_raw_senders(&names, &settings)
             .inspect_err(|e| log::warn!("no belt against raw senders: {e}; the gate stops all others"))
             .ok();
         let gate = Gate::install(settings)
@@ -212,14 +219,14 @@ impl Belts {
     }
 }
 
-/// Installs the belt that drops what packet sockets of others send as holder of a service address.
+/// Installs the belt that drops what packet sockets of others send as holder of a service address, on the interfaces that have
+/// these names now.
 ///
 /// # Errors
 ///
 /// The kernel's; EOPNOTSUPP and the like where it has no nf_tables on egress.
-pub fn against_raw_senders(ways: &[Way], settings: &gate::Settings) -> io::Result<Belt> {
-    let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
-    Belt::install(&names, Guarded { addresses: &settings.addresses, virtual_macs: &settings.virtual_macs })
+pub fn against_raw_senders(names: &[&str], settings: &gate::Settings) -> io::Result<Belt> {
+    Belt::install(names, Guarded { addresses: &settings.addresses, virtual_macs: &settings.virtual_macs })
 }
 
 fn arm_watchdog(config: &Config, now: Instant) -> (Option<Watchdog>, Option<WatchdogBelt>) {

@@ -82,11 +82,11 @@ impl Gatekeeper {
         let mut trust = Trust::default();
         let mut loop_knows = true;
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
-        let mut loop_follows = true;
+        let mut loop_follows = false; // nobody has told it yet where the gate is
         loop {
             Timer::after(LOOK).await;
-            let moved = self.find_interfaces();
-            self.look_at_raw_belt(moved);
+            let (moved, names) = self.find_interfaces();
+            self.look_at_raw_belt(moved, &names);
             if let Some(gate) = self.gate.clone() {
                 let counts = self.look_at_gate(&gate, moved, &mut trust);
                 // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again
@@ -139,10 +139,12 @@ impl Gatekeeper {
         self.ways.iter().map(|way| way.index).collect()
     }
 
-    /// True if another interface has taken the name of one.
-    fn find_interfaces(&mut self) -> bool {
+    /// Whether another interface has taken the name of one; and the names that those that are there have now.
+    fn find_interfaces(&mut self) -> (bool, Vec<String>) {
         let mut moved = false;
-        let Ok(all) = Socket::open().and_then(|mut netlink| interface::list(&mut netlink)) else { return false };
+        let Ok(all) = Socket::open().and_then(|mut netlink| interface::list(&mut netlink)) else {
+            return (false, Vec::new());
+        };
         for way in &mut self.ways {
             // Gone: its index stays, and the gate is missing there.
             if let Some(found) = interface::replacement(&all, &way.name, way.index) {
@@ -150,17 +152,23 @@ impl Gatekeeper {
                 (way.index, moved) = (found.index, true);
             }
         }
-        moved
+        let name = |way: &Way| Some(all.iter().find(|interface| interface.index == way.index)?.name.to_string());
+        (moved, self.ways.iter().filter_map(name).collect())
     }
 
-    fn look_at_raw_belt(&mut self, moved: bool) {
+    /// The belt is on interfaces by their names: since Linux 6.16 it leaves one that gets another name.
+    fn look_at_raw_belt(&mut self, moved: bool, names: &[String]) {
         let (Some(belt), Some(gate)) = (&self.raw_belt, &self.gate) else { return };
-        if !moved && belt.verify().unwrap_or(false) {
+        if names.is_empty() {
+            return; // there is nowhere to put it
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !moved && belt.verify(&names).unwrap_or(false) {
             self.told.borrow_mut().raw_belt = true;
             return;
         }
         let stood = self.told.borrow().raw_belt;
-        match belts::against_raw_senders(&self.ways, gate.settings()) {
+        match belts::against_raw_senders(&names, gate.settings()) {
             Ok(belt) => {
                 log::warn!("the belt against raw senders was gone: it was put back");
                 self.raw_belt = Some(belt);

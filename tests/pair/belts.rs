@@ -132,6 +132,40 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     assert_eq!(rig.capture.owners().last(), Some(&standby));
 }
 
+/// The belt is on interfaces by their names. One that gets another name keeps it, and one that takes the former name gets none; the
+/// belt that somebody takes away comes back on the interface on which it was.
+#[test]
+fn the_second_belt_follows_an_interface_to_another_name() {
+    let mut rig = Rig::new("rawname", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    if !rig.status(standby).unwrap().fence.raw_belt {
+        println!("skipped: this kernel has no nf_tables egress hook: {}", rig.log(standby));
+        return;
+    }
+    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
+    let claim = |rig: &Rig| {
+        for _ in 0..5 {
+            send_raw(&rig.name, standby, "lan0", &frame, true);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let devices = |rig: &Rig| rig.run_in(standby, "nft list table netdev twobox_gate");
+    let other_card = "link add lan type veth peer name lan1";
+    for step in ["link set lan down", "link set lan name lan0", "link set lan0 up", other_card, "link set lan up"] {
+        rig.ip(standby, step);
+    }
+    wait("it is on the renamed one", || devices(&rig).contains("\"lan0\"") || devices(&rig).contains(" lan0 "));
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active]);
+    rig.run_in(standby, "nft delete table netdev twobox_gate");
+    let tables = |rig: &Rig| rig.run_in(standby, "nft list tables");
+    wait("it is put back", || tables(&rig).contains("twobox_gate"));
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active]);
+    assert!(rig.status(standby).unwrap().fence.raw_belt);
+}
+
 /// The gate is on a bridge, and what has passed it waits in the queue of the card below: that is reckoned with, made short, and
 /// put back in the end.
 #[test]

@@ -30,6 +30,7 @@ const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
 const HOOK_EGRESS: u32 = 1;
@@ -50,6 +51,7 @@ type Match = (u32, Vec<u8>);
 /// The installed rules. They stay when this is dropped.
 #[derive(Debug)]
 pub struct Belt {
+    interfaces: Vec<String>,
     rules: usize,
 }
 
@@ -84,15 +86,22 @@ impl Belt {
         }
         messages.push(edge(BATCH_END));
         Socket::open()?.batch(messages)?;
-        Ok(Belt { rules })
+        Ok(Belt { interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(), rules })
     }
 
-    /// All rules are there (on some interface: a rule set goes with its last one).
+    /// All rules are there, on all of these interfaces, by the names that they have now. The kernel keeps the names that a
+    /// belt was installed with, whoever has them by now, so one that was installed with others does not count.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn verify(&self) -> io::Result<bool> {
-        Ok(read()?.len() == self.rules)
+    pub fn verify(&self, interfaces: &[&str]) -> io::Result<bool> {
+        let mut hooked = hooked()?;
+        hooked.sort();
+        let mut interfaces = interfaces.to_vec();
+        interfaces.sort_unstable();
+        let mut named: Vec<&str> = self.interfaces.iter().map(String::as_str).collect();
+        named.sort_unstable();
+        Ok(named == interfaces && hooked == interfaces && read()?.len() == self.rules)
     }
 
     /// Frames that it dropped.
@@ -246,6 +255,27 @@ fn read() -> io::Result<Vec<u64>> {
         Err(e) => Err(e),
         Ok(()) => Ok(counted),
     }
+}
+
+/// The interfaces on which the chain is.
+fn hooked() -> io::Result<Vec<String>> {
+    let mut question = message(GET_CHAIN, DUMP);
+    question.text(1, TABLE);
+    let mut names = Vec::new();
+    Socket::open()?.dump(question, |kind, body| {
+        let Some(chain) = body.get(4..).filter(|_| kind == NEW_CHAIN) else { return };
+        let text =
+            |of: &[u8], kind: u16| find(of, kind).map(|bytes| bytes.strip_suffix(&[0]).unwrap_or(bytes).to_vec());
+        // A dump of chains is one of every table.
+        if text(chain, 1).as_deref() == Some(TABLE.as_bytes())
+            && let Some(devices) = find(chain, 4).and_then(|hook| find(hook, 4))
+        {
+            let name =
+                |(_, name): (u16, &[u8])| String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
+            names.extend(attributes(devices).map(name));
+        }
+    })?;
+    Ok(names)
 }
 
 fn packets(expressions: &[u8]) -> Option<u64> {
