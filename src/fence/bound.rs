@@ -6,6 +6,9 @@ use crate::time::Duration;
 /// with tcx and 55 us with cls_bpf measured at the receiver, under a flood: docs/gate.md). A millisecond is generous.
 pub const GATE_LATENESS: Duration = Duration::from_millis(1);
 
+/// What waits no longer is within what the address lease's bound has in reserve ([`super::address_lease::KERNEL_DELAY`]).
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
 /// The belts that were verified on this box. Absent ones are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Belts {
@@ -17,6 +20,10 @@ pub struct Belts {
     pub watchdog: Option<WatchdogBelt>,
     /// Lifetime of a held service address in the kernel ([`super::address_lease::lifetime`]).
     pub address_lease: Option<Duration>,
+    /// The longest time for which a packet can wait in the queues of the interfaces, gate or not; `None` if that is not known.
+    pub waiting: Option<Duration>,
+    /// The other box waits no longer than this for one that may have lost a belt unheard. A longer bound is none.
+    pub longest: Duration,
 }
 
 /// A verified egress gate.
@@ -70,8 +77,16 @@ impl BoundBy {
 
 /// The bound F, and the belt it comes from: the lesser of the gate's, where it is verified and what can queue behind it is
 /// bounded, and twice the watchdog's firing (the last feed can land late) and the reset; else the address lease's, else none.
+/// And none where it would be longer than what both boxes reckon with at most.
 #[must_use]
 pub fn bound(belts: &Belts) -> (Option<Duration>, BoundBy) {
+    match shortest(belts) {
+        (Some(bound), _) if bound > belts.longest => (None, BoundBy::None),
+        found => found,
+    }
+}
+
+fn shortest(belts: &Belts) -> (Option<Duration>, BoundBy) {
     let gate = belts.gate.and_then(|gate| gate.queue).map(|stay| GATE_LATENESS + stay);
     let watchdog = belts.watchdog.map(|watchdog| watchdog.firing * 2 + watchdog.reset);
     match (gate, watchdog) {
@@ -83,7 +98,9 @@ pub fn bound(belts: &Belts) -> (Option<Duration>, BoundBy) {
         _ => {}
     }
     if let Some(lifetime) = belts.address_lease {
-        return (Some(super::address_lease::bound(lifetime)), BoundBy::AddressLease);
+        // What was sent before the address went leaves later.
+        let waiting = belts.waiting.filter(|waiting| *waiting > SHORT_WAIT).unwrap_or_default();
+        return (Some(super::address_lease::bound(lifetime) + waiting), BoundBy::AddressLease);
     }
     (None, BoundBy::None)
 }
@@ -100,6 +117,8 @@ mod tests {
             gate: Some(GateBelt { queue: Some(Duration::ZERO) }),
             watchdog: Some(WatchdogBelt { firing: MS(2_010), reset: MS(50) }),
             address_lease: Some(MS(1_000)),
+            waiting: Some(MS(12)),
+            longest: MS(9_000),
         };
         assert_eq!(bound(&belts), (Some(MS(1)), BoundBy::Gate));
         belts.gate = Some(GateBelt { queue: Some(MS(12)) });
@@ -113,5 +132,26 @@ mod tests {
         assert!(!bound(&belts).1.fenced());
         belts.address_lease = None;
         assert_eq!(bound(&belts), (None, BoundBy::None));
+    }
+
+    #[test]
+    fn a_queue_that_outlasts_what_the_pair_reckons_with_leaves_no_bound() {
+        let of = |queue| Belts {
+            gate: Some(GateBelt { queue: Some(queue) }),
+            watchdog: None,
+            address_lease: Some(MS(1_000)),
+            waiting: Some(queue),
+            longest: MS(9_000),
+        };
+        assert_eq!(bound(&of(MS(8_999))), (Some(MS(9_000)), BoundBy::Gate));
+        assert_eq!(bound(&of(MS(9_000))), (None, BoundBy::None));
+        // Without the gate the same packets wait there.
+        let without = |queue| bound(&Belts { gate: None, ..of(queue) });
+        assert_eq!(without(MS(1_000)), (Some(MS(6_000)), BoundBy::AddressLease));
+        assert_eq!(without(MS(3_000)), (Some(MS(9_000)), BoundBy::AddressLease));
+        assert_eq!(without(MS(3_001)), (None, BoundBy::None));
+        // A reset empties it.
+        let watchdog = Some(WatchdogBelt { firing: MS(2_010), reset: MS(50) });
+        assert_eq!(bound(&Belts { watchdog, ..of(MS(52_000)) }), (Some(MS(4_070)), BoundBy::Watchdog));
     }
 }

@@ -39,6 +39,8 @@ pub struct Belts {
     dog_belt: Option<WatchdogBelt>,
     lease: AddressLease,
     lifetime: Duration,
+    /// No bound of the pair may be longer.
+    longest: Duration,
     behind: Behind,
 }
 
@@ -83,6 +85,7 @@ impl Belts {
             dog_belt,
             lease: AddressLease::new(lifetime),
             lifetime,
+            longest: config.plan.longest_bound(),
             behind,
         })
     }
@@ -92,7 +95,13 @@ impl Belts {
     pub fn bound(&self) -> (Option<Duration>, BoundBy) {
         let gate = self.gate.as_ref().filter(|_| self.gate_holds).map(|_| ());
         let gate = gate.map(|()| GateBelt { queue: self.behind.stay });
-        bound::bound(&bound::Belts { gate, watchdog: self.dog_belt, address_lease: Some(self.lifetime) })
+        bound::bound(&bound::Belts {
+            gate,
+            watchdog: self.dog_belt,
+            address_lease: Some(self.lifetime),
+            waiting: self.behind.stay,
+            longest: self.longest,
+        })
     }
 
     /// What is behind the gate.

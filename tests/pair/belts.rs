@@ -192,6 +192,9 @@ fn a_queue_below_the_interface_of_the_gate_counts() {
     // One that comes later is seen, too, and one that nobody can reckon with.
     rig.run_in("b", "tc qdisc add dev lan root pfifo limit 1000");
     wait("the other one has seen it", || bound("b") == (BoundBy::Gate, Some(55)));
+    // One that holds packets for longer than the other box ever waits.
+    rig.run_in("b", "tc qdisc replace dev lan root pfifo limit 200000");
+    wait("nobody can be told how long", || bound("b") == (BoundBy::None, None));
     rig.run_in("b", "tc qdisc replace dev lan root tbf rate 1gbit burst 100kb latency 1s");
     wait("nobody knows", || bound("b").0 == BoundBy::AddressLease);
     rig.signal("a", nix::sys::signal::Signal::SIGTERM);
