@@ -62,13 +62,19 @@ impl Binder {
         self.mac
     }
 
+    /// The interface that the port had is gone, whether or not there is one of its index again: the socket hears nothing any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        bound_to(self.fd.as_fd()) != Some(self.index)
+    }
+
     /// Binds to interface `index` unless it has that one. The port has to be told it, and its hardware address.
     ///
     /// # Errors
     ///
     /// What packet(7) says: there is none.
     pub fn bind(&mut self, index: u32, mac: Mac) -> io::Result<()> {
-        if index != self.index {
+        if index != self.index || self.is_lost() {
             bind(&self.fd, self.protocol, self.group, index.cast_signed())?;
         }
         (self.index, self.mac) = (index, mac);
@@ -250,6 +256,18 @@ impl AsFd for Packet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The interface that a packet socket is bound to: none from the moment when that one has gone (`packet_notifier`,
+/// net/packet/af_packet.c). An index alone does not tell: a card that was moved into another network namespace comes back with its
+/// former one.
+fn bound_to(fd: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: all-zero bytes are a valid address of this kind, made of plain numbers.
+    let mut address: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
+    let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: both pointers are to values that live through the call; the size is the first one's.
+    let done = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut size) };
+    u32::try_from(address.sll_ifindex).ok().filter(|index| done == 0 && *index != 0)
 }
 
 fn bind(fd: &OwnedFd, protocol: u16, group: Option<Mac>, index: i32) -> io::Result<()> {

@@ -72,8 +72,8 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
     let known_neighbor = Neighbor::new(known_neighbor, now);
     let links =
         links::Links::open(&config, options.node, known_neighbor, own_is_ours, &|role| interface_of(&config, role))?;
-    let network =
-        start_network(&config, &mut takeover, lines, &links).map_err(|e| format!("the network's thread: {e}"))?;
+    let network = start_network(options, &config, &mut takeover, lines, &links)
+        .map_err(|e| format!("the network's thread: {e}"))?;
     let watchdog = belts.watchdog().map_or(String::new(), |dog| dog.identity().trim().to_owned());
     let (life, unclean) = life_of(&directory, options, &belts);
     let node = Node::new(node_settings, now, memory, unclean);
@@ -191,12 +191,26 @@ fn life_of(directory: &Directory, options: &Options, belts: &Belts) -> (Life, bo
     (life, by_watchdog && new_boot)
 }
 
-fn start_network(config: &Config, takeover: &mut Takeover, lines: Lines, links: &links::Links) -> io::Result<Network> {
+fn start_network(
+    options: &Options,
+    config: &Config,
+    takeover: &mut Takeover,
+    lines: Lines,
+    links: &links::Links,
+) -> io::Result<Network> {
     let null_modem = config.board.null_modem.as_ref();
     let null_modem = null_modem.map(|port| (port.device.display().to_string(), port.baud));
     let placement = takeover.placement().expect("the takeover was just opened");
     let addresses = takeover.addresses().to_vec();
-    Network::start(network::Tools { addresses, placement, lines, null_modem, binders: links.binders()? })
+    let ours = if options.appliance.is_some() { present(config) } else { Vec::new() };
+    let tools = network::Tools { addresses, placement, lines, binders: links.binders()?, ours };
+    Network::start(tools, null_modem)
+}
+
+/// The board's interfaces that are there, by name and index.
+fn present(config: &Config) -> Vec<(String, u32)> {
+    let names = config.board.interfaces.iter().filter_map(|wanted| interface::find(wanted).ok());
+    names.filter_map(|name| Some((name.clone(), nix::net::if_::if_nametoindex(name.as_str()).ok()?))).collect()
 }
 
 fn not_opened(state: &Path, error: &io::Error) -> String {

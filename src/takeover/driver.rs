@@ -150,8 +150,8 @@ impl Takeover {
         if held.up {
             self.announcer.restart(now);
         }
-        if former.parent != at.parent {
-            for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former.parent) {
+        for listener in self.listeners.iter_mut().filter(|listener| listener.index() == former.parent) {
+            if former.parent != at.parent || listener.is_lost() {
                 listener.rebind(at.parent)?;
             }
         }

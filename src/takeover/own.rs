@@ -216,7 +216,7 @@ impl Place {
 
     /// Takes the interface as it is now: it may be another one, or have another hardware address.
     fn follow(&mut self, found: &Interface, netlink: &mut Socket, sender: &Sender) -> io::Result<()> {
-        if self.index != found.index {
+        if self.index != found.index || self.listener.is_lost() {
             interface::set_up(netlink, found.index, true)?;
             self.listener.rebind(found.index)?;
             (self.index, self.mac, self.claimant) = (found.index, found.mac, Claimant::new());

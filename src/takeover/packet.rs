@@ -104,6 +104,12 @@ impl Listener {
         self.index
     }
 
+    /// That interface is gone, whether or not there is one of its index again: nothing is heard any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        bound_to(self.fd.as_fd()) != Some(self.index)
+    }
+
     /// The next frame that was heard, if any, cut to `buffer`.
     ///
     /// # Errors
@@ -129,6 +135,28 @@ impl AsFd for Listener {
     }
 }
 
+/// Tells one interface from another that has its index later.
+pub struct Presence(Listener);
+
+impl Presence {
+    /// Of interface `index`.
+    ///
+    /// # Errors
+    ///
+    /// What socket(2) and bind(2) say.
+    pub fn of(index: u32) -> io::Result<Presence> {
+        let mut listener = Listener { fd: open(0)?, index, ether_type: 0 };
+        listener.rebind(index)?;
+        Ok(Presence(listener))
+    }
+
+    /// It is still there.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        !self.0.is_lost()
+    }
+}
+
 fn open(protocol: u16) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket(2) takes no pointers.
@@ -138,6 +166,18 @@ fn open(protocol: u16) -> io::Result<OwnedFd> {
     }
     // SAFETY: socket(2) just made this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// The interface that a packet socket is bound to: none from the moment when that one has gone (`packet_notifier`,
+/// net/packet/af_packet.c). An index alone does not tell: a card that was moved into another network namespace comes back with its
+/// former one.
+fn bound_to(fd: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: all-zero bytes are a valid address of this kind, made of plain numbers.
+    let mut address: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
+    let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: both pointers are to values that live through the call; the size is the first one's.
+    let done = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut size) };
+    u32::try_from(address.sll_ifindex).ok().filter(|index| done == 0 && *index != 0)
 }
 
 fn link_layer(protocol: u16, index: u32) -> libc::sockaddr_ll {

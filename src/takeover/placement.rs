@@ -8,6 +8,7 @@ use std::io;
 use super::address::ADDRESSES;
 use super::driver::{Settings, SettingsAddress};
 use super::interface::{self, Interface, MACVLAN_PREFIX};
+use super::packet::Presence;
 use super::sysctl::{self, Sysctls};
 use super::virtual_mac::virtual_mac;
 use crate::netlink::Socket;
@@ -35,6 +36,8 @@ struct Place {
     at: Settled,
     /// Of the configured interface, when its cable was seen plugged in last.
     carrier_changes: u32,
+    /// Of the configured interface.
+    presence: Presence,
 }
 
 impl Place {
@@ -49,6 +52,16 @@ impl Place {
             self.carrier_changes = parent.carrier_changes;
         }
         mac || plugged_in
+    }
+}
+
+impl Place {
+    /// Goes to `parent`.
+    fn settle(&mut self, parent: &Interface, netlink: &mut Socket, sysctls: &mut Sysctls) -> io::Result<()> {
+        let presence = Presence::of(parent.index)?;
+        self.at = settle(self.at.number, self.virtual_mac, parent, netlink, sysctls)?;
+        (self.presence, self.carrier_changes) = (presence, parent.carrier_changes);
+        Ok(())
     }
 }
 
@@ -73,7 +86,8 @@ impl Placement {
             let virtual_mac = is_virtual.then(|| virtual_mac(&settings.pair, address.ip));
             let at = settle(number, virtual_mac, &parent, netlink, &mut placement.sysctls)?;
             let carrier_changes = parent.carrier_changes;
-            placement.places.push(Place { interface: name.clone(), virtual_mac, at, carrier_changes });
+            let presence = Presence::of(at.parent)?;
+            placement.places.push(Place { interface: name.clone(), virtual_mac, at, carrier_changes, presence });
         }
         Ok(placement)
     }
@@ -112,7 +126,7 @@ impl Placement {
         let mut result = Ok(());
         for place in &mut self.places {
             let is_there = |index: u32| all.iter().find(|interface| interface.index == index);
-            let parent = match is_there(place.at.parent) {
+            let parent = match is_there(place.at.parent).filter(|_| place.presence.lasts()) {
                 Some(parent) if is_there(place.at.index).is_none() => Some(parent),
                 Some(parent) => {
                     if place.look(parent) {
@@ -120,15 +134,13 @@ impl Placement {
                     }
                     None
                 }
-                None => interface::replacement(all, &place.interface, place.at.parent)
-                    .filter(|new| gated.contains(&new.index)),
+                None if place.presence.lasts() => None, // it has come since the interfaces were read
+                None => all.iter().find(|new| new.name == place.interface.as_str() && gated.contains(&new.index)),
             };
             let Some(parent) = parent else { continue };
-            match settle(place.at.number, place.virtual_mac, parent, netlink, &mut self.sysctls) {
-                Ok(at) => {
-                    place.at = at;
-                    place.carrier_changes = parent.carrier_changes;
-                    let _ = changed.push(at); // no more than addresses
+            match place.settle(parent, netlink, &mut self.sysctls) {
+                Ok(()) => {
+                    let _ = changed.push(place.at); // no more than addresses
                 }
                 Err(error) => result = result.and(Err(error)),
             }

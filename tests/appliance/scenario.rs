@@ -69,6 +69,7 @@ pub const SCENARIOS: &[Scenario] = &[
     full("data/read_only", damage::data_read_only),
     full("disk/read_only", damage::disk_read_only),
     full("crossover/dead", slow::dead_card),
+    full("lan/card", slow::card_that_comes_back),
     full("disk/slow_boot", slow::boot),
     full("disk/slow_reboot", slow::reboot),
     full("disk/late", slow::late),
@@ -205,7 +206,7 @@ fn no_fault(rig: &Rig, mark: usize) -> Result<(), String> {
 }
 
 /// On both boxes the gate bounds the peer's wait, or will soon: a link may take seconds to tell its speed.
-fn gate_counts(rig: &Rig) -> Result<(), String> {
+pub fn gate_counts(rig: &Rig) -> Result<(), String> {
     for index in [0, 1] {
         let until = rig.timeline.now() + TAKEOVER;
         loop {
@@ -223,7 +224,7 @@ fn gate_counts(rig: &Rig) -> Result<(), String> {
 }
 
 /// The boxes have their own addresses on the LAN, or will soon: each answers the other one's ping there.
-fn neighbours(rig: &Rig) -> Result<(), String> {
+pub fn neighbours(rig: &Rig) -> Result<(), String> {
     for (from, to) in [(0, "192.0.2.3"), (1, "192.0.2.2")] {
         let until = rig.timeline.now() + TAKEOVER;
         loop {

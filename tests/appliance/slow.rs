@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::rig::{Cable, Rig};
-use crate::scenario::{LEASE, NAMES, STALL, healthy, rested, unmoved, was_reset_by};
+use crate::scenario::{LEASE, NAMES, STALL, TAKEOVER, gate_counts, healthy, neighbours, rested, unmoved, was_reset_by};
 
 /// An order to a box whose disk is slow.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -64,6 +64,40 @@ pub fn dead_card(rig: &mut Rig) -> Result<String, String> {
     found?;
     healthy(rig)?;
     unmoved(rig, &before, start)
+}
+
+/// The standby's LAN card is taken out and put in again, as one on USB is that starts anew: the box switches it on, and is on the LAN
+/// with its own addresses as before.
+pub fn card_that_comes_back(rig: &mut Rig) -> Result<String, String> {
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, start) = (rig.reigns(), rig.timeline.now());
+    let wait_for_lan = |rig: &Rig, wanted: (bool, &str)| {
+        let until = rig.timeline.now() + TAKEOVER;
+        loop {
+            let status = rig.status(standby, STALL * 2).ok_or("the standby does not answer")?;
+            let lan = status["links"].as_array().and_then(|all| all.iter().find(|link| link["name"] == "lan")).cloned();
+            let lan = lan.unwrap_or_default();
+            if (lan["up"] == wanted.0, lan["finding"].as_str().unwrap_or_default()) == (true, wanted.1) {
+                return Ok(());
+            }
+            if rig.timeline.now() > until {
+                return Err(format!("the LAN of {} is {lan}", NAMES[standby]));
+            }
+            rig.pass(Duration::from_millis(500));
+        }
+    };
+    rig.machines[standby].take_card_out();
+    wait_for_lan(rig, (false, "the interface is gone"))?;
+    rig.machines[standby].put_card_in(standby);
+    let back = rig.timeline.now();
+    wait_for_lan(rig, (true, ""))?;
+    let took = rig.timeline.now() - back;
+    neighbours(rig)?;
+    gate_counts(rig)?;
+    healthy(rig)?;
+    unmoved(rig, &before, start)?;
+    Ok(format!("on the LAN again {:.1} s after it was put in", took.as_secs_f64()))
 }
 
 /// An ordered reboot of a box whose service ends slowly and whose disk writes slowly, both longer than the watchdog's

@@ -172,6 +172,36 @@ fn an_interface_that_is_gone_is_reported_and_taken_again_when_it_is_back() {
     assert_eq!(heard(&mut c.b), b"2b again");
 }
 
+/// As a card does that is moved into another network namespace and back: the kernel unbinds the socket for good, and the index that is
+/// there again is no sign of it.
+#[test]
+fn an_interface_that_is_back_with_the_same_index_is_taken_again() {
+    let mut c = cable();
+    let mut binder = c.a.binder().unwrap();
+    let index = binder.index();
+    assert!(!binder.is_lost());
+    c.at_a.ip("link del x0");
+    assert!(binder.is_lost());
+    c.at_a.ip(&format!("link add x0 index {index} type veth peer name x0 netns {}", c.at_b.name));
+    for at in [&c.at_a, &c.at_b] {
+        at.ip("link set x0 up");
+    }
+    wait("carrier", || (c.a.carrier() == Carrier::Present).then_some(()));
+    let mut b = c.at_b.inside(|| Ethernet::open("x0").unwrap());
+    assert_eq!(c.a.recv(&mut [0; 224]).unwrap(), None, "it went down, and that is all there is");
+    b.send(b"2b unheard").unwrap();
+    assert!(quiet(c.a.as_fd()), "deaf");
+    assert!(binder.is_lost(), "whatever its index");
+    let mac = binder.mac();
+    binder.bind(index, mac).unwrap();
+    assert!(!binder.is_lost());
+    b.send(b"2b heard").unwrap();
+    assert_eq!(heard(&mut c.a), b"2b heard");
+    c.at_a.ip("link set x0 down");
+    c.at_a.ip("link set x0 name x9");
+    assert!(!binder.is_lost(), "one with another name is the same one");
+}
+
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn count(_: i32) {

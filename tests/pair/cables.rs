@@ -155,6 +155,32 @@ fn an_interface_that_is_taken_out_and_put_in_again_is_used_again() {
     assert_eq!(rig.capture.owners(), [active, standby, active]);
 }
 
+/// The index that it had is no sign that it is the one that was there.
+#[test]
+fn an_interface_that_comes_back_with_its_former_index_is_used_again() {
+    let mut rig = Rig::new("same", SHORT_HOLD);
+    let active = rig.start_both();
+    let standby = other(active);
+    let index = rig.ip(standby, "-o link show lan").split(':').next().unwrap().to_owned();
+    let name = rig.name.clone();
+    rig.ip(standby, "link del lan");
+    must(&format!(
+        "ip link add lan index {index} netns {name}-{standby} type veth peer name {standby} netns {name}-lan"
+    ));
+    rig.ip("lan", &format!("link set dev {standby} master bridge up"));
+    let number = if standby == "a" { 2 } else { 3 };
+    rig.ip(standby, &format!("addr add 10.77.0.{number}/24 dev lan"));
+    rig.ip(standby, "link set lan up");
+    assert!(rig.ip(standby, "-o link show lan").starts_with(&format!("{index}:")));
+    rig.await_touch();
+    let ignores = rig.run_in(standby, "cat /proc/sys/net/ipv4/conf/lan/arp_ignore");
+    assert_eq!(ignores.trim(), "1", "it is set up as the one before was");
+    wait("its gate holds", || rig.status(standby).is_some_and(|s| s.fence.bound_by == BoundBy::Gate));
+    rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
+    rig.client.await_answer_from(standby);
+    assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
 #[test]
 fn an_interface_that_gets_another_name_is_the_same_one() {
     let mut rig = Rig::new("rename", SHORT_HOLD);

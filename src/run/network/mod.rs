@@ -8,6 +8,7 @@
 //!
 //! A renewal is a right's work, and the right may end while it waits: "Renewal" in docs/safety.md.
 
+mod opener;
 mod worker;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::takeover::clients::Clients;
 use crate::takeover::{ADDRESSES, Placement, Renewal, ServiceAddress, Settled};
 use crate::time::Instant;
 use crate::wire::Mac;
+use opener::Opener;
 use worker::Worker;
 
 /// A renewal, a look, a port to close and the end.
@@ -126,10 +128,10 @@ pub(super) struct Tools {
     pub placement: Placement,
     /// What is behind the gate.
     pub lines: Lines,
-    /// The null modem's port, and its speed.
-    pub null_modem: Option<(String, u32)>,
     /// For the ports on interfaces, in their order.
     pub binders: [Option<Binder>; PORTS],
+    /// The interfaces that nobody else looks after, by name, and their indexes: on a box that is all ours.
+    pub ours: Vec<(String, u32)>,
 }
 
 /// The loop's end.
@@ -145,12 +147,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Starts the thread.
+    /// Starts the thread. `null_modem`: its port, and its speed.
     ///
     /// # Errors
     ///
     /// When the kernel gives no eventfd, no netlink socket, or no thread.
-    pub(super) fn start(tools: Tools) -> io::Result<Network> {
+    pub(super) fn start(tools: Tools, null_modem: Option<(String, u32)>) -> io::Result<Network> {
         let (asked, answers) = (Arc::new(Mailbox::new()?), Arc::new(Mailbox::new()?));
         let right = Arc::new(Right(AtomicU64::new(0)));
         let findings = Arc::new(Mutex::new(Findings::default()));
@@ -161,7 +163,7 @@ impl Network {
             answers: answers.clone(),
             right: right.clone(),
             findings: findings.clone(),
-            opening: None,
+            opener: Opener::new(null_modem),
         };
         let thread = Builder::new().name("twobox-network".into()).stack_size(STACK).spawn(move || worker.work())?;
         Ok(Network { asked, answers, right, findings, renewing: None, looking: false, thread: Some(thread) })

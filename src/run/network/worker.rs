@@ -3,12 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Addresses, Answer, Ask, Findings, Look, ROOM, Renewed, Right, STACK, Tools};
-use crate::link::serial::Port;
+use super::opener::Opener;
+use super::{Addresses, Answer, Ask, Findings, Look, ROOM, Renewed, Right, Tools};
 use crate::netlink::Socket;
 use crate::realtime;
 use crate::run::lines::Behind;
@@ -30,8 +29,7 @@ pub(super) struct Worker {
     pub answers: Arc<Mailbox<Answer, ROOM>>,
     pub right: Arc<Right>,
     pub findings: Arc<Mutex<Findings>>,
-    /// Whoever opens the null modem's port.
-    pub opening: Option<JoinHandle<io::Result<Port>>>,
+    pub opener: Opener,
 }
 
 impl Worker {
@@ -72,13 +70,14 @@ impl Worker {
         found.behind.stay = None;
         match again(|| interface::list(&mut self.netlink)) {
             Ok(all) => {
+                self.switch_on(&all);
                 self.look_behind(&all, &mut found.behind);
                 self.find_interfaces(&all, &look.gated, &mut found);
             }
             Err(error) => log::warn!("the interfaces cannot be read: {error}"),
         }
         if look.port {
-            found.port = self.find_port();
+            found.port = self.opener.find();
         }
         found.learned = look.learn;
         if look.learn {
@@ -110,8 +109,11 @@ impl Worker {
         let Worker { netlink, tools, .. } = self;
         for (binder, bound) in tools.binders.iter_mut().zip(&mut found.bound) {
             let Some(binder) = binder else { continue };
-            let changed = || all.iter().find(|new| new.index == binder.index() && new.mac != binder.mac());
-            if let Some(new) = interface::replacement(all, binder.name(), binder.index()).or_else(changed)
+            let lost = binder.is_lost();
+            let wanted = |new: &&Interface| {
+                if lost { new.name == binder.name() } else { new.index == binder.index() && new.mac != binder.mac() }
+            };
+            if let Some(new) = all.iter().find(wanted)
                 && binder.bind(new.index, new.mac).is_ok()
             {
                 *bound = Some((new.index, new.mac));
@@ -122,20 +124,18 @@ impl Worker {
         }
     }
 
-    /// The port of the null modem, if it is there again. It is opened by a thread that does nothing else: who waits for a
-    /// converter that does not answer, for seconds, renews no address.
-    fn find_port(&mut self) -> Option<Port> {
-        if let Some(opening) = self.opening.take_if(|opening| opening.is_finished())
-            && let Ok(Ok(port)) = opening.join()
-        {
-            return Some(port);
+    /// A card that comes back is switched off, and on a box that is all ours nobody else switches it on.
+    fn switch_on(&mut self, all: &[Interface]) {
+        for (name, index) in &mut self.tools.ours {
+            let Some(new) = interface::replacement(all, name, *index) else { continue };
+            match interface::set_up(&mut self.netlink, new.index, true) {
+                Ok(()) => {
+                    log::info!("interface {name} is back, and switched on");
+                    *index = new.index;
+                }
+                Err(error) => log::error!("interface {name} is back and cannot be switched on: {error}"),
+            }
         }
-        if self.opening.is_none() {
-            let (path, baud) = self.tools.null_modem.clone()?;
-            let builder = Builder::new().name("twobox-port".into()).stack_size(STACK);
-            self.opening = builder.spawn(move || Port::open(&path, baud)).ok();
-        }
-        None
     }
 
     fn learn_clients(&mut self, found: &mut Findings) {
@@ -177,6 +177,7 @@ mod tests {
     use crate::fence::address_lease;
     use crate::run::belts::Way;
     use crate::run::lines::Lines;
+    use crate::run::network::STACK;
     use crate::takeover::{ADDRESSES, Settings, SettingsAddress, Takeover, address::ServiceAddress};
     use crate::time::Instant;
 
@@ -191,8 +192,7 @@ mod tests {
         interface::set_up(takeover.netlink(), 1, true)?;
         let lines = Lines::open(takeover.netlink(), &[Way { name: "lo".into(), index: 1 }])?;
         let placement = takeover.placement().unwrap();
-        let tools =
-            Tools { addresses: vec![address], placement, lines, null_modem: None, binders: [const { None }; 3] };
+        let tools = Tools { addresses: vec![address], placement, lines, binders: [const { None }; 3], ours: vec![] };
         let worker = Worker {
             netlink: Socket::open()?,
             tools,
@@ -200,7 +200,7 @@ mod tests {
             answers: Arc::new(Mailbox::new()?),
             right: Arc::new(Right(AtomicU64::new(Instant::NEVER.as_nanos()))),
             findings: Arc::default(),
-            opening: None,
+            opener: Opener::new(None),
         };
         Ok((worker, takeover))
     }

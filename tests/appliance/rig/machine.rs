@@ -191,6 +191,30 @@ impl Machine {
         self.order("qmp_capabilities", &serde_json::json!({}));
     }
 
+    /// Takes the LAN's card out of the running box.
+    pub fn take_card_out(&mut self) {
+        self.timeline.add(self.name, "the LAN's card is taken out");
+        self.order("device_del", &serde_json::json!({ "id": "card0" }));
+    }
+
+    /// Puts it in again.
+    pub fn put_card_in(&mut self, index: usize) {
+        self.timeline.add(self.name, "the LAN's card is put in");
+        let mut words = self.model.card.split(',');
+        let mut card = serde_json::json!({
+            "driver": words.next(),
+            "id": "card0",
+            "netdev": "net0",
+            "mac": text(mac(index, 0)),
+            "addr": self.model.slots[0].to_string(),
+            "romfile": "",
+        });
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            card[key] = value.parse::<u64>().map_or_else(|_| value.into(), Into::into);
+        }
+        self.order("device_add", &card);
+    }
+
     /// Waits until QEMU takes up its monitor. Ends the rig with QEMU's own words if it does not.
     fn accept(&mut self, listener: &UnixListener) -> UnixStream {
         const SLICE: u8 = 200; // milliseconds
