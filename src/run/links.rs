@@ -225,17 +225,17 @@ impl Links {
         let mut judge = |path: u8, payload: &[u8], take: &mut Take<'_>| match seal.decode(payload) {
             Err(Reject::NotOurs) if payload.starts_with(&side::MAGIC) => {
                 take(clock::now(), Received::Fragment(payload));
-                None
+                Ok(false)
             }
             Ok(heartbeat) => {
                 said.set(Some((heartbeat.boot, heartbeat.path, heartbeat.path_sequence)));
                 take(clock::now(), Received::Heartbeat { path, heartbeat: &heartbeat });
-                None
+                Ok(true)
             }
             Err(reason) => {
                 let count = &mut rejected[path as usize][reason as usize];
                 *count = count.saturating_add(1);
-                Some(reason)
+                Err(reason)
             }
         };
         if let Some(line) = self.null_modem.as_mut().filter(|_| ready.has(Source::NullModem)) {
@@ -249,7 +249,7 @@ impl Links {
                 match port.recv(&mut buffer) {
                     Ok(Some(length)) => {
                         let payload = &buffer[..length];
-                        judge(path, payload, &mut take);
+                        let _ = judge(path, payload, &mut take); // counted
                         if let Some((boot, LAN, sequence)) = said.take().filter(|_| path == LAN) {
                             self.neighbor.heard(clock::now(), port.source(), boot, sequence);
                         }
@@ -270,7 +270,7 @@ impl Links {
                     take(clock::now(), Received::Pong { witness, round });
                 }
                 Ok(Some(Arrival::Reflected { witness, payload, .. })) => {
-                    judge(FIRST_REFLECTED + witness, payload, &mut take);
+                    let _ = judge(FIRST_REFLECTED + witness, payload, &mut take); // counted
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -27,8 +27,8 @@ pub(super) struct NullModem {
 
 /// What is to be done with what came.
 pub(super) type Take<'a> = dyn FnMut(Instant, Received<'_>) + 'a;
-/// Looks at a payload of a path and takes it, or says why not.
-pub(super) type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Option<Reject> + 'a;
+/// Looks at a payload of a path and takes it, or says why not. True: it is the peer's; of a fragment nobody knows that yet.
+pub(super) type Judge<'a> = dyn FnMut(u8, &[u8], &mut Take<'_>) -> Result<bool, Reject> + 'a;
 
 impl NullModem {
     pub(super) fn new(port: Serial) -> Self {
@@ -58,9 +58,10 @@ impl NullModem {
             };
             decoder.feed(&chunk[..length], |piece| match piece {
                 Piece::Frame(payload) => match judge(NULL_MODEM, payload, take) {
-                    None => observer.peer(clock::now()),
-                    Some(Reject::OwnFrame) => observer.own(clock::now()),
-                    Some(_) => {}
+                    Ok(true) => observer.peer(clock::now()),
+                    Err(Reject::OwnFrame) => observer.own(clock::now()),
+                    Err(Reject::ForeignPair | Reject::BadTag | Reject::SameNode) => observer.stranger(clock::now()),
+                    Ok(false) | Err(_) => {}
                 },
                 Piece::Noise(bytes) => {
                     let now = clock::now(); // not before that of the frames in front of it

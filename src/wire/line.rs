@@ -26,6 +26,8 @@ pub enum Finding {
     Peer,
     /// Our own frames come back: a loop plug, or an echo.
     LoopPlug,
+    /// Frames like the peer's, of somebody else: the line ends in a box of another pair, or has another key.
+    Stranger,
     /// A login prompt: the line ends in somebody's console.
     Login,
     /// Text and no frames: another program writes to the line.
@@ -44,6 +46,7 @@ impl Finding {
             Finding::Silent => "silence",
             Finding::Peer => "the peer",
             Finding::LoopPlug => "our own frames (loop plug or echo)",
+            Finding::Stranger => "frames of another pair, or with another key",
             Finding::Login => "a login prompt",
             Finding::Text => "text of another program",
             Finding::WrongBaud => "garbage (wrong baud rate)",
@@ -64,6 +67,7 @@ struct Count {
 pub struct Observer {
     peer_at: Option<Instant>,
     own_at: Option<Instant>,
+    stranger_at: Option<Instant>,
     login_at: Option<Instant>,
     /// The last bytes in lower case, to find a prompt.
     tail: [u8; PROMPT_MAX],
@@ -87,6 +91,11 @@ impl Observer {
     /// A frame of our own came back (`Reject::OwnFrame`).
     pub fn own(&mut self, now: Instant) {
         self.own_at = Some(now);
+    }
+
+    /// A frame came of somebody who is not the peer.
+    pub fn stranger(&mut self, now: Instant) {
+        self.stranger_at = Some(now);
     }
 
     /// Bytes came that belong to no frame.
@@ -133,6 +142,8 @@ impl Observer {
             Finding::Login // before the loop plug: a terminal echoes what it is sent
         } else if within(self.own_at, WINDOW) {
             Finding::LoopPlug
+        } else if within(self.stranger_at, WINDOW) {
+            Finding::Stranger
         } else if errors >= MANY_ERRORS || garbage >= MANY && garbage >= text / TEXT_SHARE {
             Finding::WrongBaud
         } else if text > garbage.saturating_mul(TEXT_SHARE) {

@@ -50,6 +50,33 @@ fn what_came_has_a_time_that_is_not_earlier_than_its_receipt() {
     assert!(times.iter().all(|at| *at >= sent), "{times:?} is earlier than {sent:?}");
 }
 
+/// The cable of another pair, in a rack with several: whatever comes by it, it is not the peer's.
+#[test]
+fn a_box_of_another_pair_at_the_other_end_is_named() {
+    let pty = openpty(None, None).unwrap();
+    let path = ttyname(&pty.slave).unwrap();
+    let mut links = of(NullModem::new(Serial::open(path.to_str().unwrap(), 115_200).unwrap()));
+    let seal = seal();
+    let mut say = |magic: [u8; 2], frames: usize| {
+        let mut payload = [0; heartbeat::SIZE];
+        payload[..2].copy_from_slice(&magic);
+        payload[2] = heartbeat::VERSION;
+        let mut frame = [0; framing::FRAME_MAX];
+        let frame = framing::encode(&payload, &mut frame).unwrap();
+        write(&pty.master, frame).unwrap();
+        let began = clock::now();
+        let came = |links: &mut Links| links.null_modem.as_ref().unwrap().port.counters().bytes_in;
+        while came(&mut links) < (frames * frame.len()) as u64 {
+            links.drain(Ready::ALL, &seal, |_, _| ());
+            assert!(clock::now().since(began) < Duration::from_secs(10), "the frame does not come");
+        }
+        let now = clock::now();
+        (links.look_after(now), links.seen(now, NULL_MODEM).finding)
+    };
+    assert_eq!(say(side::MAGIC, 1), (0, Some("silence")), "anybody may send a fragment");
+    assert_eq!(say(heartbeat::MAGIC, 2), (0, Some("frames of another pair, or with another key")));
+}
+
 /// Bytes are carried from the driver to the reader by an ordinary thread of the kernel. While real-time threads have all
 /// processors, that one gets none, and the loop has its other links to look after.
 #[test]
