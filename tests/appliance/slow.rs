@@ -217,8 +217,8 @@ pub fn hangs(rig: &mut Rig) -> Result<String, String> {
 pub fn wear(rig: &mut Rig) -> Result<String, String> {
     const REST: Duration = Duration::from_secs(60);
     const MINUTE: Duration = Duration::from_secs(120);
-    /// In KiB a minute: 290 MB a day. Half of it was measured; one durable commit of an index every five seconds is above it.
-    const MOST: u64 = 200;
+    /// In KiB a minute: 220 MB a day. 97 were measured, and 162 where every comparison of a quiet tree was committed.
+    const MOST: u64 = 150;
     healthy(rig)?;
     rig.pass(REST);
     let before = [written(rig, 0)?, written(rig, 1)?];
