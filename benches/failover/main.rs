@@ -11,7 +11,7 @@ mod keepalived;
 mod pair;
 mod power;
 #[allow(dead_code)] // the tests of the pair use all of it
-#[path = "../../pair/rig/mod.rs"]
+#[path = "../../tests/pair/rig/mod.rs"]
 mod rig;
 mod stall;
 mod steady;
