@@ -148,6 +148,110 @@ fn try_cycle(
     let unwritten = side.index.reader()?.unwritten_since()?;
     let judge = if order.verify { Some(Judge::new(side.index.reader()?)) } else { None };
     report(&Progress::default()); // both sides look first, the standby at everything if it is to compare
+    let Met { standing, held, former, first, next_id, prepared } = meet(side, order, incoming, outgoing)?;
+
+    let base = side.index.reader()?;
+    let tx = side.index.begin(true)?;
+    let mut writer = Writer::hinting(&tx, &side.store.directory)?;
+    let mut changes = Changes::create(&side.store.path("changes"))?;
+    // In a new generation this box may have been without power since its last cut.
+    let trust = match unwritten.filter(|_| former.generation != order.generation) {
+        _ if order.verify => Trust::None,
+        Some(moment) => Trust::Before(moment),
+        None => Trust::All,
+    };
+    // Events tell of this box's names; where the copy was not what was thought, its own names count too.
+    let told = Order { events: order.events.filter(|_| standing.cut == former.id), ..*order };
+    let by_events = find(side, (&told, trust, incoming.stop()), &mut tree, &base, &mut writer, &mut changes)?;
+    if Tree::open(&side.root)?.identity() != tree.identity() {
+        return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
+    }
+    // A source that was never in sync with a copy that has seen service is another disk, or none.
+    let never_met = first && standing.generation != Generation::default();
+    let plan = Plan {
+        before: standing.names,
+        gone: changes.gone,
+        set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
+        found: if by_events { found_by_events(side, &mut tree, &base, &changes)? } else { changes.found },
+        same_root: !never_met && [(0, 0), root, identity_by_statfs(&tree)?].contains(&former.root),
+        first,
+    };
+    let found = changes.gone + changes.look;
+    let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
+    let check = |plan: &Plan| guard::check(plan, side.settings.max_delete, order.confirmed).err();
+    let blocked = check(&plan);
+    if changes.gone > 0 && (order.confirmed || blocked.is_some()) {
+        tell_deletions(side, order, &mut changes, standing.names, blocked.is_none())?;
+    }
+    if blocked.is_some() {
+        cancel(outgoing)?;
+        return Ok(Sent { blocked, ..sent });
+    }
+    let progress = Progress { files_total: changes.look, bytes_total: changes.bytes, ..Progress::default() };
+    let mut sending = Sending {
+        tree,
+        base,
+        writer,
+        incoming,
+        outgoing,
+        chunker: Chunker::default(),
+        held,
+        recent: Recent::default(),
+        away: None,
+        homeless: Vec::new(),
+        literal: false,
+        manner: Manner::Still,
+        sent,
+        progress,
+        report,
+        judge,
+    };
+    (sending.report)(&sending.progress);
+    sending.send(&mut changes)?;
+    // What vanished while it was read counts too: a tree that is being emptied is as suspect as an empty one.
+    let vanished = sending.sent.gone.saturating_sub(changes.gone);
+    let plan = Plan { gone: plan.gone + vanished, found: plan.found.saturating_sub(vanished), ..plan };
+    let blocked = if vanished > 0 { check(&plan) } else { None };
+    if blocked.is_some() {
+        cancel(sending.outgoing)?;
+        return Ok(Sent { blocked, ..sending.sent });
+    }
+    let mut cut = Cut { id: standing.cut, generation: order.generation, root, unix_s: order.unix_s };
+    // Both boxes are to know the generation that they are of, also where nothing is to be sent.
+    let is_of_this = [former.generation, standing.generation].iter().all(|of| *of == order.generation);
+    if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || !is_of_this {
+        cut.id = next_id;
+    }
+    sending.commit(cut.id)?;
+    fault::step();
+    let (sent, changed) = sending.finish(&cut)?;
+    fault::step();
+    // What was prepared is not on the disk before this.
+    if prepared || changed {
+        Index::commit(tx)?;
+    }
+    fault::step();
+    Ok(sent)
+}
+
+/// What both sides know of a tree before anybody looks for changes.
+struct Met {
+    /// How it stands over there.
+    standing: Standing,
+    /// Something is staged there.
+    held: bool,
+    /// This side's last cut.
+    former: Cut,
+    /// There was none.
+    first: bool,
+    /// What the next cut will be called.
+    next_id: CutId,
+    /// The index has changed for it.
+    prepared: bool,
+}
+
+/// Hears how the tree stands on the standby, and makes this side's index that of the standby's cut.
+fn meet(side: &Side, order: &Order<'_>, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<Met> {
     begin(side, order.verify, outgoing)?;
     let tx = side.index.begin(false)?;
     let mut writer = Writer::hinting(&tx, &side.store.directory)?;
@@ -185,97 +289,26 @@ fn try_cycle(
     if first {
         side.index.harden()?;
     }
+    Ok(Met { standing, held, former, first, next_id, prepared })
+}
 
-    let base = side.index.reader()?;
-    let tx = side.index.begin(true)?;
-    let mut writer = Writer::hinting(&tx, &side.store.directory)?;
-    let mut changes = Changes::create(&side.store.path("changes"))?;
-    // In a new generation this box may have been without power since its last cut.
-    let trust = match unwritten.filter(|_| former.generation != order.generation) {
-        _ if order.verify => Trust::None,
-        Some(moment) => Trust::Before(moment),
-        None => Trust::All,
-    };
-    // Events tell of this box's names; where the copy was not what was thought, its own names count too.
-    let told = Order { events: order.events.filter(|_| standing.cut == former.id), ..*order };
-    let by_events = find(side, (&told, trust, incoming.stop()), &mut tree, &base, &mut writer, &mut changes)?;
-    if Tree::open(&side.root)?.identity() != tree.identity() {
-        return Err(io::Error::other(format!("{} was replaced while it was read", side.root.display())));
-    }
-    // A source that was never in sync with a copy that has seen service is another disk, or none.
-    let never_met = first && standing.generation != Generation::default();
-    let plan = Plan {
-        before: standing.names,
-        gone: changes.gone,
-        set_aside: standing.unsent.min(changes.unseen), // what it changed and we still have excuses no deletion of others
-        found: if by_events { found_by_events(side, &mut tree, &base, &changes)? } else { changes.found },
-        same_root: !never_met && [(0, 0), root, identity_by_statfs(&tree)?].contains(&former.root),
-        first,
-    };
-    let found = changes.gone + changes.look;
-    let sent = Sent { by_events, found, strange: standing.unsent, ..Sent::default() };
-    let blocked = guard::check(&plan, side.settings.max_delete, order.confirmed).err();
-    if changes.gone > 0 && (order.confirmed || blocked.is_some()) {
-        let listed = Deletions::list(&mut changes, &side.store.path("deletions"))?;
-        (order.deletions)(&Deletions {
-            tree: side.settings.tree.clone(),
-            confirmed: blocked.is_none(),
-            of: standing.names,
-            ..listed
-        });
-    }
-    if blocked.is_some() {
-        Message::Cancel.put(outgoing)?;
-        outgoing.flush()?;
-        return Ok(Sent { blocked, ..sent });
-    }
-    let progress = Progress { files_total: changes.look, bytes_total: changes.bytes, ..Progress::default() };
-    let mut sending = Sending {
-        tree,
-        base,
-        writer,
-        incoming,
-        outgoing,
-        chunker: Chunker::default(),
-        held,
-        recent: Recent::default(),
-        away: None,
-        homeless: Vec::new(),
-        literal: false,
-        manner: Manner::Still,
-        sent,
-        progress,
-        report,
-        judge,
-    };
-    (sending.report)(&sending.progress);
-    sending.send(&mut changes)?;
-    // What vanished while it was read counts too: a tree that is being emptied is as suspect as an empty one.
-    let vanished = sending.sent.gone.saturating_sub(changes.gone);
-    let plan = Plan { gone: plan.gone + vanished, found: plan.found.saturating_sub(vanished), ..plan };
-    if vanished > 0
-        && let Err(block) = guard::check(&plan, side.settings.max_delete, order.confirmed)
-    {
-        Message::Cancel.put(sending.outgoing)?;
-        sending.outgoing.flush()?;
-        return Ok(Sent { blocked: Some(block), ..sending.sent });
-    }
-    let mut cut = Cut { id: standing.cut, generation: order.generation, root, unix_s: order.unix_s };
-    // Both boxes are to know the generation that they are of, also where nothing is to be sent.
-    let is_of_this = [former.generation, standing.generation].iter().all(|of| *of == order.generation);
-    if sending.sent.put + sending.sent.gone > 0 || cut.id == CutId::default() || !is_of_this {
-        cut.id = next_id;
-    }
-    sending.commit(cut.id)?;
-    fault::step();
-    let (sent, changed) = sending.finish(&cut)?;
-    fault::step();
-    // What was prepared is not on the disk before this.
-    if prepared || changed {
-        Index::commit(tx)?;
-    }
-    fault::step();
-    Ok(sent)
+/// Tells the operator what goes now, if he has released it, or what a guard keeps of the copy's `before` names.
+fn tell_deletions(
+    side: &Side,
+    order: &Order<'_>,
+    changes: &mut Changes,
+    before: u64,
+    confirmed: bool,
+) -> io::Result<()> {
+    let listed = Deletions::list(changes, &side.store.path("deletions"))?;
+    (order.deletions)(&Deletions { tree: side.settings.tree.clone(), confirmed, of: before, ..listed });
+    Ok(())
+}
+
+/// The standby keeps what it has.
+fn cancel(outgoing: &mut Outgoing) -> io::Result<()> {
+    Message::Cancel.put(outgoing)?;
+    outgoing.flush()
 }
 
 fn begin(side: &Side, verify: bool, outgoing: &mut Outgoing) -> io::Result<()> {
