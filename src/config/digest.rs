@@ -60,14 +60,6 @@ pub fn of_site(site: &Site) -> u64 {
     short(&hash)
 }
 
-/// Digest of the timings alone: while these differ, no inequality was checked for the pair as a whole.
-#[must_use]
-pub fn of_timing(timing: &Timing) -> u64 {
-    let mut hash = blake3::Hasher::new_derive_key("twobox 2026 timing digest v1");
-    put_timing(&mut hash, timing);
-    short(&hash)
-}
-
 fn put_timing(hash: &mut blake3::Hasher, timing: &Timing) {
     let default = Profile::Default.timing();
     unless_time(hash, "timing.heartbeat", timing.heartbeat, default.heartbeat);
