@@ -126,6 +126,14 @@ start = []
     assert_eq!(problems, expected);
 }
 
+#[test]
+fn the_two_nodes_are_asked_for_by_their_names() {
+    let without: String = SITE.split("[node.a]").next().unwrap().to_owned();
+    assert_eq!(parse(&without, BOARD).1, ["site.toml:1: node: is missing; allowed: sections [node.a] and [node.b]"]);
+    let problems = site_with("[node.b]", "[node.c]");
+    assert!(problems.iter().any(|problem| problem.ends_with("node.c: is unknown; did you mean b?")), "{problems:?}");
+}
+
 /// Nothing of what may follow from it: neither in the same section, nor where another one rests on that.
 #[test]
 fn a_syntax_error_is_one_error_with_its_key_its_text_and_what_to_write() {

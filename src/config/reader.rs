@@ -146,8 +146,13 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// Writes down that a key is missing.
     pub(super) fn missing(&self, key: &str) {
+        self.missing_of(key, self.allowed(key));
+    }
+
+    /// Writes down that a key is missing whose row, if it has any, does not say what is allowed.
+    pub(super) fn missing_of(&self, key: &str, allowed: impl Into<String>) {
         if !self.has(key) && !self.is_unread(key) {
-            self.wrong(key, "is missing");
+            self.refuse(key, "is missing", allowed);
         }
     }
 
@@ -178,7 +183,9 @@ impl<'s, 'i> Section<'s, 'i> {
         for key in self.table.keys() {
             let (name, line) = (key.get_ref().as_ref(), self.source.line(key.span().start));
             if known().all(|known| known != name) {
-                let allowed = nearest(name, known()).map_or_else(
+                // Rather one that is not there yet: beside [node.a], a [node.c] is meant to be b.
+                let free = nearest(name, known().filter(|known| !self.has(known)));
+                let allowed = free.or_else(|| nearest(name, known())).map_or_else(
                     || format!("known here: {}", known().collect::<Vec<_>>().join(", ")),
                     |near| format!("did you mean {near}?"),
                 );

@@ -45,9 +45,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Reads the whole file; problems are in `source` afterwards, and then the value is not to be used.
 pub(super) fn read<'i>(source: &Source<'i>, tree: &toml::Spanned<toml::de::DeTable<'i>>, board: &Board) -> Site {
     let top = Section::top(source, tree, &[], SECTIONS);
-    for section in ["pair", "node"] {
-        top.missing(section);
-    }
+    top.missing("pair");
+    top.missing_of("node", "allowed: sections [node.a] and [node.b]");
     let mut owners = Owners::default();
     let nodes = nodes(&top, board, &mut owners);
     let site = Site {
