@@ -50,7 +50,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(
         "unproven",
         "too few witnesses are proven to reflect: no takeover in silence",
-        "let both boxes run with their LAN until `status` shows `reflects`, or choose another witness",
+        "start the other box too: it takes both, with their LAN, to prove a witness; if `status` then still says DOES NOT REFLECT, choose another witness",
     ),
     entry(
         "no-quorum",
@@ -279,7 +279,7 @@ pub fn blocker_in_words(blocker: Blocker) -> &'static str {
     match blocker {
         Blocker::PeerServes => "the peer is there and serves",
         Blocker::NoQuorum => "the witnesses make no quorum",
-        Blocker::Unproven => "too few witnesses are proven to reflect",
+        Blocker::Unproven => "too few witnesses are proven to reflect (it takes both boxes to prove one)",
         Blocker::NoWitness => "no witness is configured: only a planned hand-over or force",
         Blocker::PeerUnfenced => "the peer has no belt that would stop it",
         Blocker::Timings => "the timings of the two boxes do not fit together",

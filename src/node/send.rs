@@ -170,7 +170,6 @@ impl Node {
     pub(super) fn update_alarms(&mut self, now: Instant) {
         let mut alarms = Alarms::NONE;
         let peer = self.peer.last();
-        let quorum = self.rounds.quorum(&self.s, now);
         // What was not heard yet is missed when it had a fair chance.
         let fair = now.since(self.booted) >= FAIR_CHANCE.max(self.s.lease * 2);
         alarms.set(Alarm::PeerSilent, fair && !self.peer.heard_within(now, self.s.lease));
@@ -178,8 +177,8 @@ impl Node {
         alarms.set(Alarm::TimingsBreak, !self.timings_fit());
         alarms.set(Alarm::Unfenced, self.fence_bound.is_none());
         alarms.set(Alarm::PeerUnfenced, peer.is_some_and(|f| f.fence.is_none()));
-        alarms.set(Alarm::NoQuorum, fair && self.s.witnesses > 0 && !quorum);
-        alarms.set(Alarm::Unproven, fair && self.unproven());
+        alarms.set(Alarm::NoQuorum, fair && self.rounds.unanswered(&self.s, now));
+        alarms.set(Alarm::Unproven, fair && self.rounds.unproven(&self.s));
         alarms.set(Alarm::FencingFailed, self.conflict(now));
         alarms.set(Alarm::ServesStale, self.role == Role::Active && !self.data_current());
         alarms.set(Alarm::Forced, self.role == Role::Active && self.forced);
@@ -201,21 +200,12 @@ impl Node {
         self.alarms = alarms;
     }
 
-    /// Too few witnesses are proven for any quorum.
-    fn unproven(&self) -> bool {
-        let n = u32::from(self.s.witnesses);
-        let proven = self.rounds.proven();
-        let have = proven.count_ones();
-        n > 0 && self.rounds.needs_proof(&self.s) && !(2 * have > n || (2 * have == n && proven & 1 != 0))
-    }
-
     fn blockers(&self, now: Instant) -> Blockers {
         let mut blockers = Blockers::NONE;
-        let quorum = self.rounds.quorum(&self.s, now);
         blockers.set(Blocker::PeerServes, self.peer.rival_at().is_some_and(|at| at + self.s.lease >= now));
         blockers.set(Blocker::NoWitness, self.s.witnesses == 0);
-        blockers.set(Blocker::NoQuorum, self.s.witnesses > 0 && !quorum);
-        blockers.set(Blocker::Unproven, self.unproven());
+        blockers.set(Blocker::NoQuorum, self.rounds.unanswered(&self.s, now));
+        blockers.set(Blocker::Unproven, self.rounds.unproven(&self.s));
         blockers.set(Blocker::PeerUnfenced, self.claim_wait().is_none());
         blockers.set(Blocker::Timings, !self.timings_fit());
         blockers.set(Blocker::Held, !self.holds.is_empty());

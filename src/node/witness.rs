@@ -214,12 +214,22 @@ impl Rounds {
         }
     }
 
-    /// More than half of the configured witnesses, or half with the first-listed one among them: any two quorums share one.
+    /// These witnesses answered a round, and they make a quorum.
     fn counts(&self, s: &Settings, answered: u8) -> bool {
-        let counted = if self.needs_proof(s) { answered & self.proven } else { answered };
-        let n = u32::from(s.witnesses);
-        let have = (counted & s.witness_mask()).count_ones();
-        n > 0 && (2 * have > n || (2 * have == n && counted & 1 != 0))
+        suffice(s, if self.needs_proof(s) { answered & self.proven } else { answered })
+    }
+
+    /// Too few witnesses are proven for any quorum.
+    #[must_use]
+    pub fn unproven(&self, s: &Settings) -> bool {
+        s.witnesses > 0 && self.needs_proof(s) && !suffice(s, self.proven)
+    }
+
+    /// There is no quorum, and more is wrong than that too few of the witnesses that answer are proven.
+    #[must_use]
+    pub fn unanswered(&self, s: &Settings, now: Instant) -> bool {
+        let is_explained = self.unproven(s) && suffice(s, self.reached(s, now));
+        s.witnesses > 0 && !is_explained && !self.quorum(s, now)
     }
 
     /// Only proven witnesses count: by the operator's will, or because the boxes may not even ask the same ones.
@@ -292,4 +302,11 @@ impl Rounds {
     pub fn rtt(&self, witness: u8) -> Duration {
         self.rtt.get(witness as usize).copied().unwrap_or_default()
     }
+}
+
+/// More than half of the configured witnesses, or half with the first-listed one among them: any two quorums share one.
+fn suffice(s: &Settings, witnesses: u8) -> bool {
+    let n = u32::from(s.witnesses);
+    let have = (witnesses & s.witness_mask()).count_ones();
+    n > 0 && (2 * have > n || (2 * have == n && witnesses & 1 != 0))
 }

@@ -98,6 +98,12 @@ fn too_few_proven_witnesses_are_told() {
         s.run(fair - TICK);
         assert!(alarms(&s).is_empty(), "{:?}", alarms(&s));
         s.run(TICK);
+        // The witness answers: that it makes no quorum is no trouble of its own.
+        assert_eq!(alarms(&s), [Alarm::PeerSilent, Alarm::Unproven]);
+        let blockers = s.node.status(s.now).blockers;
+        assert!(blockers.has(Blocker::Unproven) && !blockers.has(Blocker::NoQuorum));
+        s.witness = false;
+        s.run(3000);
         assert_eq!(alarms(&s), [Alarm::PeerSilent, Alarm::Unproven, Alarm::NoQuorum]);
     }
     let mut s = Script::with(Settings { witnesses: 0, require_reflection: true, ..settings() }, Memory::Fresh);
