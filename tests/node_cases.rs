@@ -334,6 +334,24 @@ fn content_that_came_by_two_paths_is_heard_on_both_and_rejected_on_none() {
     assert_eq!(rejected(LAN), before[LAN as usize].rejected.iter().sum::<u32>() + 1);
 }
 
+/// A witness that answers and routes carries every heartbeat by both of its ways.
+#[test]
+fn the_second_copy_through_a_witness_is_rejected_by_nobody_and_a_later_one_is() {
+    use twobox::node::settings::FIRST_REFLECTED;
+    let mut s = Script::standby();
+    let rejected = |s: &Script| s.node.paths()[FIRST_REFLECTED as usize].rejected.iter().sum::<u32>();
+    let before = rejected(&s);
+    let first = s.frame(FIRST_REFLECTED);
+    s.deliver(&first);
+    s.deliver(&first);
+    let next = s.frame(FIRST_REFLECTED);
+    s.deliver(&next);
+    s.deliver(&next);
+    assert_eq!(rejected(&s), before);
+    s.deliver(&first);
+    assert_eq!(rejected(&s), before + 1, "played again");
+}
+
 /// A start is no trouble: what nobody has said yet is missed when there was time to say it.
 #[test]
 fn nothing_is_missed_before_it_had_a_fair_chance() {

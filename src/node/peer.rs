@@ -1,7 +1,7 @@
 //! What is known of the peer: which of its lives is the present one, what it said last, and by which paths it comes.
 
 use super::planted::Fault;
-use super::settings::{PATHS, Settings};
+use super::settings::{FIRST_REFLECTED, PATHS, Settings};
 use super::timing;
 use crate::time::{Duration, Instant};
 use crate::wire::heartbeat::{Heartbeat, Reject};
@@ -116,13 +116,22 @@ impl Peer {
     /// Takes in one authentic frame that came by `path`.
     pub fn receive(&mut self, s: &Settings, now: Instant, path: u8, f: &Heartbeat) -> Received {
         let heard_before = self.paths.get(path as usize).map(|path| path.heard);
+        let is_second = self.is_second_copy(path, f);
         let received = self.judge(s, now, path, f);
         // A content that another path was faster with was heard here all the same: nothing is wrong with this one.
-        let counts = |path: &&mut Path| heard_before == Some(path.heard);
+        let counts = |path: &&mut Path| heard_before == Some(path.heard) && !is_second;
         if let (Received::Rejected(reason), Some(path)) = (received, self.paths.get_mut(path as usize).filter(counts)) {
             path.rejected[reason as usize] = path.rejected[reason as usize].saturating_add(1);
         }
         received
+    }
+
+    /// A witness that answers and routes carries every heartbeat by both ways: one of the two comes second, and nobody has
+    /// played it again.
+    fn is_second_copy(&self, path: u8, f: &Heartbeat) -> bool {
+        path >= FIRST_REFLECTED
+            && self.boot == Some(f.boot)
+            && self.paths.get(path as usize).is_some_and(|known| known.sequence == f.path_sequence)
     }
 
     fn judge(&mut self, s: &Settings, now: Instant, path: u8, f: &Heartbeat) -> Received {
