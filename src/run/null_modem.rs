@@ -16,6 +16,9 @@ const CHUNK: usize = 4096;
 /// ten times as much as this.
 const CHUNKS: usize = 16;
 
+/// What is found when the port's device is not there: a USB converter was pulled out, or was never plugged in.
+pub(super) const NO_PORT: &str = "its port is not there";
+
 /// The line between the boxes.
 pub(super) struct NullModem {
     pub(super) port: Serial,
@@ -48,7 +51,7 @@ impl NullModem {
                 Ok(Some(length)) => length,
                 Ok(None) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
-                    log::warn!("null modem: the port is gone; waiting for it to come back");
+                    log::warn!("null modem: {NO_PORT} any more; waiting for it to come back");
                     break;
                 }
                 Err(error) => {
@@ -88,7 +91,7 @@ impl NullModem {
 
     pub(super) fn finding(&self, now: Instant) -> Option<&'static str> {
         match self.observer.finding(now) {
-            _ if !self.port.is_open() => Some("the port is gone"),
+            _ if !self.port.is_open() => Some(NO_PORT),
             Finding::Peer => None,
             other => Some(other.name()),
         }

@@ -1,6 +1,7 @@
 //! The status as the operator gets it: the loop's snapshot, the services' reports and the configuration in one value.
 
 use super::helper::Helper;
+use super::null_modem::NO_PORT;
 use super::snapshot::Snapshot;
 use crate::console::alarm;
 use crate::console::status::{
@@ -161,8 +162,14 @@ fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -
         sent: seen.counters.frames_out,
         dropped: seen.counters.dropped,
         // The kernel tells of a carrier up to a second late; a link that is heard has one.
-        finding: seen.finding.filter(|_| !up || kind == LinkKind::Serial).map(str::to_owned),
+        finding: seen.finding.filter(|_| !up || kind == LinkKind::Serial).map(|finding| found(helper, finding)),
     }
+}
+
+/// What seems to be wrong with a link; of a port that is not there, by which name it is looked for.
+fn found(helper: &Helper, finding: &str) -> String {
+    let port = helper.config.board.null_modem.as_ref().filter(|_| finding == NO_PORT);
+    port.map_or(finding.to_owned(), |port| format!("{finding}: {}", port.device.display()))
 }
 
 fn witnesses(helper: &Helper, s: &Snapshot) -> Vec<Witness> {

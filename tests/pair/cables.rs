@@ -69,7 +69,8 @@ fn a_null_modem_that_is_unplugged_and_put_back_is_used_again() {
     let term = rig.status(active).unwrap().term;
     rig.null_modem.unplug(standby);
     let line = |node: &str| rig.status(node).map(|s| link(&s, "null-modem"));
-    wait("the port is missed", || line(standby).is_some_and(|(up, finding)| !up && finding == "the port is gone"));
+    let gone = |node: &str| format!("its port is not there: {}", rig.path(node, "tty").display());
+    wait("the port is missed", || line(standby).is_some_and(|(up, finding)| !up && finding == gone(standby)));
     wait("the other end is silent", || line(active).is_some_and(|(up, finding)| !up && finding == "silence"));
     rig.null_modem.plug(standby);
     wait("both ends hear again", || ["a", "b"].iter().all(|node| line(node) == Some((true, String::new()))));
@@ -94,7 +95,8 @@ fn a_null_modem_that_is_not_there_at_the_start_is_waited_for() {
     rig.null_modem.unplug("b");
     rig.launch("a");
     rig.launch("b");
-    wait("b says what is missing", || rig.status("b").is_some_and(|s| link(&s, "null-modem").1 == "the port is gone"));
+    let gone = format!("its port is not there: {}", rig.path("b", "tty").display());
+    wait("b says what is missing", || rig.status("b").is_some_and(|s| link(&s, "null-modem").1 == gone));
     rig.null_modem.plug("b");
     rig.await_touch();
 }
