@@ -92,6 +92,7 @@ fn converse(request: &Request, socket: &Path, face: &mut dyn Face, mut each: imp
         Ok(talk) => talk,
         Err(failure) => return refuse(face, &failure.to_string()),
     };
+    let goes_on = matches!(request, Request::Log { follow: true, .. });
     loop {
         match talk.buffered_reply() {
             Ok(Some(Reply::Refused { reason, remedy })) => {
@@ -112,10 +113,9 @@ fn converse(request: &Request, socket: &Path, face: &mut dyn Face, mut each: imp
         }
         let wake = face.wait(std::os::fd::AsFd::as_fd(&talk), SILENCE_LIMIT);
         let failure = match wake {
-            // What goes on for ever ends with its reader, and not only with the next line.
-            Wake::Ready if matches!(request, Request::Log { follow: true, .. }) && face.is_abandoned() => {
-                return Exit::Done;
-            }
+            // What goes on for ever ends with its reader, and not only with the next line; or when he has seen enough.
+            Wake::Ready if goes_on && face.is_abandoned() => return Exit::Done,
+            Wake::Interrupted if goes_on => return Exit::Done,
             Wake::Ready => talk.fill().err(),
             Wake::TimedOut => Some(Failure::Silent),
             Wake::Interrupted => {

@@ -146,7 +146,9 @@ fn every_command_with_every_option_is_typed() {
             desk.expect("a line of the log");
         }
         desk.send("\x03");
-        desk.expect("interrupted");
+        if line == "poweroff" {
+            desk.expect("interrupted");
+        }
         desk.expect("a active> ");
     }
     desk.send(filled("key password -- PASSWORD\r"));
