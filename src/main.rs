@@ -42,7 +42,7 @@ fn main() -> Exit {
     let line = match parse::parse("twobox", &arguments) {
         Ok(line) => line,
         Err(explanation) if explanation.asked => {
-            face.say(&explanation.text);
+            face.say(&explanation.folded(face.style().width));
             return face.end(Exit::Done);
         }
         Err(explanation) => {

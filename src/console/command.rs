@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{CommandInfo, FromArgs, SubCommands};
 
 /// Two boxes: exactly one serves, the other takes over, and never both.
 #[derive(Debug, PartialEq, FromArgs)]
@@ -39,6 +39,17 @@ pub enum Command {
     Key(Key),
     Console(Console),
     Version(Version),
+}
+
+/// The commands that may follow a first word; after most of them there are none.
+#[must_use]
+pub fn below(first: &str) -> &'static [&'static CommandInfo] {
+    match first {
+        "key" => KeyCommand::COMMANDS,
+        "mirror" => MirrorCommand::COMMANDS,
+        "peer" => PeerCommand::COMMANDS,
+        _ => &[],
+    }
 }
 
 /// show who serves, why, and what would stop a takeover

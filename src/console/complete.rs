@@ -2,7 +2,7 @@
 
 use argh::SubCommands;
 
-use super::command::{Command, MirrorCommand, PeerCommand};
+use super::command::{Command, below};
 use super::status::Status;
 
 /// Words of the command line that make no sense at a prompt: they are programs of their own.
@@ -55,18 +55,17 @@ fn known(done: &[&str], status: Option<&Status>, is_confined: bool) -> Vec<Strin
     match done {
         [] => commands(is_confined).map(|(name, _)| name.to_owned()).chain(owned(&["help", "exit"])).collect(),
         ["help"] => commands(is_confined).map(|(name, _)| name.to_owned()).collect(),
-        ["peer"] | ["help", "peer"] => names(PeerCommand::COMMANDS),
-        ["mirror"] | ["help", "mirror"] => names(MirrorCommand::COMMANDS),
+        [first @ ("key" | "mirror" | "peer")] | ["help", first] => names(below(first)),
         ["mirror", "sync"] => [trees(), owned(&["--confirm-delete", "--json"])].concat(),
         ["mirror", "verify"] => [trees(), owned(&["--json"])].concat(),
         ["mirror", "diverged"] => owned(&["list", "show", "restore", "drop"]),
         ["status"] => owned(&["--json", "--watch"]),
         ["peer", "status"] | ["mirror", "status"] => owned(&["--json"]),
         ["activate"] => owned(&["--force"]),
+        ["switchover"] => owned(&["--lose-changes"]),
         ["log"] => owned(&["-f", "-n"]),
         ["history"] | ["peer", "log"] => owned(&["-n"]),
         ["update"] => owned(&["--pair"]),
-        ["key"] => owned(&["new", "password"]),
         _ => Vec::new(),
     }
 }

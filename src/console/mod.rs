@@ -19,6 +19,7 @@ mod editor;
 pub mod execute;
 pub mod exit;
 pub mod face;
+mod help;
 pub mod live;
 mod option;
 pub mod outcome;

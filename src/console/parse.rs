@@ -3,9 +3,7 @@
 use argh::FromArgs;
 
 use super::command::CommandLine;
-use super::option;
-use super::report::wrap;
-use super::slip;
+use super::{help, option, slip};
 
 /// The words that a line was cut into, or why it could not be. Quotes group words, a backslash takes the next character
 /// as it is.
@@ -42,10 +40,18 @@ pub fn words(line: &str) -> Result<Vec<String>, &'static str> {
 /// The text to show instead of a command: help that was asked for, or what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The text, with its newlines.
+    /// The text, with its newlines; help as for 80 columns.
     pub text: String,
     /// It is help that was asked for.
     pub asked: bool,
+}
+
+impl Explanation {
+    /// The help, for a terminal of so many columns.
+    #[must_use]
+    pub fn folded(&self, columns: usize) -> String {
+        help::fold(&self.text, columns)
+    }
 }
 
 /// Parses the words after the program's name. Never exits. `--socket` may stand anywhere before a `--`.
@@ -61,28 +67,27 @@ pub fn parse(program: &str, arguments: &[&str]) -> Result<CommandLine, Explanati
         Explanation { text, asked: false }
     };
     let (socket, mut words) = option::lift_socket(arguments).map_err(|what| wrong(what.to_owned(), arguments))?;
-    if words == ["--version"] {
+    if words == ["--version"] || words == ["-V"] {
         words = vec!["version"];
+    }
+    // As of every other program; argh knows the long word only.
+    if let [path @ .., "-h"] = &words[..]
+        && slip::are_commands(path)
+    {
+        words = [path, &["--help"]].concat();
     }
     match CommandLine::from_args(&[program], &words) {
         Ok(line) => Ok(CommandLine { socket, ..line }),
-        Err(early) if early.status.is_ok() => Err(Explanation { text: fold(&early.output), asked: true }),
+        Err(early) if early.status.is_ok() => Err(Explanation { text: early.output, asked: true }),
         Err(early) => Err(wrong(slip::explain(&early.output, &words), &words)),
     }
 }
 
-/// argh folds what it says about words at 80 columns, but not the usage line.
-fn fold(text: &str) -> String {
-    const WIDTH: usize = 79;
-    let fold_line = |line: &str| {
-        if line.chars().count() <= WIDTH { line.to_owned() } else { wrap(line, WIDTH - 4).join("\n    ") }
-    };
-    text.lines().map(|line| fold_line(line) + "\n").collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Command, Hold, Version};
+    use argh::SubCommands;
+
+    use super::super::command::{Command, Hold, Version, below};
     use super::*;
 
     fn command(line: &str) -> Result<Command, Explanation> {
@@ -193,6 +198,9 @@ mod tests {
             ("peer", "twobox: peer WHAT? One of status, hold, release, log, reboot; see `twobox peer --help`\n"),
             ("run --board /b --site /s --node c", "twobox: --node c: no node; a or b; see `twobox run --help`\n"),
             ("check --site /s", "twobox: `check` needs --board; see `twobox check --help`\n"),
+            ("''", "twobox: an empty word is no command; see `twobox --help`\n"),
+            ("peer ''", "twobox: `peer`: an empty word is no command; see `twobox peer --help`\n"),
+            ("status ' '", "twobox: `status`: an empty word is one word too many; see `twobox status --help`\n"),
             ("check --site", "twobox: --site needs a value; see `twobox check --help`\n"),
             ("run --node=c", "twobox: --node c: no node; a or b; see `twobox run --help`\n"),
             (
@@ -203,15 +211,32 @@ mod tests {
             assert_eq!(command(line).unwrap_err().text, expected);
         }
         assert_eq!(command("--version"), Ok(Command::Version(Version {})));
+        assert_eq!(command("-V"), Ok(Command::Version(Version {})));
+        for path in ["", "status", "mirror sync"] {
+            assert_eq!(command(&format!("{path} -h")), command(&format!("{path} --help")), "{path}");
+        }
+        assert!(!command("hold on -h").unwrap_err().asked, "no command before it");
+        assert!(matches!(command("hold -- -h"), Ok(Command::Hold(Hold { reason })) if reason == ["-h"]));
         assert_eq!(parse("", &["statsu"]).unwrap_err().text, "there is no command `statsu`; did you mean `status`?");
     }
 
+    /// The words of every command.
+    fn commands() -> Vec<Vec<&'static str>> {
+        let first = || Command::COMMANDS.iter().map(|command| command.name);
+        let second = first().flat_map(|name| below(name).iter().map(move |second| vec![name, second.name]));
+        [vec![]].into_iter().chain(first().map(|name| vec![name])).chain(second).collect()
+    }
+
     #[test]
-    fn help_fits_a_terminal_of_80_columns() {
-        for line in ["--help", "run --help", "console --help", "mirror sync --help", "peer --help", "update --help"] {
-            let text = command(line).unwrap_err().text;
-            assert!(text.lines().all(|line| line.chars().count() <= 80), "{line}:\n{text}");
-            assert!(text.lines().count() <= 30, "{line}:\n{text}");
+    fn the_help_of_every_command_fits_a_terminal_of_80_columns_and_one_of_40() {
+        for path in commands() {
+            let help = parse("twobox", &[&path[..], &["--help"]].concat()).unwrap_err();
+            for columns in [80, 40] {
+                let text = help.folded(columns);
+                assert!(text.lines().all(|line| line.chars().count() < columns), "{path:?}:\n{text}");
+                assert!(!text.lines().any(|line| line.starts_with('-')), "{path:?}:\n{text}");
+            }
+            assert!(help.folded(80).lines().count() <= 30, "{path:?}");
         }
     }
 

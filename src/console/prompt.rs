@@ -362,7 +362,7 @@ impl<'t> Session<'t> {
                 self.hear();
             }
             Err(explanation) if explanation.asked => {
-                self.desk.say(explanation.text.trim_start_matches("Usage: ").trim());
+                self.desk.say(explanation.folded(self.desk.width).trim_start_matches("Usage: ").trim());
             }
             Err(explanation) => {
                 let text = explanation.text.trim().lines().next().unwrap_or("not understood").to_owned();

@@ -2,7 +2,7 @@
 
 use argh::{CommandInfo, FromArgs, SubCommands};
 
-use super::command::{Command, CommandLine, KeyCommand, MirrorCommand, PeerCommand};
+use super::command::{Command, CommandLine, below};
 use crate::config::problem::nearest;
 
 /// One line about words that argh did not take. Pure.
@@ -11,6 +11,12 @@ pub(super) fn explain(said: &str, arguments: &[&str]) -> String {
     let first = lines.next().unwrap_or_default().trim().trim_end_matches('.');
     let rest: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
     let level = Level::of(arguments);
+    if first == "Unrecognized argument:" {
+        let at: String = level.path.join(" ");
+        let what = if level.commands.is_empty() { "one word too many" } else { "no command" };
+        let at = if at.is_empty() { at } else { format!("`{at}`: ") };
+        return format!("{at}an empty word is {what}");
+    }
     if let Some(word) = first.strip_prefix("Unrecognized argument: ") {
         let word = word.trim_matches('"');
         let known = level.words();
@@ -53,6 +59,11 @@ pub(super) fn help(program: &str, arguments: &[&str]) -> String {
     format!("see `{}`", words.join(" "))
 }
 
+/// Every word is a command, or one below it.
+pub(super) fn are_commands(words: &[&str]) -> bool {
+    Level::of(words).path.len() == words.len()
+}
+
 /// How far the words were understood.
 struct Level<'w> {
     /// The command, and the one below it.
@@ -68,12 +79,7 @@ impl<'w> Level<'w> {
             if level.commands.iter().all(|command| command.name != *word) {
                 break;
             }
-            level.commands = match (level.path.as_slice(), *word) {
-                ([], "key") => KeyCommand::COMMANDS,
-                ([], "mirror") => MirrorCommand::COMMANDS,
-                ([], "peer") => PeerCommand::COMMANDS,
-                _ => &[],
-            };
+            level.commands = if level.path.is_empty() { below(word) } else { &[] };
             level.path.push(word);
         }
         level

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use argh::SubCommands;
 use twobox::config::keys::{BOARD_SECTIONS, SITE_SECTIONS, Section};
 use twobox::console::alarm::{CATALOGUE, NO_BELT, PEER_NO_QUORUM, blocker_in_words, hold_in_words};
-use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand};
+use twobox::console::command::{Command, below};
 use twobox::console::parse::parse;
 use twobox::node::status::{Blocker, Hold, PeerBlocked};
 
@@ -55,12 +55,7 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("board keys", &sections(BOARD_SECTIONS));
     let mut text = String::from("\n| command | what it does |\n| ------- | ------------ |\n");
     for command in Command::COMMANDS {
-        let nested: &[&argh::CommandInfo] = match command.name {
-            "key" => KeyCommand::COMMANDS,
-            "mirror" => MirrorCommand::COMMANDS,
-            "peer" => PeerCommand::COMMANDS,
-            _ => &[],
-        };
+        let nested = below(command.name);
         let mut row = |words: &[&str], description: &str| {
             let help = parse("twobox", &[words, &["--help"]].concat()).unwrap_err().text;
             let usage: Vec<&str> = help.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();

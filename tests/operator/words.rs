@@ -1,7 +1,7 @@
 //! Every command with every option, typed at the console's prompt.
 
 use argh::{CommandInfo, SubCommands};
-use twobox::console::command::{Command, KeyCommand, MirrorCommand, PeerCommand};
+use twobox::console::command::{Command, below};
 use twobox::console::parse::parse;
 
 use super::daemon::Daemon;
@@ -60,16 +60,8 @@ const BOARD: &str = "name = \"box\"\n[interface.lan]\nname = \"eth0\"\n";
 
 /// Every command, with the words before its options.
 fn commands() -> Vec<Vec<&'static str>> {
-    let nested = |name| -> &[&CommandInfo] {
-        match name {
-            "key" => KeyCommand::COMMANDS,
-            "mirror" => MirrorCommand::COMMANDS,
-            "peer" => PeerCommand::COMMANDS,
-            _ => &[],
-        }
-    };
     let paths = |command: &&CommandInfo| -> Vec<Vec<&'static str>> {
-        match nested(command.name) {
+        match below(command.name) {
             [] => vec![vec![command.name]],
             below => below.iter().map(|second| vec![command.name, second.name]).collect(),
         }
