@@ -50,16 +50,17 @@ pub struct Status {
     pub services: Vec<Service>,
     /// Every mirrored tree.
     pub mirror: Vec<Tree>,
-    /// What the mirror's process must do without, in words; null while it has not said so.
+    /// What the mirror's process must do without, in words; `null` while it has not said so, and where nothing is mirrored.
     #[serde(default)]
     pub mirror_confinement: Option<String>,
-    /// The same of the process on the console port; null where the daemon runs none.
+    /// What the process on the console port must do without; `null` while it has not said so, and where there is none.
     #[serde(default)]
     pub console_confinement: Option<String>,
-    /// The same of the process of `[observe]`.
+    /// What the process of `[observe]` must do without; `null` while it has not said so, and where there is none.
     #[serde(default)]
     pub observe_confinement: Option<String>,
-    /// The same of the process that did the last update's work; null while there was none in this life of the daemon.
+    /// What the process that did the last update's work had to do without; `null` while there was none in this life of the
+    /// daemon.
     #[serde(default)]
     pub update_confinement: Option<String>,
     /// The witnesses make a quorum, seen from this box.
@@ -67,7 +68,7 @@ pub struct Status {
     pub quorum: bool,
     /// Would a takeover by the standby work now?
     pub takeover: Takeover,
-    /// The last hand-over that this box took part in.
+    /// The last hand-over that this box took part in; `null` when none is known.
     pub last_handover: Option<Handover>,
     /// Hand-overs to this box since its daemon started, and outages after which it took the service again itself.
     #[serde(default)]
@@ -77,7 +78,7 @@ pub struct Status {
     /// The image that an appliance runs; `null` elsewhere.
     #[serde(default)]
     pub image: Option<Image>,
-    /// Text of the kernel panic that ended the boot before, where the kernel could keep it.
+    /// Text of the kernel panic that ended the boot before; `null` when there was none, or the kernel could not keep it.
     #[serde(default)]
     pub last_panic: Option<String>,
     /// The cluster loop's own figures.
@@ -94,11 +95,11 @@ pub struct Image {
     pub hash: String,
     /// It is the one that boots; false while it is on trial.
     pub confirmed: bool,
-    /// Slot of a newer image that was tried and not confirmed.
+    /// Slot of a newer image that was tried and not confirmed; `null` when there is none.
     pub rolled_back: Option<u32>,
     /// How far an update of this box is.
     pub update: UpdateState,
-    /// Why the last one failed.
+    /// Why the last one failed; `null` when it did not.
     pub failure: Option<String>,
 }
 
@@ -166,7 +167,7 @@ impl Role {
 pub struct Right {
     /// Where it comes from.
     pub kind: RightKind,
-    /// How long it lasts if nothing renews it; `null`: without end.
+    /// How long it lasts if nothing renews it; `null`: without end; 0 where there is none.
     pub remaining_ms: Option<u64>,
 }
 
@@ -207,7 +208,7 @@ pub struct Peer {
     pub node: String,
     /// Its role as last heard; `unknown` if it was never heard.
     pub role: Role,
-    /// Age of its newest heartbeat.
+    /// Age of its newest heartbeat; `null`: never heard.
     pub heard_ms_ago: Option<u64>,
     /// Its configuration digest equals ours; `null` until it was heard.
     pub config_matches: Option<bool>,
@@ -234,7 +235,7 @@ pub struct Link {
     pub kind: LinkKind,
     /// The peer is heard on it.
     pub up: bool,
-    /// Age of its newest good heartbeat.
+    /// Age of its newest good heartbeat; `null`: none came.
     pub heard_ms_ago: Option<u64>,
     /// Heartbeats that never came.
     pub lost: u64,
@@ -252,7 +253,8 @@ pub struct Link {
     /// Frames that could not be sent at once and were dropped.
     #[serde(default)]
     pub dropped: u64,
-    /// What seems to be wrong with it, in words: `login prompt`, `loop plug`, `wrong baud rate`, `no carrier`.
+    /// What seems to be wrong with it, in words: `login prompt`, `loop plug`, `wrong baud rate`, `no carrier`; `null`:
+    /// nothing.
     #[serde(default)]
     pub finding: Option<String>,
 }
@@ -266,7 +268,7 @@ pub struct Witness {
     pub reachable: bool,
     /// Both boxes were seen to hear each other through it.
     pub reflects: bool,
-    /// Its last round trip in microseconds.
+    /// Its last round trip; `null`: it never answered.
     pub rtt_us: Option<u64>,
     /// It answers only some of our pings when they come at the full rate.
     #[serde(default)]
@@ -280,7 +282,7 @@ pub struct Address {
     pub ip: String,
     /// This box holds it now.
     pub held: bool,
-    /// The hardware address of a third party that claims it too.
+    /// The hardware address of a third party that claims it too; `null`: nobody does.
     pub conflict: Option<String>,
 }
 
@@ -290,7 +292,7 @@ pub struct Address {
 pub enum ServiceState {
     /// Started and its check succeeds.
     Running,
-    /// Not wanted on this box now.
+    /// Not wanted on this box now, or it is starting and has not been well yet.
     Stopped,
     /// Wanted, and it does not run or its check fails.
     Failed,
@@ -324,7 +326,7 @@ pub struct Service {
 pub struct Takeover {
     /// It would.
     pub ready: bool,
-    /// If not: why, in words.
+    /// If not: why, in words; the first one is what the status answers with.
     pub blocked_by: Vec<String>,
 }
 
@@ -335,7 +337,7 @@ pub struct Alarm {
     pub since_ms: u64,
     /// What, in words, with the numbers behind it.
     pub text: String,
-    /// Its name in the catalogue ([`crate::console::alarm`]), which knows the remedy.
+    /// Its name in the manual's table of alarms, which has the remedy.
     #[serde(default)]
     pub name: String,
 }

@@ -5,6 +5,7 @@ mod console;
 mod control;
 mod daemon;
 mod desk;
+mod fields;
 mod live_view;
 mod manual;
 mod messages;

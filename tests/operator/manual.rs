@@ -9,6 +9,7 @@ use twobox::console::command::{Command, below};
 use twobox::console::parse::parse;
 use twobox::node::status::{Blocker, Hold, PeerBlocked};
 
+use super::fields;
 use super::messages::{self, cell, path};
 
 fn manual() -> String {
@@ -85,6 +86,7 @@ fn every_key_stands_in_the_manual_with_default_range_and_meaning() {
     assert_part("keys", &messages::keys());
     assert_part("warnings", &messages::warnings());
     assert_part("boot", &boot());
+    assert_part("fields", &fields::tables());
     assert_part("waits", &waits());
     assert_part("measured", &measured());
     assert_part("measured boxes", &measured_boxes());

@@ -60,24 +60,24 @@ pub struct Tree {
     pub tree: String,
     /// Which way it is copied now.
     pub direction: Direction,
-    /// Age of the last cut that the standby has whole.
+    /// Age of the last cut that the standby has whole; `null`: it has none.
     pub last_cut_ms_ago: Option<u64>,
     /// How much a failover now would lose: age of the oldest change that the standby lacks; on a standby whose copy is not
-    /// current, all since its cut.
+    /// current, all since its cut; `null`: everything, for there is no cut.
     pub lag_ms: Option<u64>,
     /// What is going on.
     pub state: TreeState,
     /// Names in the last cut that are no directories; every name of a hard-linked file counts.
     pub files: u64,
-    /// Bytes that the last cycle sent.
+    /// Bytes that the last cycle put on the link, headers included.
     pub bytes_sent: u64,
     /// Sets of changes that were set aside and wait for the operator.
     pub diverged: u64,
     /// The standby's cut is young enough to serve.
     pub current: bool,
-    /// Why it is blocked.
+    /// Why it is blocked, or what the last cycle could not do; `null`: nothing.
     pub reason: Option<String>,
-    /// The kind of that.
+    /// The kind of that; `null` where it is not blocked.
     #[serde(default)]
     pub cause: Option<Cause>,
 }
