@@ -376,6 +376,116 @@ fn leftovers_of_a_killed_daemon_end_before_anything_starts() {
     });
 }
 
+/// As su and sudo with PAM begin it for somebody: an environment, a session and a control group of its own.
+#[test]
+fn a_session_that_a_service_began_for_somebody_ends_with_it() {
+    bench("session", |bench, reaper| async move {
+        let script = "env -i setsid /bin/sh -c 'echo $$ > /sys/fs/cgroup/cgroup.procs; trap \"\" TERM; echo $$ > DIR/new; \
+                      mv DIR/new DIR/hidden; while :; do sleep 0.1; done' 2> DIR/errors & MAIN";
+        // Asked to end; and ended by itself, when nobody can tell any more whose child it was.
+        for (main, order) in [("exec sleep 1000", Order::Stop), ("sleep 2.5; exit 1", Order::Kill)] {
+            let supervisor = bench.start(&reaper, bench.settings(&script.replace("MAIN", main)));
+            bench.reach(State::Stopped).await;
+            supervisor.order(Order::Serve);
+            bench.until("started", || !bench.read("hidden").is_empty()).await;
+            let hidden = bench.read("hidden");
+            let environment = std::fs::read_to_string(format!("/proc/{}/environ", hidden.trim())).unwrap();
+            assert!(!environment.contains("TWOBOX_SERVICE"), "{environment}");
+            if order == Order::Kill {
+                bench.reach(State::Failed).await;
+                bench.until("ended", || !lives(&hidden)).await;
+            }
+            supervisor.order(order);
+            bench.reach(State::Stopped).await;
+            assert!(!lives(&hidden), "it goes on");
+            std::fs::remove_file(bench.scratch.join("hidden")).unwrap();
+        }
+    });
+}
+
+/// Whoever opens the file waits for as long as somebody has a lease on it (F_SETLEASE, fcntl(2)): as on a disk that hangs.
+fn hang(program: &Path) -> std::fs::File {
+    std::fs::copy("/bin/sleep", program).unwrap();
+    let file = std::fs::File::open(program).unwrap();
+    #[allow(unsafe_code)]
+    // SAFETY: no handler is set, and the call takes integers only. The kernel gives whoever has it 45 s.
+    unsafe {
+        // It tells of whoever waits, and would end us.
+        assert_ne!(libc::signal(libc::SIGIO, libc::SIG_IGN), libc::SIG_ERR);
+        let leased = libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_SETLEASE, libc::F_WRLCK);
+        assert_eq!(leased, 0, "{}", std::io::Error::last_os_error());
+    }
+    file
+}
+
+#[test]
+fn a_check_whose_program_a_disk_does_not_give_is_a_failed_one_and_holds_up_nothing() {
+    bench("hungcheck", |bench, reaper| async move {
+        let program = bench.scratch.join("check");
+        std::os::unix::fs::symlink("/bin/true", &program).unwrap();
+        let mut settings = bench.settings("exec sleep 1000");
+        settings.check = Some(vec![program.display().to_string(), "0".into()]);
+        settings.check_timeout = Duration::from_millis(200);
+        let supervisor = bench.start(&reaper, settings);
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.reach(State::Running).await;
+        std::fs::remove_file(&program).unwrap();
+        let began = twobox::clock::now();
+        let _lease = hang(&program);
+        bench.reach(State::Failed).await;
+        supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+        let took = twobox::clock::now().since(began);
+        assert!(took < Duration::from_secs(30), "{took:?}: until the kernel took the lease away");
+    });
+}
+
+#[test]
+fn a_program_that_a_disk_does_not_give_fails_and_can_be_stopped() {
+    bench("hungstart", |bench, reaper| async move {
+        let program = bench.scratch.join("program");
+        let began = twobox::clock::now();
+        let _lease = hang(&program);
+        let mut settings = bench.settings("");
+        settings.start = vec![program.display().to_string(), "1000".into()];
+        settings.start_timeout = Duration::from_millis(300);
+        let supervisor = bench.start(&reaper, settings);
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.reach(State::Starting).await;
+        bench.reach(State::Failed).await;
+        bench.reach(State::Starting).await;
+        let running = bench.reports.borrow().iter().any(|report| report.state == State::Running);
+        assert!(!running, "{:?}", bench.reports.borrow());
+        supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+        let took = twobox::clock::now().since(began);
+        assert!(took < Duration::from_secs(30), "{took:?}: until the kernel took the lease away");
+    });
+}
+
+/// A program of its own process group, as timeout(1) makes one.
+#[test]
+fn a_check_over_its_time_leaves_nothing_behind() {
+    bench("checkgroup", |bench, reaper| async move {
+        let mut settings = bench.settings("exec sleep 1000");
+        let script = "timeout 1000 sh -c 'echo $$ >> DIR/pids; exec sleep 1000'; true"
+            .replace("DIR", bench.scratch.to_str().unwrap());
+        settings.check = Some(vec!["/bin/sh".into(), "-c".into(), script]);
+        settings.check_timeout = Duration::from_millis(200);
+        let supervisor = bench.start(&reaper, settings);
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.until("checked five times", || bench.read("pids").lines().count() >= 5).await;
+        let pids = bench.read("pids");
+        let former = pids.lines().count() - 1; // the last one may be under way
+        bench.until("those of former checks are gone", || pids.lines().take(former).all(|pid| !lives(pid))).await;
+        supervisor.order(Order::Kill);
+        bench.reach(State::Stopped).await;
+    });
+}
+
 #[test]
 fn a_service_with_a_root_sees_nothing_else() {
     bench("root", |bench, reaper| async move {

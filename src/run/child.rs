@@ -83,6 +83,7 @@ async fn live(reaper: &Reaper, words: &[String], confinement: &RefCell<Option<St
     let mark = ("TWOBOX_CHILD", "console");
     let child = spawn(Start { words, root: None, mark, cgroup: None, output: Some(write) })?;
     let exit = reaper.end_of(child.id());
+    child.runs().await?;
     let hearing = async {
         hear(read, confinement).await?;
         future::pending().await // it may close its output and live on

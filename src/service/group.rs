@@ -1,12 +1,14 @@
 //! All processes of one service, wherever they have hidden.
 //!
-//! Three handles: a cgroup v2 directory where the kernel has one for us (cgroup.kill ends everything at once, cgroups(7)
+//! Four handles: a cgroup v2 directory where the kernel has one for us (cgroup.kill ends everything at once, cgroups(7)
 //! and kernel Documentation/admin-guide/cgroup-v2.rst); always a mark in the environment, which offspring inherits
 //! through fork, setsid and double fork; and the session of the main process, because a program that sets its own title
-//! writes over its environment (nginx does, and its mark is gone). The first two have a name that a later life of the
-//! daemon knows again.
+//! writes over its environment (nginx does, and its mark is gone); and descent, because a program that begins a new session
+//! for somebody (su, sudo, runuser with PAM; PostgreSQL for each client) leaves all three behind. The first two have a name
+//! that a later life of the daemon knows again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +28,8 @@ pub struct Group {
     cgroup: Option<Cgroup>,
     /// Session of the main process, until the group is empty: a number that nobody uses may be given to others.
     session: Cell<Option<i32>>,
+    /// Processes that were found to be ours, with the times of their starts: they stay ours when their parent ends.
+    known: RefCell<HashMap<i32, u64>>,
 }
 
 struct Cgroup {
@@ -47,7 +51,7 @@ impl Group {
             let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs")).ok()?;
             Some(Cgroup { path, procs: procs.into() })
         });
-        Self { mark, cgroup, session: Cell::new(None) }
+        Self { mark, cgroup, session: Cell::new(None), known: RefCell::default() }
     }
 
     /// The mark that a process of this group carries.
@@ -67,6 +71,23 @@ impl Group {
         self.session.set(i32::try_from(leader).ok());
     }
 
+    /// Gets to know what the main process and its offspring have started, while it can be asked: what is left when they end
+    /// tells nobody whose it was.
+    pub fn look(&self) {
+        let mut known = self.known.borrow_mut();
+        known.retain(|pid, started| Process::read(*pid).is_some_and(|process| process.started == *started));
+        let mut asked: Vec<i32> = self.session.get().into_iter().chain(known.keys().copied()).collect();
+        while let Some(parent) = asked.pop() {
+            for child in children(parent) {
+                if let Some(process) = Process::read(child)
+                    && known.insert(child, process.started) != Some(process.started)
+                {
+                    asked.push(child);
+                }
+            }
+        }
+    }
+
     /// Nothing of the service is left (zombies do not count).
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -76,6 +97,7 @@ impl Group {
         let is_empty = !populated && self.members().is_empty();
         if is_empty {
             self.session.set(None);
+            self.known.borrow_mut().clear();
         }
         is_empty
     }
@@ -111,28 +133,82 @@ impl Group {
         let confined =
             self.cgroup.as_ref().and_then(|cgroup| fs::read_to_string(cgroup.path.join("cgroup.procs")).ok());
         let confined: Vec<i32> = confined.iter().flat_map(|text| text.lines()).flat_map(str::parse).collect();
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| carries(*pid, wanted.as_bytes()) || self.is_in_session(*pid) || confined.contains(pid))
-            .map(Pid::from_raw)
-            .collect()
-    }
-
-    fn is_in_session(&self, pid: i32) -> bool {
-        let Some(session) = self.session.get() else { return false };
-        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| living_session(&stat) == Some(session))
+        let mut known = self.known.borrow_mut();
+        let (mut ours, mut others): (HashMap<i32, u64>, Vec<Process>) = (HashMap::new(), Vec::new());
+        for process in Process::all() {
+            let is_ours = known.get(&process.pid) == Some(&process.started)
+                || self.session.get() == Some(process.session)
+                || confined.contains(&process.pid)
+                || carries(process.pid, wanted.as_bytes());
+            if is_ours {
+                ours.insert(process.pid, process.started);
+            } else {
+                others.push(process);
+            }
+        }
+        let mut found = usize::MAX;
+        while found != ours.len() {
+            found = ours.len();
+            others.retain(|process| {
+                let is_child = ours.contains_key(&process.parent);
+                if is_child {
+                    ours.insert(process.pid, process.started);
+                }
+                !is_child
+            });
+        }
+        known.clone_from(&ours);
+        ours.into_keys().map(Pid::from_raw).collect()
     }
 }
 
-/// The session in a line of /proc/PID/stat, unless the process is a zombie (proc_pid_stat(5)). The second field may hold
-/// anything, a closing bracket too.
-fn living_session(stat: &str) -> Option<i32> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let session = fields.nth(2)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(session)
+/// Ends all that is left of a session.
+pub fn kill_session(leader: u32) {
+    let leader = leader.cast_signed();
+    for process in Process::all().filter(|process| process.session == leader) {
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL); // ESRCH: it ended at this moment
+    }
+}
+
+/// A living process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+    /// In ticks since the boot: a number that is given again has another one.
+    started: u64,
+}
+
+impl Process {
+    fn all() -> impl Iterator<Item = Process> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
+    }
+
+    fn read(pid: i32) -> Option<Process> {
+        Process::of_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Out of a line of /proc/PID/stat, unless the process is a zombie (proc_pid_stat(5)). The second field may hold anything,
+    /// a closing bracket too.
+    fn of_stat(pid: i32, stat: &str) -> Option<Process> {
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        let started = fields.nth(15)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Process { pid, parent, session, started })
+    }
+}
+
+/// Children of a process, by any of its threads (proc_tid_children(5)); none where the kernel does not tell.
+fn children(pid: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    texts
+        .flat_map(|text| text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 impl Drop for Group {
@@ -170,11 +246,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_session_is_read_whatever_the_program_is_called() {
-        assert_eq!(living_session("71 (nginx) S 1 70 69 0 -1 4194560"), Some(69));
-        assert_eq!(living_session("71 (a) Z 1) S 1 70 69 0 -1"), Some(69));
-        assert_eq!(living_session("71 (nginx) Z 1 70 69 0 -1"), None);
-        assert_eq!(living_session("71 (nginx"), None);
+    fn a_process_is_read_whatever_the_program_is_called() {
+        let rest = "-1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 100";
+        let process = Some(Process { pid: 71, parent: 3, session: 69, started: 4711 });
+        assert_eq!(Process::of_stat(71, &format!("71 (nginx) S 3 70 69 0 {rest}")), process);
+        assert_eq!(Process::of_stat(71, &format!("71 (a) Z 1) S 3 70 69 0 {rest}")), process);
+        assert_eq!(Process::of_stat(71, &format!("71 (nginx) Z 3 70 69 0 {rest}")), None);
+        assert_eq!(Process::of_stat(71, "71 (nginx"), None);
+        let own = std::process::id().cast_signed();
+        assert_eq!(Process::read(own).unwrap().parent, nix::unistd::getppid().as_raw());
     }
 
     #[test]

@@ -9,16 +9,15 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::pipe2;
 use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::{self, FutureExt};
 use smol::{Async, LocalExecutor, Timer};
 
 use super::backoff::Backoff;
-use super::group::{Group, MARK};
+use super::group::{self, Group, MARK};
 use super::lines::Lines;
-use super::spawn::{Start, spawn};
+use super::spawn::{Start, Started, spawn};
 use super::{Order, Reaper, Report, Run, Settings, State};
 use crate::clock;
 
@@ -34,6 +33,8 @@ const CHECK_FAILURES: u32 = 2;
 const UNCHECKED: Duration = Duration::from_secs(3);
 /// How long killed processes may take to be gone before it is said (a process in an uninterruptible wait).
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How often is looked what a service without a check has started, to find it again.
+const OFFSPRING_LOOK: Duration = Duration::from_secs(1);
 /// How long the leftovers of a former life may take to be gone.
 const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest line of a service's output that stays whole: with the service's name it fits into one line of the log.
@@ -111,7 +112,10 @@ enum End {
 /// How a wait ended.
 enum Met {
     Order(Order),
+    Begun(io::Result<()>),
+    Late,
     Exit(ExitStatus),
+    Looked,
     Checked(Result<(), String>),
 }
 
@@ -134,7 +138,7 @@ impl Service {
             }
             let began = clock::now();
             let end = match self.launch() {
-                Ok(exit) => self.watch(&exit).await,
+                Ok((started, exit)) => self.watch(&started, &exit).await,
                 Err(error) => End::Failed(not_started(&self.settings, &error)),
             };
             match end {
@@ -177,13 +181,12 @@ impl Service {
         (self.report)(state, self.restarts.get());
     }
 
-    fn launch(&self) -> io::Result<Receiver<ExitStatus>> {
+    fn launch(&self) -> io::Result<(Started, Receiver<ExitStatus>)> {
         self.say(State::Starting);
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         let child = spawn(self.start(&self.settings.start, Some(write)))?;
         let exit = self.reaper.end_of(child.id());
         self.group.started(child.id());
-        log::info!("service {}: started as process {}", self.settings.name, child.id());
         let name = self.settings.name.clone();
         let copy = self.executor.spawn(async move {
             if let Err(error) = copy_output(&name, read).await {
@@ -191,7 +194,7 @@ impl Service {
             }
         });
         *self.output.borrow_mut() = Some(copy);
-        Ok(exit)
+        Ok((child, exit))
     }
 
     fn start<'a>(&'a self, words: &'a [String], output: Option<OwnedFd>) -> Start<'a> {
@@ -205,8 +208,12 @@ impl Service {
     }
 
     /// From the start to the end: readiness, checks, orders.
-    async fn watch(&self, exit: &Receiver<ExitStatus>) -> End {
+    async fn watch(&self, started: &Started, exit: &Receiver<ExitStatus>) -> End {
         let began = clock::now();
+        if let Err(end) = self.begin(started, exit).await {
+            return end;
+        }
+        log::info!("service {}: started as process {}", self.settings.name, started.id());
         // Without a check a start is all there is to know; but after a failure it is none of health.
         let mut ready = self.settings.check.is_none() && self.restarts.get() == 0;
         if ready {
@@ -218,7 +225,9 @@ impl Service {
             let pause = if ready { self.settings.check_interval } else { self.settings.check_interval.min(START_LOOK) };
             let started_for = clock::now().since(began);
             match self.meet(exit, pause, ready).await {
-                Met::Exit(status) => return End::Failed(format!("it ended: {status}")),
+                Met::Exit(status) => return End::Failed(ended(status)),
+                Met::Looked => self.group.look(),
+                Met::Begun(_) | Met::Late => {}
                 Met::Order(order) => {
                     self.obey(order);
                     if !self.wanted.get() {
@@ -227,6 +236,7 @@ impl Service {
                 }
                 Met::Checked(Ok(())) => {
                     failures = 0;
+                    self.group.look();
                     if !ready {
                         ready = true;
                         let took = clock::now().since(began).as_millis();
@@ -246,19 +256,45 @@ impl Service {
         }
     }
 
-    async fn meet(&self, exit: &Receiver<ExitStatus>, pause: Duration, ready: bool) -> Met {
-        // A closed channel: the daemon is leaving.
-        let order = async { Met::Order(self.next_order().await.unwrap_or(Order::Leave)) };
-        let ended = async {
-            match exit.recv().await {
-                Ok(status) => Met::Exit(status),
-                Err(_) => future::pending().await, // already told
+    /// Until the program runs, which a disk that hangs may delay for ever.
+    async fn begin(&self, started: &Started, exit: &Receiver<ExitStatus>) -> Result<(), End> {
+        loop {
+            // What stops the exec is said before the process ends.
+            let begun = async { Met::Begun(started.runs().await) };
+            let late = async {
+                Timer::after(self.settings.start_timeout).await;
+                Met::Late
+            };
+            match begun.or(self.ordered()).or(ended_of(exit)).or(late).await {
+                Met::Begun(Ok(())) => return Ok(()),
+                Met::Begun(Err(error)) => return Err(End::Failed(not_started(&self.settings, &error))),
+                Met::Late => {
+                    let late = format!("it has not come to run within {:?}", self.settings.start_timeout);
+                    return Err(End::Failed(not_started(&self.settings, &io::Error::other(late))));
+                }
+                Met::Order(order) => {
+                    self.obey(order);
+                    if !self.wanted.get() {
+                        return Err(End::Unwanted(order));
+                    }
+                }
+                Met::Exit(status) => return Err(End::Failed(ended(status))),
+                Met::Looked | Met::Checked(_) => {}
             }
-        };
+        }
+    }
+
+    /// A closed channel: the daemon is leaving.
+    async fn ordered(&self) -> Met {
+        Met::Order(self.next_order().await.unwrap_or(Order::Leave))
+    }
+
+    async fn meet(&self, exit: &Receiver<ExitStatus>, pause: Duration, ready: bool) -> Met {
         let checked = async {
             let Some(words) = &self.settings.check else {
                 if ready {
-                    return future::pending().await;
+                    Timer::after(OFFSPRING_LOOK).await;
+                    return Met::Looked;
                 }
                 Timer::after(UNCHECKED).await;
                 return Met::Checked(Ok(()));
@@ -266,25 +302,31 @@ impl Service {
             Timer::after(pause).await;
             Met::Checked(self.check(words).await)
         };
-        order.or(ended).or(checked).await
+        self.ordered().or(ended_of(exit)).or(checked).await
     }
 
     /// One run of the check command. `Err` says what was wrong.
     async fn check(&self, words: &[String]) -> Result<(), String> {
-        let child = spawn(self.start(words, None)).map_err(|error| format!("its check does not start: {error}"))?;
+        let not_started = |error: io::Error| format!("its check does not start: {error}");
+        let child = spawn(self.start(words, None)).map_err(not_started)?;
         let exit = self.reaper.end_of(child.id());
-        let ended = async { exit.recv().await.ok() };
+        let ended = async {
+            match child.runs().await {
+                Ok(()) => exit.recv().await.ok().map(Ok),
+                Err(error) => Some(Err(error)),
+            }
+        };
         let late = async {
             Timer::after(self.settings.check_timeout).await;
             None
         };
         match ended.or(late).await {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!("its check fails: {status}")),
+            Some(Err(error)) => Err(not_started(error)),
+            Some(Ok(status)) if status.success() => Ok(()),
+            Some(Ok(status)) => Err(format!("its check fails: {status}")),
             None => {
                 // Not reaped yet (the reaper runs on this thread), so the number is still its own.
-                let session = Pid::from_raw(-child.id().cast_signed());
-                let _ = kill(session, Signal::SIGKILL); // ESRCH: it ended at this moment
+                group::kill_session(child.id());
                 Err(format!("its check takes longer than {:?}", self.settings.check_timeout))
             }
         }
@@ -343,18 +385,38 @@ impl Service {
         }
     }
 
-    /// A daemon that was killed leaves its services to PID 1: end them before anything is started twice.
+    /// A daemon that was killed leaves its services to PID 1: end them before anything is started twice, however long that
+    /// takes.
     async fn end_leftovers(&self) {
         let began = clock::now();
+        let mut told = false;
         while !self.group.is_empty() {
-            if clock::now().since(began) > LEFTOVERS_PATIENCE {
-                log::error!("service {}: leftovers of a former run cannot be killed", self.settings.name);
-                return;
+            if !told && clock::now().since(began) > LEFTOVERS_PATIENCE {
+                told = true;
+                log::error!(
+                    "service {}: leftovers of a former run do not end; nothing is started beside them",
+                    self.settings.name
+                );
+                self.say(State::Failed); // of this box nobody should expect that it could serve
             }
             self.group.kill();
             Timer::after(LOOK).await;
         }
     }
+}
+
+/// The end of the main process, once.
+async fn ended_of(exit: &Receiver<ExitStatus>) -> Met {
+    match exit.recv().await {
+        Ok(status) => Met::Exit(status),
+        Err(_) => future::pending().await, // already told
+    }
+}
+
+/// A program that puts itself into the background ends well, and what it leaves is ended.
+fn ended(status: ExitStatus) -> String {
+    let hint = if status.success() { "; it has to stay in the foreground" } else { "" };
+    format!("it ended: {status}{hint}")
 }
 
 /// What is not there: the program, or the root that it should see.
@@ -393,6 +455,8 @@ async fn copy_output(name: &str, pipe: OwnedFd) -> io::Result<()> {
             Some(Some(line)) if shown < OUTPUT_LINES => {
                 shown += 1;
                 log::info!("{name}: {line}");
+                // What a start says at once is more than the log takes in between two looks at it.
+                log::logger().flush();
             }
             Some(Some(_)) => left_out += 1,
         }

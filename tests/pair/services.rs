@@ -97,3 +97,17 @@ fn a_service_that_dies_is_started_again_and_counted() {
     wait("it was started again", || restarts(&rig) == 1 && !processes(&rig, active, "responder.py").is_empty());
     wait("it answers", || rig.status(active).unwrap().services[0].state == ServiceState::Running);
 }
+
+/// The log takes so many lines at once, and the box's own are among them.
+#[test]
+fn a_service_that_says_a_lot_at_once_costs_no_line_of_the_log() {
+    let mut rig = Rig::new("chatty", DEFAULT);
+    let chatty = "[[service]]\nname = \"chatty\"\nstart = [\"/bin/sh\", \"-c\", \"seq -f 'word %g' 190; exec sleep 1000\"]\n\
+                  [[service]]\nname = \"responder\"";
+    rig.edit_sites("[[service]]\nname = \"responder\"", chatty);
+    let active = rig.start_both();
+    let said = |rig: &Rig| rig.log(active).lines().filter(|line| line.contains("chatty: word ")).count();
+    wait("all of it", || said(&rig) == 190 || rig.log(active).contains("were dropped"));
+    assert!(!rig.log(active).contains("were dropped"), "{} lines came", said(&rig));
+    assert!(!rig.alarmed(active, "log-lost"));
+}
