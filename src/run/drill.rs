@@ -1,11 +1,12 @@
 //! `drill`: over to the peer and back again, refused with every reason before anything moves.
 
-use smol::Timer;
-use smol::channel::{Sender, bounded};
+use smol::channel::{Sender, bounded, unbounded};
+use smol::{Timer, future};
 
 use super::helper::Helper;
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::report;
+use super::update::pass_on;
 use crate::clock;
 use crate::console::control::{Reply, Request};
 use crate::console::drill_ready::obstacles;
@@ -17,8 +18,19 @@ use crate::wire::pair::Role;
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Helper {
-    /// To the peer and back again.
+    /// To the peer and back again. Goes on to its end when whoever ordered it has hung up: he may have been logged in by the
+    /// service address, and a rehearsal leaves the pair as it was.
     pub(super) async fn drill(&self, replies: &Sender<Reply>) -> Outcome {
+        let (telling, told) = unbounded();
+        let work = async {
+            let outcome = self.drill_telling(&telling).await;
+            telling.close();
+            outcome
+        };
+        future::zip(work, pass_on(&told, replies)).await.0
+    }
+
+    async fn drill_telling(&self, replies: &Sender<Reply>) -> Outcome {
         let before = self.snapshot().await.ok_or_else(hangs)?;
         if before.node.role != Role::Active {
             return match before.node.peer_role {

@@ -491,7 +491,7 @@ pub(super) async fn watch_trial(helper: Rc<Helper>) {
 }
 
 /// Passes on what is told, for as long as anybody listens.
-async fn pass_on(told: &Receiver<Reply>, replies: &Sender<Reply>) {
+pub(super) async fn pass_on(told: &Receiver<Reply>, replies: &Sender<Reply>) {
     while let Ok(reply) = told.recv().await {
         let _ = replies.send(reply).await; // hung up: the work goes on
     }

@@ -41,6 +41,7 @@ use rig::counting::Counting;
 use rig::null_modem::Line;
 use rig::{PORT, Rig, SERVICE, other, wait, wire};
 use twobox::clock;
+use twobox::console::client::Conversation;
 use twobox::console::control::{PeerRequest, Reply, Request};
 use twobox::console::status::{HandoverKind, RightKind, Role};
 use twobox::time::{Duration, Instant};
@@ -419,6 +420,23 @@ fn a_drill_goes_there_and_back_and_the_history_knows() {
     wait("the null modem down", || rig.status(active).is_some_and(|s| !s.links[0].up));
     let refused = rig.order(standby, &Request::Drill).unwrap_err();
     assert!(refused.contains("not everything is green: null-modem is down"), "{refused}");
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+}
+
+/// He was logged in by the service address, which the drill itself has moved.
+#[test]
+fn a_drill_comes_back_without_the_one_who_ordered_it() {
+    let mut rig = Rig::new("hungup", DEFAULT);
+    let active = rig.start_both();
+    let standby = other(active);
+    let green = |rig: &Rig, node: &str| rig.status(node).is_some_and(|status| status.alarms.is_empty());
+    wait("no alarm on either box", || green(&rig, active) && green(&rig, standby));
+    let mut session = Conversation::start(&rig.path(active, "socket"), &Request::Drill).unwrap();
+    while !matches!(session.next_reply().unwrap(), Reply::Progress(step) if step.text == "surrender begun") {}
+    drop(session);
+    wait("there", || rig.capture.owners().contains(&standby));
+    wait("and back", || rig.role(active) == Some(Role::Active));
+    rig.client.await_answer_from(active);
     assert_eq!(rig.capture.owners(), [active, standby, active]);
 }
 
