@@ -437,12 +437,21 @@ impl Helper {
         former
     }
 
-    /// SIGTERM and SIGINT: surrender, farewell, end.
+    /// SIGTERM and SIGINT: surrender, farewell, end. SIGHUP, by which others read their configuration anew, is no reason to go.
     async fn leave_on_signal(&self) -> io::Result<()> {
-        let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])?;
         while let Some(signal) = signals.next().await {
             let longest = operator::leave_patience(&self.config.site);
-            let name = if signal? == Signal::Int { "SIGINT" } else { "SIGTERM" };
+            let name = match signal? {
+                Signal::Hup => {
+                    log::warn!(
+                        "SIGHUP: the files are read at the start only; restart the daemon for what is new in them"
+                    );
+                    continue;
+                }
+                Signal::Int => "SIGINT",
+                _ => "SIGTERM",
+            };
             log::info!("{name}: leaving in order, which may take up to {longest:.1?}");
             self.tell_loop(ToLoop::Order(Order::Leave));
         }

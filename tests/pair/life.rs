@@ -58,6 +58,18 @@ fn leaving_is_told_when_it_begins_with_its_longest_time_and_when_it_is_done() {
     assert!(rig.log(standby).contains("SIGINT: leaving in order"), "{}", rig.log(standby));
 }
 
+/// Others read their files anew then, and it is sent by habit.
+#[test]
+fn a_hangup_moves_nothing_and_is_told() {
+    let mut rig = Rig::new("hangup", DEFAULT);
+    let active = rig.start_both();
+    rig.signal(active, Signal::SIGHUP);
+    wait("told", || rig.log(active).contains("SIGHUP: the files are read at the start only"));
+    assert_eq!(rig.role(active), Some(Role::Active));
+    rig.client.await_answer_from(active);
+    assert_eq!(rig.capture.owners(), [active]);
+}
+
 /// A line of the history is for what stood; the log has all of it.
 #[test]
 fn an_alarm_that_passes_within_a_second_is_in_the_log_and_not_in_the_history() {
