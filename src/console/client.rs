@@ -1,9 +1,13 @@
 //! The command line's side of the control socket: blocking, with time-outs and errors that say what to do.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
 
 use super::control::{REPLY_LIMIT, Reply, Request, to_line};
 
@@ -73,6 +77,21 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Connects; `WouldBlock` when the daemon takes nobody for so long: the queue of one that hangs fills with those who gave up, and
+/// then connect(2) waits for ever.
+///
+/// # Errors
+///
+/// What socket(2) and connect(2) say; `InvalidInput` for a path that is too long.
+pub(super) fn connect_within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
+    let address = UnixAddr::new(path).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(socket.into())
+}
+
 /// A request on its way.
 #[derive(Debug)]
 pub struct Conversation {
@@ -89,10 +108,11 @@ impl Conversation {
     ///
     /// [`Failure`], in words for the operator.
     pub fn start(socket: &Path, request: &Request) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        let stream = connect_within(SILENCE_LIMIT, socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotRunning(socket.to_path_buf()),
             io::ErrorKind::PermissionDenied => Failure::Forbidden(socket.to_path_buf()),
             io::ErrorKind::InvalidInput => Failure::NoSocket(socket.to_path_buf()),
+            io::ErrorKind::WouldBlock => Failure::Silent,
             _ => Failure::Io(error),
         })?;
         stream.set_read_timeout(Some(SILENCE_LIMIT)).map_err(Failure::Io)?;
@@ -165,5 +185,41 @@ impl Conversation {
 impl std::os::fd::AsFd for Conversation {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Each is asked by a script every minute, gives up, and stays in the queue of a daemon that hangs.
+    #[test]
+    fn a_daemon_whose_queue_is_full_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("twobox-full-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let _hangs = UnixListener::bind(&path).unwrap();
+        let limit = Duration::from_secs(1);
+        let (told, ended) = std::sync::mpsc::channel();
+        let asking = path.clone();
+        let thread = std::thread::Builder::new();
+        thread
+            .spawn(move || {
+                let mut kept = Vec::new();
+                let refused = loop {
+                    match connect_within(limit, &asking) {
+                        Ok(stream) => kept.push(stream),
+                        Err(error) => break error,
+                    }
+                };
+                let _ = told.send(refused.kind());
+            })
+            .unwrap();
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(io::ErrorKind::WouldBlock), "it waits");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(connect_within(limit, &path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let long = "x".repeat(PATH_LIMIT + 1);
+        assert_eq!(connect_within(limit, Path::new(&long)).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -15,6 +15,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, LocalExecutor, Timer, future};
 
+use super::client::connect_within;
 use super::control::{Call, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request, to_line, validate};
 
 /// Connections served at the same time: two consoles, two live views, scripts. More wait in the kernel's queue.
@@ -22,6 +23,9 @@ pub const CONNECTION_LIMIT: usize = 16;
 
 /// Replies that wait for a slow client before it is dropped.
 const REPLY_QUEUE: usize = 64;
+
+/// Whoever listens on the socket takes a connection within this time, or hangs.
+const LISTENS: Duration = Duration::from_secs(1);
 
 /// A client writes its whole request within this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +50,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         if !metadata.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is no socket"));
         }
-        if UnixStream::connect(path).is_ok() {
+        // Also one that hangs, whose queue is full, is there.
+        if connect_within(LISTENS, path).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another twobox daemon listens there"));
         }
         std::fs::remove_file(path)?;
