@@ -64,10 +64,16 @@ pub fn create(path: &Path) -> io::Result<()> {
 /// What is wrong with the file, in words that follow its name: it cannot be read, is no file, belongs to somebody else,
 /// may be read by others, or holds no key.
 pub fn load(path: &Path) -> Result<PairKey, String> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "is not there; make it with `twobox key new` and copy it to both boxes".to_owned(),
-        _ => format!("cannot be read ({error})"),
-    })?;
+    // Neither a pipe that nobody writes to nor a device is waited for.
+    let file =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "is not there; make it with `twobox key new` and copy it to both boxes".to_owned()
+                }
+                _ => format!("cannot be read ({error})"),
+            }
+        })?;
     refuse_loose_access(&file)?;
     let mut text = Zeroizing::new(Vec::with_capacity(256));
     file.take(256).read_to_end(&mut text).map_err(|error| format!("cannot be read ({error})"))?;
@@ -170,5 +176,8 @@ mod tests {
         }
         assert!(load(Path::new("/nonexistent")).unwrap_err().contains("twobox key new"));
         assert!(load(Path::new("/")).unwrap_err().contains("regular file"));
+        let pipe = Scratch::new("pipe");
+        nix::unistd::mkfifo(&pipe.0, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(load(&pipe.0).unwrap_err().contains("regular file"));
     }
 }

@@ -59,7 +59,7 @@ impl Stored {
         if metadata.mode() & 0o022 != 0 {
             return Err(format!("mode {:04o}: others may replace it; `chmod 0600` it", metadata.mode() & 0o7777));
         }
-        if metadata.len() > 1024 {
+        if !metadata.is_file() || metadata.len() > 1024 {
             return Err("holds no password hash; make it with `twobox key password`".into());
         }
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
