@@ -94,8 +94,9 @@ pub(super) fn wall_clock_us() -> Option<u64> {
 
 /// The newest `count` events, oldest first. Lines that are none (a torn end) are left out.
 pub(super) fn read(directory: &Path, present: Present, count: usize) -> Vec<Event> {
-    let text = std::fs::read_to_string(directory.join(HISTORY)).unwrap_or_default();
-    events(&text, present, count)
+    // A torn character is no reason to lose the others.
+    let bytes = std::fs::read(directory.join(HISTORY)).unwrap_or_default();
+    events(&String::from_utf8_lossy(&bytes), present, count)
 }
 
 fn events(text: &str, present: Present, count: usize) -> Vec<Event> {
@@ -132,6 +133,24 @@ mod tests {
         let other = (0..600).filter(|n| lately.admits(&format!("address-conflict: {n}"), second(100_000 + n))).count();
         assert_eq!(other, KINDS);
         assert!(lately.admits("no quorum", second(101_000)));
+    }
+
+    #[test]
+    fn a_torn_character_costs_its_line_and_no_other() {
+        let path = std::env::temp_dir().join(format!("twobox-history-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let present = Present { boot: BootId::new(3).unwrap(), start: 1 };
+        let of = |text: &str| format!("{}\n", of_alarm(present, Instant::from_nanos(1), None, text));
+        let torn = of("/daten/gr\u{fc}n");
+        let cut = torn.find('\u{fc}').unwrap() + 1;
+        std::fs::write(
+            path.join(HISTORY),
+            [of("one").as_bytes(), &torn.as_bytes()[..cut], b"\n", of("two").as_bytes()].concat(),
+        )
+        .unwrap();
+        let alarms: Vec<_> = read(&path, present, 9).into_iter().filter_map(|event| event.alarm).collect();
+        assert_eq!(alarms, ["one", "two"]);
+        std::fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -117,8 +117,14 @@ impl Directory {
     pub fn append(&self, name: &str, line: &str, limit: u64) -> io::Result<()> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let mut file = File::from(openat(&*self.lock, name, flags, Mode::from_bits_truncate(0o600))?);
-        // One write, so that a torn line is at the end and nowhere else.
-        file.write_all(format!("{line}\n").as_bytes())?;
+        // One write, so that a torn line is at the end and nowhere else: also behind one that a full disk has torn.
+        let length = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1)?;
+        }
+        let before = if last == [b'\n'] { "" } else { "\n" };
+        file.write_all(format!("{before}{line}\n").as_bytes())?;
         file.sync_data()?;
         if file.metadata()?.len() <= limit {
             return Ok(());
@@ -144,6 +150,17 @@ mod tests {
         let text = std::fs::read_to_string(path.join("history")).unwrap();
         assert!(text.len() <= 1024 && text.len() > 256, "{}", text.len());
         assert!(text.starts_with("event ") && text.ends_with("event 998\nevent 999\n"), "{text}");
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_torn_line_takes_no_other_one_with_it() {
+        let path = scratch("torn-line");
+        let directory = Directory::open(&path).unwrap();
+        directory.append("history", "first", 1024).unwrap();
+        std::fs::write(path.join("history"), "first\nsec").unwrap();
+        directory.append("history", "third", 1024).unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("history")).unwrap(), "first\nsec\nthird\n");
         std::fs::remove_dir_all(&path).unwrap();
     }
 
