@@ -158,7 +158,7 @@ pub const WITNESS: Section = Section {
 /// `[[service]]`
 pub const SERVICE: Section = Section {
     header: "[[service]]",
-    meaning: "A program that serves. At most 32; started in the order of the file, stopped in the other order.",
+    meaning: "A program that serves. At most 32; all are started together and ended together: one that needs another waits for it.",
     keys: &[
         key("name", "required", "1 to 32 of a-z, 0-9 and -", "Its name in status and log."),
         key("root", "-", "an absolute path", "A root file system to run it in."),

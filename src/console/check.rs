@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -16,6 +17,9 @@ use crate::config::timing::Belt;
 use crate::config::value::show;
 use crate::config::{self, Config};
 use crate::realtime;
+
+/// Programs that have others run what they are told.
+const ASK_ANOTHER: [&str; 6] = ["systemctl", "service", "rc-service", "initctl", "docker", "podman"];
 
 /// Runs the command.
 pub fn run(check: &command::Check, face: &mut dyn Face) -> Exit {
@@ -166,6 +170,16 @@ pub fn warnings(config: &Config) -> Vec<String> {
             warn(format!(
                 "{} lies in no network of both boxes' own addresses on {}",
                 address.prefix, address.interface
+            ));
+        }
+    }
+    for service in &site.services {
+        let program = service.start.first().and_then(|program| Path::new(program).file_name()?.to_str());
+        if let Some(program) = program.filter(|program| ASK_ANOTHER.contains(program)) {
+            warn(format!(
+                "service {}: {program} asks another daemon to run a program, and what that runs is not ended with the service: \
+                 start the program itself, in the foreground",
+                service.name
             ));
         }
     }

@@ -435,6 +435,10 @@ fn a_key_is_made_once_and_check_explains_the_configuration() {
     let text = out(&twobox(None, &["check", "--board", &board, "--site", &watched], ""));
     assert!(text.contains("a: 192.0.2.2:9140; b: 192.0.2.3:9140, 192.0.2.3:80\n"), "{text}");
 
+    let asks = "[[service]]\nname = \"web\"\nstart = [\"/usr/bin/systemctl\", \"start\", \"--wait\", \"nginx\"]\n";
+    let asks = files.write("asks.toml", &self::site(&key, asks));
+    let text = out(&twobox(None, &["check", "--board", &board, "--site", &asks], ""));
+    assert!(text.contains("warning: service web: systemctl asks another daemon"), "{text}");
     let site = files.write("fast.toml", &self::site(&key, "[timing]\nprofile = \"fast\"\n"));
     let bare = files.write("bare.toml", "name = \"box\"\n[interface.lan]\nname = \"eth0\"\n");
     let text = out(&twobox(None, &["check", "--board", &board, "--site", &site], ""));
