@@ -174,9 +174,9 @@ fn an_interface_that_comes_back_with_its_former_index_is_used_again() {
     rig.ip(standby, &format!("addr add 10.77.0.{number}/24 dev lan"));
     rig.ip(standby, "link set lan up");
     assert!(rig.ip(standby, "-o link show lan").starts_with(&format!("{index}:")));
+    let ignores = |rig: &Rig| rig.run_in(standby, "cat /proc/sys/net/ipv4/conf/lan/arp_ignore");
+    wait("it is set up as the one before was", || ignores(&rig).trim() == "1");
     rig.await_touch();
-    let ignores = rig.run_in(standby, "cat /proc/sys/net/ipv4/conf/lan/arp_ignore");
-    assert_eq!(ignores.trim(), "1", "it is set up as the one before was");
     wait("its gate holds", || rig.status(standby).is_some_and(|s| s.fence.bound_by == BoundBy::Gate));
     rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     rig.client.await_answer_from(standby);
