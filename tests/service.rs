@@ -376,6 +376,54 @@ fn leftovers_of_a_killed_daemon_end_before_anything_starts() {
     });
 }
 
+/// Takes this thread's right to signal others' processes away, or gives it back.
+#[allow(unsafe_code)]
+fn may_kill(may: bool) {
+    const VERSION_3: u32 = 0x2008_0522;
+    const CAP_KILL: u32 = 5;
+    let mut header = [VERSION_3, 0];
+    let mut sets = [0_u32; 6]; // effective, permitted, inheritable; the lower half and the upper one
+    // SAFETY: the calls read and write the two arrays, which have the sizes of version 3 (capget(2)).
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()), 0);
+        sets[0] = if may { sets[0] | 1 << CAP_KILL } else { sets[0] & !(1 << CAP_KILL) };
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
+    }
+}
+
+/// As in an uninterruptible wait: nothing of ours is started beside it, on the same data.
+#[test]
+fn nothing_starts_beside_leftovers_that_do_not_end() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can start somebody else's process");
+        return;
+    }
+    bench("stubborn", |bench, reaper| async move {
+        #[allow(clippy::disallowed_methods, clippy::zombie_processes)] // the reaper waits for it
+        let former = {
+            use std::os::unix::process::CommandExt;
+            let mark = format!("{}/web", bench.instance());
+            std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .env("TWOBOX_SERVICE", mark)
+                .uid(65_534)
+                .spawn()
+                .unwrap()
+        };
+        may_kill(false);
+        let supervisor = bench.start(&reaper, bench.settings("touch DIR/started; exec sleep 1000"));
+        supervisor.order(Order::Serve);
+        bench.reach(State::Failed).await;
+        Timer::after(Duration::from_secs(1)).await;
+        assert!(!bench.scratch.join("started").exists() && lives(&former.id().to_string()));
+        may_kill(true);
+        bench.until("started", || bench.scratch.join("started").exists()).await;
+        assert!(!lives(&former.id().to_string()));
+        supervisor.order(Order::Kill);
+        bench.reach(State::Stopped).await;
+    });
+}
+
 /// As su and sudo with PAM begin it for somebody: an environment, a session and a control group of its own.
 #[test]
 fn a_session_that_a_service_began_for_somebody_ends_with_it() {
