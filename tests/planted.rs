@@ -126,6 +126,7 @@ const PLANTINGS: &[Planting] = &[
     undo(&[F::WaitsForTheDisk], Hunt::In(S::Stalled)),
     undo(&[F::HeardWhenRead], Hunt::In(S::Growth)),
     undo(&[F::VouchesAlone], Hunt::Case(both_serve_by_witnesses_of_their_own)),
+    undo(&[F::ProvenForOne], Hunt::Case(both_serve_by_parts_of_a_list)),
     lie(Lie::SlowWatchdog, Hunt::Random),
     lie(Lie::OpenGate, Hunt::Random),
     lie(Lie::EndlessAddress, Hunt::Random),
@@ -263,14 +264,34 @@ fn both_serve_by_witnesses_of_their_own(planted: Planted) -> Option<String> {
     world.power_on(plain::A);
     world.power_on(plain::B);
     world.run_until(20 * SECOND);
+    apart(&mut world, [(plain::A, 1), (plain::A, 2), (plain::B, 0)]);
+    world.run_until(50 * SECOND);
+    world.judge.violation.map(|violation| violation.what)
+}
+
+/// One box was told of a shorter list, when all of the longer one were proven.
+fn both_serve_by_parts_of_a_list(planted: Planted) -> Option<String> {
+    let mut world = with(plain::setup(3), planted);
+    world.power_on(plain::A);
+    world.power_on(plain::B);
+    world.run_until(20 * SECOND);
+    let template = &mut world.boxes[plain::B].template;
+    (template.witnesses, template.digest) = (1, 2);
+    world.inflict(world::fault::Fault::Kill { side: plain::B, restart: 50_000_000 });
+    world.run_until(30 * SECOND);
+    apart(&mut world, [(plain::A, 0), (plain::B, 1), (plain::B, 2)]);
+    world.run_until(60 * SECOND);
+    world.judge.violation.map(|violation| violation.what)
+}
+
+/// No cable connects the boxes any more, and so many legs to witnesses are gone.
+fn apart(world: &mut World, legs: [(usize, u8); 3]) {
     for path in 0..3 {
         world.inflict(world::fault::Fault::Cut { path, ways: 3, length: plain::EVER });
     }
-    for (side, witness) in [(plain::A, 1), (plain::A, 2), (plain::B, 0)] {
+    for (side, witness) in legs {
         world.inflict(world::fault::Fault::LegCut { side, witness, ways: 3, length: plain::EVER });
     }
-    world.run_until(50 * SECOND);
-    world.judge.violation.map(|violation| violation.what)
 }
 
 /// A dead witness forbids claims in silence, and nothing else.

@@ -101,12 +101,14 @@ pub enum Fault {
     HeardWhenRead,
     /// Witnesses that the operator vouches for count also while the configurations differ.
     VouchesAlone,
+    /// While the configurations differ, a witness that one box does not ask stays proven.
+    ProvenForOne,
 }
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 47] = [
+    pub const ALL: [Fault; 48] = [
         Fault::NoVoteFloor,
         Fault::GrantsInYielding,
         Fault::GrantsInClaiming,
@@ -154,6 +156,7 @@ impl Fault {
         Fault::WaitsForTheDisk,
         Fault::HeardWhenRead,
         Fault::VouchesAlone,
+        Fault::ProvenForOne,
     ];
 }
 

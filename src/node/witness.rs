@@ -267,12 +267,14 @@ impl Rounds {
     }
 
     /// The peer, in touch, says through whom it hears us and whom it reaches. A witness is proven when both sides hear each
-    /// other through it, and no longer when both reach it and one of them does not.
+    /// other through it, and no longer when both reach it and one of them does not. While the configurations differ, who does
+    /// not reach it may not even ask it: then only what both hear through now is proven.
     pub fn compare(&mut self, s: &Settings, now: Instant, peer_reached: u8, peer_heard: u8) {
         let heard = self.heard(s, now);
         let both = self.reached(s, now) & peer_reached;
         let reflects = heard & peer_heard;
-        self.proven = (self.proven | reflects) & !(both & !reflects);
+        let asked = if self.alike || s.planted.has(Fault::ProvenForOne) { both } else { s.witness_mask() };
+        self.proven = (self.proven | reflects) & !(asked & !reflects);
         self.proven &= s.witness_mask();
     }
 

@@ -289,4 +289,13 @@ fn a_witness_is_proven_by_both_boxes_and_by_both_only() {
     let mut rounds = Rounds::new(at(0), 0b10);
     rounds.compare(&s, at(2), 0xff, 0xff);
     assert_eq!(rounds.proven(), 0);
+    // Whoever was told something else may not even ask it: that is no missing answer.
+    for (alike, expected) in [(true, 1), (false, 0)] {
+        let mut rounds = Rounds::new(at(0), 1);
+        rounds.compare_configuration(alike);
+        rounds.compare(&s, at(2), 0, 0);
+        assert_eq!(rounds.proven(), expected);
+        assert_eq!(rounds.needs_proof(&Settings { require_reflection: false, ..s.clone() }), !alike);
+        assert!(rounds.needs_proof(&Settings { require_reflection: true, ..s.clone() }));
+    }
 }

@@ -1,7 +1,7 @@
 //! Boxes with site files that differ. An alarm says so; until somebody acts, the two must still come to one decision.
 
 use crate::stage::{A, B, BOTH, EVER, Stage, setup};
-use crate::world::clock::SECOND;
+use crate::world::clock::{MS, SECOND};
 use crate::world::fault::Fault;
 use crate::world::{Setup, World};
 use twobox::wire::pair::Side;
@@ -74,4 +74,21 @@ fn witnesses_that_only_one_box_has_make_no_quorum() {
     }
     stage.run(30);
     stage.only(A);
+}
+
+/// The list was made shorter, and one box told so. The other one has the proof of those that nobody else asks any more.
+#[test]
+fn a_witness_that_one_box_asks_no_more_is_proven_no_more() {
+    let mut stage = Stage::settled(setup(3));
+    let template = &mut stage.world.boxes[B].template;
+    (template.witnesses, template.digest) = (1, 2);
+    stage.does(Fault::Kill { side: B, restart: 50 * MS });
+    stage.run(10);
+    stage.only(A);
+    stage.cut_all(BOTH);
+    for (side, witness) in [(A, 0), (B, 1), (B, 2)] {
+        stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
+    }
+    stage.run(30);
+    stage.only(B);
 }
