@@ -82,7 +82,26 @@ pub(super) fn draw(seed: u64, planted: Planted, random: &mut Random) -> Setup {
         lie: None,
     };
     fasten(&mut setup, belts, patience);
+    differ(seed, &mut setup);
     setup
+}
+
+/// The site file of one box in ten was changed and the other one's was not. By a stream of its own, as above.
+fn differ(seed: u64, setup: &mut Setup) {
+    let mut random = Random::new(seed, 4);
+    if !random.chance(100) {
+        return;
+    }
+    let crossover_or_lan = setup.network.lines[1][0].present || setup.network.lines[2][0].present;
+    let s = &mut setup.settings[random.below(2) as usize];
+    s.digest += 1;
+    match random.below(4) {
+        0 => s.prefer = random.pick(&[None, Some(Side::A), Some(Side::B)]),
+        1 => s.mirrored = !s.mirrored && crossover_or_lan,
+        // A list that was made longer or shorter at its end. Who vouches for his witnesses has told both boxes the same.
+        2 if s.require_reflection => s.witnesses = random.below(4) as u8,
+        _ => s.stale_data = random.pick(&[StaleData::Serve, StaleData::Hold]),
+    }
 }
 
 /// How many rounds at full rate a lease has: the default's, and the most and the fewest that `config` allows. What more would do

@@ -168,6 +168,7 @@ impl Draft<'_> {
             s.lease = lease;
             s.intervals = [Some(Duration::from_millis(100)), Some(lease / 10), Some(lease / 10)];
             s.prefer = None;
+            s.digest = 1;
             s.mirrored = false;
             s.panic_text = true;
             s.hold_down = Duration::from_secs(3);

@@ -55,7 +55,8 @@ impl World {
             let witness = &self.network.witnesses[w as usize];
             let clean = witness.legs[i].iter().all(|leg| self.now >= leg.cut_until);
             let quick = 2 * witness.latency + 5_000_000 < ns(timing::answer_limit(settings.lease));
-            let counts = !settings.require_reflection || status.proven & (1 << w) != 0;
+            let vouched = !settings.require_reflection && status.config_matches;
+            let counts = vouched || status.proven & (1 << w) != 0;
             if self.now >= witness.down_until && clean && quick && counts {
                 reached |= 1 << w;
             }
@@ -77,7 +78,8 @@ impl World {
 
     /// Everything is well: one box serves, the other one follows and has its data.
     pub fn settled(&self) -> bool {
-        if self.setup.settings[0].mirrored && self.boxes[0].copy != self.boxes[1].copy {
+        let mirrored = self.setup.settings.iter().all(|s| s.mirrored);
+        if mirrored && self.boxes[0].copy != self.boxes[1].copy {
             return false;
         }
         let emits = [0, 1].map(|i| self.boxes[i].emits(self.now));

@@ -3,13 +3,16 @@
 use super::clock::{MS, SECOND, Time};
 use super::machine::{SOCKET_FRAMES, Waiting};
 use super::{Event, Lie, RECENT, RECORDED, World};
-use twobox::node::settings::{NULL_MODEM, PATHS};
+use twobox::node::settings::{FIRST_REFLECTED, NULL_MODEM, PATHS};
 use twobox::wire::heartbeat::Heartbeat;
 
 impl World {
     pub(super) fn arrive(&mut self, to: usize, path: u8, frame: u32) {
         let m = &mut self.boxes[to];
+        // Whoever is no witness of its is not listened to.
+        let stranger = path >= FIRST_REFLECTED + m.template.witnesses;
         if self.newer == Some(1 - to)
+            || stranger
             || !m.kernel_runs(self.now)
             || m.program.is_none()
             || m.frames_waiting >= SOCKET_FRAMES
