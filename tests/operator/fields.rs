@@ -154,7 +154,7 @@ fn the_tables_name_the_fields_that_a_program_gets() {
                 }
             }
             serde_json::Value::Array(list) => {
-                list.iter().for_each(|value| places(value, &format!("{before}[]"), found))
+                list.iter().for_each(|value| places(value, &format!("{before}[]"), found));
             }
             _ => {}
         }
