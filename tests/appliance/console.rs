@@ -172,7 +172,8 @@ pub fn every_command(rig: &mut Rig) -> Result<String, String> {
         };
         let said = answer.lines().next().unwrap_or_default();
         match *name {
-            "drill" if said.contains(first) => moves = vec![standby, active],
+            // What the standby lacks is copied first, and told before the steps.
+            "drill" if answer.contains(first) => moves = vec![standby, active],
             // On a machine that is too busy for its boxes the drill says so, and moves nothing.
             "drill" if said.contains("not everything is green") => {}
             _ if said.contains(first) => {}

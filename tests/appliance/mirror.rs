@@ -21,8 +21,10 @@ pub fn follows(rig: &mut Rig) -> Result<String, String> {
         took.push(write(rig, active, text)?);
     }
     current(rig, standby)?;
-    // A few files at once are one cut: all of them or none.
-    let many = "for n in 0 1 2 3 4 5 6 7 8 9; do echo many-$n >/data/mail/many-$n; done; echo last >/data/mail/letter";
+    // A few files at once are one cut: all of them or none. Were they not on the writer's disk when its power goes, what it has
+    // instead would be set aside as its own.
+    let many = "for n in 0 1 2 3 4 5 6 7 8 9; do echo many-$n >/data/mail/many-$n; done; \
+                echo last >/data/mail/letter; bb sync";
     rig.ask(active, many, ANSWER).ok_or("no answer")?;
     seen(rig, standby, "letter", "last")?;
     rig.machines[active].power_cut();
