@@ -521,6 +521,7 @@ fn a_check_over_its_time_leaves_nothing_behind() {
         let script = "timeout 1000 sh -c 'echo $$ >> DIR/pids; exec sleep 1000'; true"
             .replace("DIR", bench.scratch.to_str().unwrap());
         settings.check = Some(vec!["/bin/sh".into(), "-c".into(), script]);
+        settings.start_timeout = Duration::from_secs(1000); // its end would end them too
         settings.check_timeout = Duration::from_millis(200);
         let supervisor = bench.start(&reaper, settings);
         bench.reach(State::Stopped).await;
