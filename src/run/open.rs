@@ -39,7 +39,9 @@ pub(super) struct Opened {
 
 /// Opens everything and starts the threads.
 pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> {
-    let directory = Directory::open(&options.state).map_err(|e| not_opened(&options.state, &e))?;
+    let directory =
+        single_instance::take(|| Directory::open(&options.state), |e| e.kind() == io::ErrorKind::WouldBlock)
+            .map_err(|e| not_opened(&options.state, &e))?;
     let memory = remember(&directory)?;
     let known_neighbor = neighbor::read(&directory);
     let hold_reason = reason_to_hold(&directory);
@@ -137,7 +139,8 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
 
 /// The control socket, and this daemon's claim to be the only one in its network namespace.
 fn listen(options: &Options) -> Result<(UnixListener, Option<UnixListener>), String> {
-    let listener = server::bind(&options.socket).map_err(|e| {
+    let is_taken = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+    let listener = single_instance::take(|| server::bind(&options.socket), is_taken).map_err(|e| {
         let remedy = match e.kind() {
             io::ErrorKind::NotFound => "make its directory first, or name another path with --socket",
             io::ErrorKind::PermissionDenied => "run this as root, or name another path with --socket",
@@ -147,7 +150,8 @@ fn listen(options: &Options) -> Result<(UnixListener, Option<UnixListener>), Str
         format!("control socket {}: {e}; {remedy}", options.socket.display())
     })?;
     // Before anything is removed that a former daemon has left: it may be a living one's.
-    let sole = single_instance::claim(single_instance::NAME).inspect_err(|_| {
+    let claim = || single_instance::claim(single_instance::NAME);
+    let sole = single_instance::take(claim, |_| true).inspect_err(|_| {
         let _ = std::fs::remove_file(&options.socket); // nobody will listen there
     })?;
     Ok((listener, sole))

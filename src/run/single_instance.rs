@@ -12,10 +12,34 @@ use nix::sys::socket::{
 use nix::unistd::geteuid;
 use smol::{Async, Timer};
 
+use crate::clock;
 use crate::time::Duration;
 
 /// What every daemon claims.
 pub(super) const NAME: &str = "twobox";
+
+/// How long a killed daemon is outlived by a process that it was just starting. That one lets go of everything before it waits for
+/// anything (`service/spawn.rs`), but for a moment it has a copy of every descriptor: of locks and of sockets that listen.
+const LINGERS: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes what one daemon alone may have, by trying until whatever is left of a killed one has let go of it.
+///
+/// # Errors
+///
+/// The last attempt's.
+pub(super) fn take<T, E>(mut attempt: impl FnMut() -> Result<T, E>, is_taken: impl Fn(&E) -> bool) -> Result<T, E> {
+    let began = clock::now();
+    loop {
+        match attempt() {
+            Err(error) if is_taken(&error) && clock::now().since(began) < LINGERS => {
+                #[allow(clippy::disallowed_methods)] // nothing runs yet that could wait in a loop
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Claims the namespace for as long as the socket lives: an abstract one (unix(7)) belongs to it, as the interfaces do, and goes with
 /// the process however that ends. `None`: the name is taken by somebody who is no daemon of ours and cannot keep us from running.
@@ -75,6 +99,22 @@ mod tests {
         assert!(claim(&format!("{name}x")).unwrap().is_some());
         drop(first);
         assert!(claim(&name).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_left_of_a_killed_daemon_is_waited_for() {
+        let name = format!("killed{}", std::process::id());
+        let mut left = claim(&name).unwrap();
+        let mut attempts = 0;
+        let attempt = || {
+            attempts += 1;
+            if attempts == 3 {
+                left.take();
+            }
+            claim(&name)
+        };
+        assert!(take(attempt, |_| true).unwrap().is_some());
+        assert_eq!(take(|| Err::<(), _>("another reason"), |_| false), Err("another reason"));
     }
 
     #[test]

@@ -108,7 +108,13 @@ fn lasted(log: &str, lines: &[String; 2]) -> f64 {
 
 /// Makes the former life one of another boot of the kernel.
 fn reboot(rig: &Rig, node: &str) {
-    let directory = Directory::open(&rig.path(node, "state")).unwrap();
+    // A killed daemon is outlived for a moment by the service that it was starting.
+    let mut open = None;
+    wait("the state directory to be free", || {
+        open = Directory::open(&rig.path(node, "state")).ok();
+        open.is_some()
+    });
+    let directory = open.unwrap();
     let Found::Payload(life) = directory.read("life").unwrap() else { panic!("no file") };
     let life = String::from_utf8(life).unwrap();
     let (_, rest) = life.split_once('\n').unwrap();
