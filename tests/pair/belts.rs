@@ -91,23 +91,34 @@ fn an_open_time_that_another_writes_into_the_map_is_noticed_and_taken_back() {
     assert_eq!(rig.capture.owners(), [active]);
 }
 
+/// Whether the kernel has what the second belt needs; says that the test is skipped where it has not.
+fn has_raw_belt(rig: &Rig, node: &str) -> bool {
+    let has = rig.status(node).unwrap().fence.raw_belt;
+    if !has {
+        println!("skipped: this kernel has no nf_tables egress hook: {}", rig.log(node));
+    }
+    has
+}
+
+/// Claims the service address by a packet socket that passes the gate by.
+fn claim_raw(rig: &Rig, node: &str, interface: &str) {
+    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
+    for _ in 0..5 {
+        send_raw(&rig.name, node, interface, &frame, true);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+}
+
 /// A program on the standby that claims the service address by a packet socket that passes the gate by.
 #[test]
 fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     let mut rig = Rig::new("raw", DEFAULT);
     let active = rig.start_both();
     let standby = other(active);
-    if !rig.status(standby).unwrap().fence.raw_belt {
-        println!("skipped: this kernel has no nf_tables egress hook: {}", rig.log(standby));
+    if !has_raw_belt(&rig, standby) {
         return;
     }
-    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
-    let claim = |rig: &Rig| {
-        for _ in 0..5 {
-            send_raw(&rig.name, standby, "lan", &frame, true);
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let claim = |rig: &Rig| claim_raw(rig, standby, "lan");
     claim(&rig);
     assert_eq!(rig.capture.owners(), [active]);
     // Our own announcements carry a mark, or the takeover would not be heard of.
@@ -139,17 +150,10 @@ fn the_second_belt_follows_an_interface_to_another_name() {
     let mut rig = Rig::new("rawname", DEFAULT);
     let active = rig.start_both();
     let standby = other(active);
-    if !rig.status(standby).unwrap().fence.raw_belt {
-        println!("skipped: this kernel has no nf_tables egress hook: {}", rig.log(standby));
+    if !has_raw_belt(&rig, standby) {
         return;
     }
-    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
-    let claim = |rig: &Rig| {
-        for _ in 0..5 {
-            send_raw(&rig.name, standby, "lan0", &frame, true);
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let claim = |rig: &Rig| claim_raw(rig, standby, "lan0");
     let devices = |rig: &Rig| rig.run_in(standby, "nft list table netdev twobox_gate");
     let other_card = "link add lan type veth peer name lan1";
     for step in ["link set lan down", "link set lan name lan0", "link set lan0 up", other_card, "link set lan up"] {
