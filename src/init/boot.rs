@@ -6,7 +6,7 @@ use super::command_line::CommandLine;
 use super::terminal::Terminal;
 use super::{interface, kernel, last_reset, module, mounts, patience, volume};
 use crate::clock;
-use crate::config::board::{Board, Interface};
+use crate::config::board::Board;
 use crate::config::{self, Config};
 use crate::fence::watchdog::{self, Watchdog};
 use crate::time::{Duration, Instant};
@@ -303,7 +303,7 @@ fn bring_crossover_up(boot: &mut Boot) -> Result<String, String> {
 
 fn bring_up(boot: &mut Boot, is_meant: impl Fn(&str) -> bool) -> Result<String, String> {
     let wanted: Vec<_> = board(boot)?.interfaces.iter().filter(|wanted| is_meant(&wanted.role)).cloned().collect();
-    let found = wait_for_interfaces(boot, &wanted)?;
+    let found = wait_for_interfaces(boot, is_meant)?;
     let mut said = Vec::new();
     let mut missing = Vec::new();
     for wanted in &wanted {
@@ -324,14 +324,14 @@ fn bring_up(boot: &mut Boot, is_meant: impl Fn(&str) -> bool) -> Result<String, 
 
 /// All interfaces, once the wanted ones are there: a card on USB, and one behind a bridge that has just been driven,
 /// shows up some time after its driver.
-fn wait_for_interfaces(boot: &mut Boot, wanted: &[Interface]) -> Result<Vec<interface::Found>, String> {
+fn wait_for_interfaces(boot: &mut Boot, is_meant: impl Fn(&str) -> bool) -> Result<Vec<interface::Found>, String> {
+    let all = board(boot)?.interfaces.clone();
     volume::until(
         INTERFACE_WAIT,
         || boot.feed(),
         |last| {
             let found = interface::list().map_err(|e| e.to_string())?;
-            let all = wanted.iter().all(|wanted| interface::choose(wanted, &found).is_some());
-            Ok((all || last).then_some(found))
+            Ok((last || interface::are_there(&all, &is_meant, &found)).then_some(found))
         },
     )
     .map(Option::unwrap_or_default)

@@ -20,7 +20,8 @@ pub struct Found {
     pub path: String,
 }
 
-/// All interfaces that sit on a bus, by bus path: the order does not change with the drivers' speed.
+/// All interfaces that sit on a bus, by bus path: the order does not change with the drivers' speed. Ports of one PCI function, and
+/// those on a bus that has no paths, go by the number of the port and by hardware address.
 ///
 /// # Errors
 ///
@@ -30,12 +31,28 @@ pub fn list() -> io::Result<Vec<Found>> {
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
         let Ok(device) = fs::canonicalize(entry.path().join("device")) else { continue };
-        let mac = fs::read_to_string(entry.path().join("address")).unwrap_or_default();
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default().trim().to_lowercase();
+        let port: u32 = read("dev_port").parse().unwrap_or(0);
         let name = entry.file_name().to_string_lossy().into_owned();
-        found.push(Found { name, mac: mac.trim().to_lowercase(), path: bus_path(&device) });
+        found.push((port, Found { name, mac: read("address"), path: bus_path(&device) }));
     }
-    found.sort_by(|x, y| x.path.cmp(&y.path));
-    Ok(found)
+    Ok(in_order(found))
+}
+
+fn in_order(mut found: Vec<(u32, Found)>) -> Vec<Found> {
+    found.sort_by(|(port, one), (other_port, other)| {
+        (&one.path, port, &one.mac).cmp(&(&other.path, other_port, &other.mac))
+    });
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+/// Whether nothing has to be waited for before the board's interfaces with a role that `is_meant` are chosen. Places count from the
+/// first port of all: one that comes late moves the others, so a place is known when every place that the board names is there.
+#[must_use]
+pub fn are_there(board: &[Interface], is_meant: impl Fn(&str) -> bool, found: &[Found]) -> bool {
+    let by_place = board.iter().any(|wanted| is_meant(&wanted.role) && wanted.position.is_some());
+    let counts = |wanted: &Interface| is_meant(&wanted.role) || (by_place && wanted.position.is_some());
+    board.iter().filter(|wanted| counts(wanted)).all(|wanted| choose(wanted, found).is_some())
 }
 
 /// The bus path of a device folder of sysfs: the last PCI function on the way, and the USB port behind it.
@@ -133,6 +150,37 @@ mod tests {
         assert_eq!(name(Interface { position: Some(2), ..any.clone() }), Some("eth0"));
         assert_eq!(name(Interface { position: Some(3), ..any.clone() }), None);
         assert_eq!(name(Interface { name: Some("eth0".into()), position: Some(1), ..any }), None);
+    }
+
+    #[test]
+    fn a_port_that_comes_late_does_not_take_another_one_s_place() {
+        let any = Interface { role: "lan".into(), path: None, mac: None, name: None, position: None };
+        let board = [
+            Interface { position: Some(1), ..any.clone() },
+            Interface { role: "crossover".into(), position: Some(2), ..any.clone() },
+        ];
+        let found = |name: &str, path: &str| Found { name: name.into(), path: path.into(), mac: String::new() };
+        let (first, second) = (found("eth1", "pci-0000:02:00.0"), found("eth0", "pci-0000:03:00.0"));
+        let is_lan = |role: &str| role == "lan";
+        // Only the crossover's port is there: it is the first one now.
+        assert_eq!(choose(&board[0], std::slice::from_ref(&second)), Some(&second));
+        assert!(!are_there(&board, is_lan, std::slice::from_ref(&second)));
+        assert!(are_there(&board, is_lan, &[first, second.clone()]));
+        // Where the port is named it does not wait for others.
+        let named = [Interface { path: Some("pci-0000:03:00.0".into()), ..any }, board[1].clone()];
+        assert!(are_there(&named, is_lan, std::slice::from_ref(&second)));
+        assert!(!are_there(&named, |role| role == "crossover", &[second]));
+    }
+
+    #[test]
+    fn ports_of_one_card_have_an_order_of_their_own() {
+        let found = |mac: &str, path: &str| Found { name: String::new(), mac: mac.into(), path: path.into() };
+        let two = [(1, found("02:aa", "pci-0000:02:00.0")), (0, found("02:bb", "pci-0000:02:00.0"))];
+        let none = [(0, found("02:dd", "")), (0, found("02:cc", ""))];
+        for shuffled in [[two.clone(), none.clone()].concat(), [none, two].concat()] {
+            let macs: Vec<String> = in_order(shuffled).into_iter().map(|found| found.mac).collect();
+            assert_eq!(macs, ["02:cc", "02:dd", "02:bb", "02:aa"]);
+        }
     }
 
     #[test]
