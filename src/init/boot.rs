@@ -94,6 +94,8 @@ pub struct Boot {
     pub config: Option<Config>,
     /// A disk was given up; the kernel does not panic for tasks that wait for it.
     pub disk_hangs: bool,
+    /// What still waits for it.
+    pub(super) given_up: patience::GivenUp,
     /// One line for each step.
     pub report: Vec<String>,
     /// The steps that failed.
@@ -351,15 +353,21 @@ fn patiently<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
+    if boot.given_up.are_too_many() {
+        return Err("the disk still hangs".into());
+    }
     let limit = if boot.disk_hangs { limit.min(LOOK) } else { limit };
     // Where it cannot be set, the kernel knows no such panic.
     let _ = kernel::panic_for_hung_tasks(false);
     let done = patience::within(limit, || boot.feed(), work).map_err(|e| e.to_string())?;
-    boot.disk_hangs |= done.is_none();
+    boot.disk_hangs |= done.is_err();
     if !boot.disk_hangs {
         let _ = kernel::panic_for_hung_tasks(true);
     }
-    done.unwrap_or_else(|| Err(format!("nothing has come of it for {} s: the disk hangs", limit.as_secs())))
+    done.unwrap_or_else(|thread| {
+        boot.given_up.add(thread);
+        Err(format!("nothing has come of it for {} s: the disk hangs", limit.as_secs()))
+    })
 }
 
 /// Which slot this is, and whether it is on trial. An image that does not find out asks the boot loader's variable.

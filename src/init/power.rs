@@ -38,8 +38,8 @@ pub fn leave(end: End, mut watchdog: Option<Watchdog>) -> ! {
         }
     };
     match patience::within(WRITTEN, feed, tidy_disks) {
-        Ok(Some(())) => {}
-        Ok(None) => {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => {
             log::error!("the disks do not take what is to be written: {end:?} without it");
             journal::drain();
             if end == End::Reboot {

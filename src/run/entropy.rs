@@ -44,7 +44,7 @@ pub(super) fn wait(
     }
     tell();
     let asked = patience::within(limit, || {}, ask)?;
-    asked.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]
