@@ -67,7 +67,8 @@ fetch_package() {
 # Sets kernel to the folder of an unpacked kernel, modules and vmlinuz to what is in it.
 find_kernel() {
     if [ -z "${kernel:-}" ]; then
-        package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+        # In another language it calls what a package depends on by other words.
+        package=$(LC_ALL=C apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
         [ -n "$package" ] ||
             die "no package linux-image-amd64 is known here: on Debian try apt-get update, elsewhere give --kernel DIR"
         fetch_package "$package"

@@ -275,6 +275,24 @@ fn a_program_that_needs_libraries_is_refused() {
     assert!(!all.place("the disks").exists());
 }
 
+/// apt-cache speaks the language of whoever asks it.
+#[test]
+fn the_kernel_s_package_is_found_in_any_language() {
+    let folder = Folder::new("language");
+    let package = format!("linux-image-0.0.0-test{}-amd64", std::process::id());
+    let word = "if [ \"${LC_ALL:-$LANG}\" = C ]; then word=Depends; else word='Hängt ab von'; fi";
+    folder
+        .command("apt-cache", &format!("#!/bin/sh\n{word}\nprintf 'linux-image-amd64\n  %s: {package}\n' \"$word\"\n"));
+    folder.command("apt-get", "#!/bin/sh\nexit 100\n"); // nothing is fetched for this test
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}:{}", folder.0.join("bin").display(), std::env::var("PATH").unwrap());
+    let mut flash = Command::new(root.join("flash.sh"));
+    let done = flash.arg("kernel").env("PATH", path).env("LANG", "de_DE.UTF-8").env_remove("LC_ALL").output().unwrap();
+    let _ = fs::remove_dir_all(root.join("target/appliance").join(format!("{package}.new")));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains(&format!("cannot fetch {package}")), "{said}");
+}
+
 /// Modules of one and the kernel of another make a box without drivers.
 #[test]
 fn a_folder_of_several_kernels_is_refused() {
