@@ -164,7 +164,10 @@ make_esp() {
     mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/EFI/Linux ::/loader
     mcopy -i "$work/esp" "$boot_loader/systemd-bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
     mcopy -i "$work/esp" "$work/loader.conf" ::/loader/loader.conf
-    mcopy -i "$work/esp" "$work/twobox.efi" ::/EFI/Linux/twobox-1.efi
+    # Twice: the first one boots if the second one, which is the newest, is found to be damaged.
+    for slot in 1 2; do
+        mcopy -i "$work/esp" "$work/twobox.efi" "::/EFI/Linux/twobox-$slot.efi"
+    done
 }
 
 # make_state FILE NODE: NODE is a, b or nothing. Owners are set by debugfs, because whoever runs this may not be root.

@@ -444,7 +444,7 @@ fn whoever_takes_over_the_update_reaches_the_slots_and_nothing_else() {
     let scene = Scene::on(Mounts::NoDevices, "update");
     let control = scene.home.join("control.sock");
     let _listening = std::os::unix::net::UnixListener::bind(&control).unwrap();
-    let own = || Own { board: "box".into(), running: "hash".into() };
+    let own = || Own { board: "box".into(), running: "hash".into(), anew: false };
     let (image, esp) = (scene.home.join("etc/image"), scene.home.join("etc/esp"));
     fs::write(&image, "image").unwrap();
     let peer = || Source::Peer { links: Vec::new(), key: LinkKey::default() };
@@ -453,15 +453,17 @@ fn whoever_takes_over_the_update_reaches_the_slots_and_nothing_else() {
         Order::Offer { image: image.clone(), links: Vec::new(), key: LinkKey::default() },
         Order::Confirm { esp: esp.clone(), running: "hash".into() },
         Order::Install { source: Source::File(image.clone()), esp: esp.clone(), wanted: own() },
-        Order::Install { source: peer(), esp, wanted: own() },
+        Order::Install { source: peer(), esp: esp.clone(), wanted: own() },
+        Order::Retire { esp: esp.clone() },
+        Order::Look { esp },
     ];
     for (number, order) in orders.into_iter().enumerate() {
-        let (writes, speaks) = (number >= 2, matches!(number, 1 | 4));
+        let (writes, speaks, looks) = ((2..6).contains(&number), matches!(number, 1 | 4), number == 6);
         in_a_process(|| {
             scene.mount();
             harden().unwrap();
             let slots = scene.home.join("data/tree");
-            let confinement = bounds::confine_for(&order, writes.then_some(slots.as_path())).unwrap();
+            let confinement = bounds::confine_for(&order, (writes || looks).then_some(slots.as_path())).unwrap();
             assert!(confinement.capabilities && confinement.calls && confinement.devices, "{confinement}");
             let draft = fs::write(slots.join("twobox-2.new"), b"draft");
             if writes {

@@ -293,6 +293,21 @@ fn the_kernel_s_package_is_found_in_any_language() {
     assert!(!done.status.success() && said.contains(&format!("cannot fetch {package}")), "{said}");
 }
 
+/// Every box has an image to go back to from its first day.
+#[test]
+fn a_disk_has_its_image_twice() {
+    let all = Ingredients::new("twice");
+    let Some((done, said)) = all.pair(|_| {}) else { return };
+    assert!(done, "{said}");
+    let image = fs::read(all.place("the disks/update.efi")).unwrap();
+    for slot in ["twobox-1.efi", "twobox-2.efi"] {
+        let disk = format!("{}@@1M", all.place("the disks/a.img").display());
+        let (name, copy) = (format!("::/EFI/Linux/{slot}"), all.place(slot));
+        assert!(Command::new("mcopy").args(["-i", &disk, &name]).arg(&copy).status().unwrap().success());
+        assert!(fs::read(copy).unwrap() == image, "{slot}");
+    }
+}
+
 /// Modules of one and the kernel of another make a box without drivers.
 #[test]
 fn a_folder_of_several_kernels_is_refused() {

@@ -213,6 +213,11 @@ pub const CATALOGUE: &[Entry] = &[
         "the former version runs; look at the console of the failed boot, then update again",
     ),
     entry(
+        "image-damaged",
+        "an image on this box's disk is damaged",
+        "another one that is whole boots next, if there is any; install the image anew with `update`, and look at the disk",
+    ),
+    entry(
         "log-lost",
         "the log dropped lines because nobody took them",
         "look at the console port or at the disk that takes them",

@@ -88,6 +88,8 @@ struct Look {
     log_lost: bool,
     mirror_fell: bool,
     update_failed: bool,
+    /// Slots whose images are damaged, and how.
+    damaged_images: Vec<(u32, String)>,
     trees: Vec<Tree>,
 }
 
@@ -120,6 +122,9 @@ impl Look {
             if on {
                 add(name, "", "");
             }
+        }
+        for (slot, why) in &self.damaged_images {
+            add("image-damaged", &format!("slot {slot}"), why);
         }
         for link in &self.loops {
             add("loop-plug", link, "");
@@ -288,6 +293,7 @@ fn look(helper: &Helper, s: &Snapshot, memory: &mut Memory) -> Look {
         log_lost: memory.log_lost.seen(s.at, journal::lost()),
         mirror_fell: helper.mirror.as_ref().is_some_and(|mirror| mirror.fell_within(s.at, SHOWN)),
         update_failed: helper.was_rolled_back(),
+        damaged_images: helper.damaged_images(),
         trees: helper.mirror.as_ref().map_or_else(Vec::new, |mirror| mirror.trees(s.at)),
     }
 }
@@ -387,6 +393,7 @@ mod tests {
             log_lost: true,
             mirror_fell: true,
             update_failed: true,
+            damaged_images: vec![(2, "not whole".into())],
             trees: vec![
                 Tree { state: TreeState::Blocked, reason: Some("too many".into()), ..tree("/a") },
                 Tree { current: false, diverged: 2, ..tree("/b") },
@@ -396,7 +403,7 @@ mod tests {
             ],
         };
         let found = names(&look);
-        assert_eq!(found.len(), 22);
+        assert_eq!(found.len(), 23);
         assert!(found.iter().all(|name| alarm::find(name).is_some()), "{found:?}");
         // And everything in the catalogue is found by a look or told by the node.
         let told = crate::node::status::Alarm::ALL.iter().map(|alarm| alarm::name_of(*alarm));

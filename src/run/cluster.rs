@@ -275,7 +275,11 @@ impl Cluster {
             bound: self.bound,
             gate_expiry: belts.gate_expiry(),
             witness_limits: links.witness_limits(),
-            watchdog: belts.watchdog().map(|dog| Dog { timeout: dog.timeout(), late_at: belts.fed_late_at() }),
+            watchdog: belts.watchdog().map(|dog| Dog {
+                timeout: dog.timeout(),
+                late_at: belts.fed_late_at(),
+                is_belt: dog.weakness().is_none(),
+            }),
             turns: self.turns,
             worst_lateness: self.lateness.take(),
             steps: self.watch.steps(),

@@ -13,6 +13,7 @@ use super::{life, neighbor};
 use crate::node::Record;
 use crate::realtime;
 use crate::state::Directory;
+use crate::update::demand::Equipment;
 use crate::wire::Mac;
 use std::os::fd::AsFd;
 
@@ -21,6 +22,9 @@ pub const RECORD: &str = "node";
 
 /// Name of the file with the operator's reason for a hold.
 pub const HOLD_REASON: &str = "hold-reason";
+
+/// Name of the file with what worked under the former image.
+pub const DEMAND: &str = "demand";
 
 /// Name of the history's file, and its longest length in bytes: some hundred events.
 pub const HISTORY: &str = "history";
@@ -39,6 +43,8 @@ pub enum ToDisk {
     Neighbor(Mac),
     /// Why the operator holds this box; empty when he does not.
     HoldReason(Box<str>),
+    /// What works under this image, and has to under the next one.
+    Demand(Equipment),
     /// A line for the history.
     Remember(Box<str>),
     /// This life has left in order: what its file says from now on.
@@ -101,6 +107,15 @@ fn write_all(directory: &Directory, requests: &Mailbox<ToDisk>, answers: &Answer
             ToDisk::HoldReason(reason) => {
                 if let Err(error) = directory.write(HOLD_REASON, reason.as_bytes()) {
                     log::warn!("{}: why it is held cannot be written: {error}", directory.path().display());
+                }
+                continue;
+            }
+            ToDisk::Demand(works) => {
+                if let Err(error) = directory.write(DEMAND, works.encode().as_bytes()) {
+                    log::warn!(
+                        "{}: what works under this image cannot be written: {error}",
+                        directory.path().display()
+                    );
                 }
                 continue;
             }

@@ -27,8 +27,8 @@ use super::observe::Observe;
 use super::peer::{self, Peer};
 use super::side::Letters;
 use super::snapshot::Shared;
-use super::update::{self, Update};
-use super::{Options, settings};
+use super::update::Update;
+use super::{Options, settings, slots, trial};
 use super::{child, history, interface, operator, own_address, ready, report, single_instance};
 use crate::clock;
 use crate::config::Config;
@@ -44,6 +44,7 @@ use crate::observe::control::Event;
 use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::takeover::own::Stands;
 use crate::time::{Duration, Instant};
+use crate::update::demand;
 use crate::wire::pair::Role;
 
 /// Stack of the thread: its programs hold snapshots by value, a build without optimisation needs several hundred KiB, and only
@@ -75,6 +76,8 @@ pub(super) struct Start {
     pub ways: Vec<Way>,
     /// Why the operator held this box in a former life, if that was said and it has not been released.
     pub hold_reason: Option<String>,
+    /// What worked under the former image.
+    pub demand: demand::Equipment,
     /// Why this box was reset last.
     pub last_reset: ResetCause,
     /// What the watchdog's driver calls itself.
@@ -130,7 +133,7 @@ pub(super) struct Helper {
     told_healthy: RefCell<Option<bool>>,
     /// The side channel to the other box.
     pub peer: Peer,
-    to_disk: Arc<Mailbox<ToDisk>>,
+    pub to_disk: Arc<Mailbox<ToDisk>>,
     /// This life, for the history.
     pub present: history::Present,
     /// Alarms that the history has had lately.
@@ -174,7 +177,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let Start {
         options, config, listener, sole, letters, to_loop, snapshot, to_peer, from_peer, to_disk, present, ..
     } = start;
-    let Start { gate, raw_belt, ways, hold_reason, last_reset, watchdog, .. } = start;
+    let Start { gate, raw_belt, ways, hold_reason, demand, last_reset, watchdog, .. } = start;
     let reaper = Rc::new(Reaper::new()?);
     let services = settings::of_services(&config.site);
     // Of a former life something may be left: stopped is what says so itself.
@@ -219,7 +222,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         worst_lateness: Cell::default(),
         executor: executor.clone(),
         reaper: reaper.clone(),
-        update: Update::default(),
+        update: Update::of(demand),
         own_addresses: RefCell::default(),
     });
     if helper.options.appliance.is_some() {
@@ -245,7 +248,8 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     }
     let (told, to_loop) = (helper.gate.clone(), helper.to_loop.clone());
     executor.spawn(Gatekeeper { gate, raw_belt, ways, to_loop, told }.watch()).detach();
-    executor.spawn(update::watch_trial(helper.clone())).detach();
+    executor.spawn(trial::watch(helper.clone())).detach();
+    executor.spawn(slots::watch(helper.clone())).detach();
     let hearing = helper.clone();
     executor.spawn(async move { hearing.hear_snapshots().await }).detach();
     executor.spawn(alarms::watch(helper.clone())).detach();

@@ -57,10 +57,12 @@ mod route;
 pub mod settings;
 mod side;
 mod single_instance;
+mod slots;
 mod snapshot;
 mod sources;
 mod steps;
 mod tally;
+mod trial;
 mod update;
 
 use std::path::PathBuf;

@@ -24,6 +24,7 @@ use crate::node::{Memory, Node};
 use crate::realtime;
 use crate::state::{Directory, Found};
 use crate::takeover::{self, Takeover};
+use crate::update::demand;
 use crate::wire::heartbeat::Seal;
 use crate::wire::pair::BootId;
 
@@ -45,6 +46,7 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
     let memory = remember(&directory)?;
     let known_neighbor = neighbor::read(&directory);
     let hold_reason = reason_to_hold(&directory);
+    let demand = demanded(&directory);
     let (listener, sole) = listen(options)?;
     let to_loop = mailbox()?;
     let to_loop_first = to_loop.clone();
@@ -97,6 +99,7 @@ pub(super) fn open(options: &Options, config: Config) -> Result<Opened, String> 
         raw_belt,
         ways,
         hold_reason,
+        demand,
         last_reset: life.reset(),
         watchdog,
     })
@@ -245,6 +248,14 @@ fn remember(directory: &Directory) -> Result<Memory, String> {
 fn reason_to_hold(directory: &Directory) -> Option<String> {
     let Ok(Found::Payload(bytes)) = directory.read(disk::HOLD_REASON) else { return None };
     String::from_utf8(bytes.to_vec()).ok().filter(|reason| !reason.is_empty())
+}
+
+/// What worked under the former image before this one was installed.
+fn demanded(directory: &Directory) -> demand::Equipment {
+    match directory.read(disk::DEMAND) {
+        Ok(Found::Payload(bytes)) => demand::Equipment::decode(&bytes),
+        _ => demand::Equipment::default(),
+    }
 }
 
 fn interface_of(config: &Config, role: &str) -> Result<String, String> {

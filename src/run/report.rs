@@ -3,6 +3,7 @@
 use super::helper::Helper;
 use super::null_modem::NO_PORT;
 use super::snapshot::Snapshot;
+use crate::config::Config;
 use crate::console::alarm;
 use crate::console::status::{
     Address, Alarm, BoundBy, ClusterLoop, Fence, Gate, Handover, HandoverKind, Link, LinkKind, Peer, Right, RightKind,
@@ -139,17 +140,22 @@ fn links(helper: &Helper, s: &Snapshot) -> Vec<Link> {
     direct.chain(reflected).collect()
 }
 
+/// Whether the peer is heard by this path.
+pub(super) fn is_up(config: &Config, s: &Snapshot, path: u8) -> bool {
+    let timing = &config.site.timing;
+    let interval = match path {
+        NULL_MODEM => timing.serial_heartbeat,
+        CROSSOVER | LAN => timing.heartbeat,
+        _ => timing.witness_idle,
+    };
+    s.paths[path as usize].heard_at.is_some_and(|at| s.at.since(at) <= interval * 3 + timing.lease)
+}
+
 fn link(helper: &Helper, s: &Snapshot, path: u8, name: String, kind: LinkKind) -> Link {
     let judged = &s.paths[path as usize];
     let seen = &s.links[path as usize];
-    let timing = &helper.config.site.timing;
-    let interval = match kind {
-        LinkKind::Serial => timing.serial_heartbeat,
-        LinkKind::Ethernet => timing.heartbeat,
-        LinkKind::Reflected => timing.witness_idle,
-    };
     let heard = judged.heard_at.map(|at| s.at.since(at));
-    let up = heard.is_some_and(|age| age <= interval * 3 + timing.lease);
+    let up = is_up(&helper.config, s, path);
     Link {
         name,
         kind,

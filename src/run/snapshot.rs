@@ -51,6 +51,8 @@ pub struct Dog {
     pub timeout: Duration,
     /// When it was fed later than it should be, last.
     pub late_at: Option<Instant>,
+    /// It counts as a belt.
+    pub is_belt: bool,
 }
 
 /// The place where loop and helper meet. The loop only ever tries the lock.

@@ -1,5 +1,5 @@
 //! The operator's update: of this box, or of both in turn. The work is a child's ([`crate::update::child`]); this asks
-//! whether it may be done, says how far it is, and decides on trial when the new image is kept.
+//! whether it may be done and says how far it is. When the new image is kept decides [`super::trial`].
 //!
 //! ```text
 //! update --pair, on the box that serves:       the standby:
@@ -20,9 +20,11 @@ use std::rc::Rc;
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future;
 use smol::io::{AsyncWriteExt, BufReader};
+use smol::lock::Mutex;
 use smol::{Async, Timer};
 use zeroize::Zeroizing;
 
+use super::disk::ToDisk;
 use super::helper::{Helper, within};
 use super::letters::{Order, ToLoop};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
@@ -35,9 +37,10 @@ use crate::mirror::control::{LINE, Link, LinkKey};
 use crate::node::status::PeerBlocked;
 use crate::time::{Duration, Instant};
 use crate::update::child::{Order as Work, Own, Report, Source};
+use crate::update::demand::Equipment;
 use crate::update::esp::Booted;
+use crate::update::rot::Damaged;
 use crate::update::transfer;
-use crate::update::trial::{self, Verdict, View as OnTrial};
 use crate::wire::pair::Role;
 
 /// How long the peer may take to come back with the new image: firmware of big servers tests itself for minutes.
@@ -48,8 +51,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(4);
 /// From the last word to the operator to the restart.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Pause between two looks at oneself on trial, and after a confirmation that failed.
-const TRIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 /// How far an update of this box is. The box that ordered it reads it in our status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,13 +65,26 @@ enum Phase {
 /// The helper's part of an update.
 #[derive(Default)]
 pub(super) struct Update {
+    /// What worked under the former image before this one was installed.
+    pub demand: Equipment,
+    /// Images on the disk that are damaged, as the last look found them.
+    pub damaged: RefCell<Vec<Damaged>>,
+    /// One process at a time has the partition with the slots: a second one would find it mounted.
+    slots: Mutex<()>,
     phase: RefCell<Phase>,
     /// An order for both boxes is under way, of which much of the time is the peer's.
     both: Cell<bool>,
     /// The running image has been confirmed in this life.
-    confirmed: RefCell<bool>,
+    pub confirmed: RefCell<bool>,
     /// How the process that does the work is confined; it says so each time, and the last word stays.
     pub confinement: RefCell<Option<String>>,
+}
+
+impl Update {
+    /// None is under way.
+    pub(super) fn of(demand: Equipment) -> Self {
+        Update { demand, ..Update::default() }
+    }
 }
 
 /// What decides whether an update may begin.
@@ -130,12 +144,17 @@ impl Drop for Child {
 }
 
 impl Helper {
-    fn booted(&self) -> Option<&Booted> {
+    pub(super) fn booted(&self) -> Option<&Booted> {
         self.options.appliance.as_ref()?.image.as_ref()
     }
 
-    fn is_on_trial(&self) -> bool {
+    pub(super) fn is_on_trial(&self) -> bool {
         self.booted().is_some_and(|booted| booted.slot.is_on_trial()) && !*self.update.confirmed.borrow()
+    }
+
+    /// An update is under way.
+    pub(super) fn updates(&self) -> bool {
+        self.update.both.get() || matches!(*self.update.phase.borrow(), Phase::Writing | Phase::Restarting)
     }
 
     /// For the status.
@@ -168,7 +187,7 @@ impl Helper {
         let view = View {
             appliance: self.options.appliance.is_some(),
             slot: self.booted().map(|_| self.is_on_trial()),
-            busy: self.update.both.get() || matches!(*self.update.phase.borrow(), Phase::Writing | Phase::Restarting),
+            busy: self.updates(),
             role: s.node.role,
             peer_heard: self.hears_peer(&s),
             peer_ready: s.node.peer_eligible,
@@ -177,11 +196,12 @@ impl Helper {
             return Err(refuse(reason, remedy));
         }
         let booted = self.booted().ok_or_else(|| refuse("this box boots from no slot", ""))?.clone();
-        let own = Own { board: self.config.board.name.clone(), running: booted.hash.clone() };
+        let anew = !self.update.damaged.borrow().is_empty();
+        let own = Own { board: self.config.board.name.clone(), running: booted.hash.clone(), anew };
         Ok((own, booted))
     }
 
-    fn hears_peer(&self, s: &Snapshot) -> bool {
+    pub(super) fn hears_peer(&self, s: &Snapshot) -> bool {
         let lease = self.config.site.timing.lease;
         s.node.peer_heard_at.is_some_and(|at| s.at.since(at) <= lease)
     }
@@ -273,6 +293,11 @@ impl Helper {
     /// Writes an image into the other slot; returns that slot in words.
     async fn write(&self, source: Source, own: Own, booted: &Booted, replies: Option<&Sender<Reply>>) -> Outcome {
         *self.update.phase.borrow_mut() = Phase::Writing;
+        if let Some(s) = self.snapshot().await
+            && self.to_disk.send(ToDisk::Demand(self.works(&s))).is_err()
+        {
+            log::warn!("the disk hangs: the new image will not know what works under this one");
+        }
         let order = Work::Install { source, esp: booted.device.clone(), wanted: own };
         let outcome = self.work(order, replies).await;
         *self.update.phase.borrow_mut() = match &outcome {
@@ -406,7 +431,13 @@ impl Helper {
     }
 
     /// Has the child do its work; its progress goes to `replies`. What it says in the end.
-    async fn work(&self, order: Work, replies: Option<&Sender<Reply>>) -> Outcome {
+    pub(super) async fn work(&self, order: Work, replies: Option<&Sender<Reply>>) -> Outcome {
+        let _alone = match &order {
+            Work::Check { .. } | Work::Offer { .. } => None,
+            Work::Install { .. } | Work::Confirm { .. } | Work::Look { .. } | Work::Retire { .. } => {
+                Some(self.update.slots.lock().await)
+            }
+        };
         match self.have_done(&order, replies).await {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(reason)) => Err(refuse(reason, "the running image stays")),
@@ -461,56 +492,10 @@ impl Helper {
     }
 }
 
-/// On trial: keeps the image when the pair is healthy, goes back when it is not in time.
-pub(super) async fn watch_trial(helper: Rc<Helper>) {
-    let mut healthy_since: Option<Instant> = None;
-    while helper.is_on_trial() {
-        Timer::after(TRIAL.0).await;
-        let snapshot = helper.snapshot().await;
-        let role = snapshot.as_ref().map(|s| s.node.role);
-        let healthy =
-            snapshot.is_some_and(|s| matches!(s.node.role, Role::Standby | Role::Active) && helper.hears_peer(&s));
-        let now = clock::now();
-        healthy_since = if healthy { healthy_since.or(Some(now)) } else { None };
-        let view = OnTrial {
-            up: now.since(Instant::BOOT),
-            serves: role == Some(Role::Active),
-            has_way_back: helper.booted().is_some_and(|booted| booted.slot.has_way_back()),
-            healthy_for: healthy_since.map(|since| now.since(since)),
-        };
-        match trial::judge(view) {
-            Verdict::Wait => {}
-            Verdict::Confirm => helper.confirm().await,
-            Verdict::GoBack => {
-                log::error!("the pair has not become healthy with this image: starting the former one");
-                helper.tell_loop(ToLoop::Order(Order::Leave));
-                return;
-            }
-        }
-    }
-}
-
 /// Passes on what is told, for as long as anybody listens.
 pub(super) async fn pass_on(told: &Receiver<Reply>, replies: &Sender<Reply>) {
     while let Ok(reply) = told.recv().await {
         let _ = replies.send(reply).await; // hung up: the work goes on
-    }
-}
-
-impl Helper {
-    async fn confirm(&self) {
-        let Some(booted) = self.booted() else { return };
-        let order = Work::Confirm { esp: booted.device.clone(), running: booted.hash.clone() };
-        match self.work(order, None).await {
-            Ok(_) => {
-                log::info!("update: slot {} is confirmed", booted.slot.number);
-                *self.update.confirmed.borrow_mut() = true;
-            }
-            Err(Refusal { reason, .. }) => {
-                log::error!("update: slot {} cannot be confirmed: {reason}", booted.slot.number);
-                Timer::after(TRIAL.1).await;
-            }
-        }
     }
 }
 

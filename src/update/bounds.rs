@@ -16,15 +16,19 @@ use crate::confine::{Bounds, Confinement, Group, confine};
 /// As [`confine`].
 pub fn confine_for(order: &Order, slots: Option<&Path>) -> io::Result<Confinement> {
     let calls: &[Group] = match order {
-        Order::Check { .. } => &[Group::Base, Group::Read],
+        Order::Check { .. } | Order::Look { .. } => &[Group::Base, Group::Read],
         Order::Offer { .. } => &[Group::Base, Group::Read, Group::Internet],
         Order::Install { source: Source::Peer { .. }, .. } => {
             &[Group::Base, Group::Read, Group::Write, Group::Internet]
         }
-        Order::Install { source: Source::File(_), .. } | Order::Confirm { .. } => {
+        Order::Install { source: Source::File(_), .. } | Order::Confirm { .. } | Order::Retire { .. } => {
             &[Group::Base, Group::Read, Group::Write]
         }
     };
-    let whole = slots.map(Path::to_path_buf).into_iter().collect();
-    confine(&Bounds { whole, calls, ..Bounds::default() })
+    let slots = slots.map(Path::to_path_buf).into_iter().collect();
+    let bounds = match order {
+        Order::Look { .. } => Bounds { readable: slots, calls, ..Bounds::default() },
+        _ => Bounds { whole: slots, calls, ..Bounds::default() },
+    };
+    confine(&bounds)
 }

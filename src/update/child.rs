@@ -52,6 +52,16 @@ pub enum Order {
         /// The link's key: derived from the pair's, which the process never sees.
         key: LinkKey,
     },
+    /// Look whether the images in the slots are whole, without touching anything; done with [`super::rot::Damages`] as JSON.
+    Look {
+        /// The partition with the slots.
+        esp: PathBuf,
+    },
+    /// Put damaged images behind the whole ones.
+    Retire {
+        /// The partition with the slots.
+        esp: PathBuf,
+    },
     /// Keep the running image.
     Confirm {
         /// The partition with the slots.
@@ -68,11 +78,13 @@ pub struct Own {
     pub board: String,
     /// What the running image is called.
     pub running: String,
+    /// An image on its disk is known to be damaged.
+    pub anew: bool,
 }
 
 impl From<Own> for Wanted {
-    fn from(Own { board, running }: Own) -> Self {
-        Self { board, running }
+    fn from(Own { board, running, anew }: Own) -> Self {
+        Self { board, running, anew }
     }
 }
 
@@ -160,11 +172,17 @@ fn confined(order: &Order, out: &mut impl Write) -> io::Result<Opened> {
     let image = match order {
         Order::Check { image, .. } | Order::Offer { image, .. } => Some(image),
         Order::Install { source: Source::File(image), .. } => Some(image),
-        Order::Install { source: Source::Peer { .. }, .. } | Order::Confirm { .. } => None,
+        Order::Install { source: Source::Peer { .. }, .. }
+        | Order::Confirm { .. }
+        | Order::Look { .. }
+        | Order::Retire { .. } => None,
     };
     let image = image.map(|image| named(image, File::open(image))).transpose()?;
     let slots = match order {
-        Order::Install { esp, .. } | Order::Confirm { esp, .. } => Some(esp::mount_for_this_process(esp)?),
+        Order::Install { esp, .. } | Order::Confirm { esp, .. } | Order::Retire { esp } => {
+            Some(esp::mount_for_this_process(esp)?)
+        }
+        Order::Look { esp } => Some(esp::mount_to_look(esp)?),
         Order::Check { .. } | Order::Offer { .. } => None,
     };
     let confinement = confine_for(order, slots.as_ref().map(Slots::folder))
@@ -194,6 +212,11 @@ fn obey(order: Order, mut opened: Opened, out: &mut impl Write) -> io::Result<St
             let (file, length) = opened.image()?;
             transfer::offer(file, links, key.0, OFFER, teller(out, length))?;
             Ok(String::new())
+        }
+        Order::Look { .. } => serde_json::to_string(&opened.slots()?.damages()?).map_err(io::Error::other),
+        Order::Retire { .. } => {
+            let retired = opened.slots()?.retire_damaged()?;
+            Ok(retired.iter().map(|slot| slot.number.to_string()).collect::<Vec<_>>().join(", "))
         }
         Order::Confirm { running, .. } => {
             let changed = opened.slots()?.confirm(&running)?;

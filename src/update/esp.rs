@@ -18,6 +18,7 @@ use nix::sys::statvfs::statvfs;
 use super::fat;
 use super::image::{self, Check, Identity};
 use super::slot::{self, Slot};
+use crate::time::Duration;
 
 /// Where the partition is mounted meanwhile.
 const AT: &str = "/run/twobox-esp";
@@ -37,9 +38,22 @@ const RESERVE: u64 = 256 * 1024;
 pub fn mount_for_this_process(device: &Path) -> io::Result<Slots> {
     let named = |error| io::Error::other(format!("{}: {error}", device.display()));
     fat::mend(&File::options().read(true).write(true).open(device).map_err(named)?).map_err(named)?;
+    mount_alone(device, true)
+}
+
+/// As [`mount_for_this_process`], to be read and not touched.
+///
+/// # Errors
+///
+/// As [`Mounted::mount`].
+pub fn mount_to_look(device: &Path) -> io::Result<Slots> {
+    mount_alone(device, false)
+}
+
+fn mount_alone(device: &Path, writable: bool) -> io::Result<Slots> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
-    let mounted = std::mem::ManuallyDrop::new(Mounted::mount(device, true)?);
+    let mounted = std::mem::ManuallyDrop::new(Mounted::mount(device, writable)?);
     Ok(Slots::of(mounted.slots.folder.clone()))
 }
 
@@ -106,8 +120,10 @@ pub fn look(device: &Path, hash: &str) -> io::Result<Booted> {
 pub struct Wanted {
     /// The board of this box.
     pub board: String,
-    /// The image that runs: it stays.
+    /// The image that runs.
     pub running: String,
+    /// An image on the disk is damaged: the one that runs may be installed anew.
+    pub anew: bool,
 }
 
 /// The folder with the slots.
@@ -147,15 +163,15 @@ impl Slots {
         image::identify(&File::open(self.path(slot)).ok()?).ok()
     }
 
-    /// The slot that holds the image `hash`. Of two that do, the newer one: it would have been booted.
+    /// The slot that holds the image `hash`. Of two that do, the newer one: it would have been booted. Unless it was put behind the
+    /// other one.
     ///
     /// # Errors
     ///
     /// What the system said; that there is none.
     pub fn running(&self, hash: &str) -> io::Result<Slot> {
-        let holds = |slot: &&Slot| self.identity(**slot).is_some_and(|found| found.hash == hash);
-        let all = self.list()?;
-        let found = all.iter().rev().find(holds).copied();
+        let holds = |slot: &Slot| self.identity(*slot).is_some_and(|found| found.hash == hash);
+        let found = self.list()?.into_iter().filter(holds).max_by_key(|slot| (!slot.is_retired(), slot.number));
         found.ok_or_else(|| refused("the image that runs is in no slot of this disk"))
     }
 
@@ -165,7 +181,7 @@ impl Slots {
         &self.folder
     }
 
-    fn path(&self, slot: Slot) -> PathBuf {
+    pub(super) fn path(&self, slot: Slot) -> PathBuf {
         self.folder.join(slot.to_string())
     }
 
@@ -186,11 +202,18 @@ impl Slots {
         wanted: &Wanted,
         mut tell: impl FnMut(u64),
     ) -> io::Result<Slot> {
-        let running = self.running(&wanted.running)?;
-        if running.is_on_trial() {
+        let looked = self.look_at_all(Duration::ZERO)?;
+        let damaged = looked.iter().rev().find(|(_, found)| found.is_err()).map(|(slot, _)| *slot);
+        // A file whose head is damaged does not say any more what it is called.
+        let running = self.running(&wanted.running).or_else(|error| damaged.ok_or(error))?;
+        let way_back = slot::way_back(&looked, running);
+        let is_whole = looked.iter().any(|(slot, found)| *slot == running && found.is_ok());
+        // One that was put last because it is damaged looks as if it were.
+        if running.is_on_trial() && is_whole {
             return Err(refused("the image that runs is on trial itself"));
         }
-        let plan = slot::plan(&self.list()?, running).ok_or_else(|| refused("the slots' numbers are used up"))?;
+        let wanted = &Wanted { anew: damaged.is_some(), ..wanted.clone() };
+        let plan = slot::plan(&self.list()?, way_back).ok_or_else(|| refused("the slots' numbers are used up"))?;
         self.remove_drafts()?;
         for slot in &plan.remove {
             fs::remove_file(self.path(*slot))?;
@@ -270,11 +293,31 @@ impl Slots {
     /// Gives a file another name, durably. The new entry is that of an empty file until the file itself is written back
     /// (`vfat_rename` in fs/fat/namei_vfat.c), and the old one is gone by then: synced is the file first, and with it the
     /// sector that holds both.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
         File::open(to)?.sync_all()?;
         self.sync()
     }
+}
+
+/// Reads an image whole, with `pause` between its parts, and says what is wrong with it.
+pub(super) fn check(file: &mut File, length: u64, pause: Duration) -> io::Result<Result<(), &'static str>> {
+    let mut check = match Check::new(length) {
+        Ok(check) => check,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut part = vec![0; PART];
+    loop {
+        match file.read(&mut part)? {
+            0 => break,
+            got => check.add(&part[..got]),
+        }
+        if pause > Duration::ZERO {
+            #[allow(clippy::disallowed_methods)] // a process of its own, which does nothing else
+            std::thread::sleep(pause);
+        }
+    }
+    Ok(check.end().and(image::loads(&image::head(file)?)))
 }
 
 /// Reads an image whole and says whether this box may boot it; returns what it is called.
@@ -283,31 +326,26 @@ impl Slots {
 ///
 /// Why not, for the operator.
 pub fn accept(file: &mut File, length: u64, wanted: &Wanted) -> io::Result<String> {
-    let mut check = Check::new(length).map_err(refused)?;
-    let mut part = vec![0; PART];
-    loop {
-        match file.read(&mut part)? {
-            0 => break,
-            got => check.add(&part[..got]),
-        }
+    if length < image::SEAL as u64 {
+        return Err(refused("too short for an image"));
     }
-    check.end().and(image::loads(&image::head(file)?)).map_err(|why| refused(format!("the image is {why}")))?;
+    check(file, length, Duration::ZERO)?.map_err(|why| refused(format!("the image is {why}")))?;
     let found = image::identify(file)?;
     if found.board != wanted.board {
         return Err(refused(format!("the image is for the board {}, and this box is a {}", found.board, wanted.board)));
     }
-    if found.hash == wanted.running {
+    if found.hash == wanted.running && !wanted.anew {
         return Err(refused("the image runs here already"));
     }
     Ok(found.hash)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// An image of ours: headers as objcopy(1) lays them out, a description, some content, the seal.
-    fn image(board: &str, hash: &str, content: &[u8]) -> Vec<u8> {
+    pub fn image(board: &str, hash: &str, content: &[u8]) -> Vec<u8> {
         let text = format!("ID=twobox\nIMAGE_HASH={hash}\nIMAGE_BOARD={board}\n");
         let mut file = vec![0; 0x200];
         file[..2].copy_from_slice(b"MZ");
@@ -329,10 +367,10 @@ mod tests {
         file
     }
 
-    struct Folder(PathBuf);
+    pub struct Folder(pub PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
+        pub fn new(name: &str) -> Folder {
             let path = std::env::temp_dir().join(format!("twobox-esp-{}-{name}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             fs::create_dir_all(&path).unwrap();
@@ -341,19 +379,19 @@ mod tests {
             folder
         }
 
-        fn put(&self, name: &str, bytes: &[u8]) {
+        pub fn put(&self, name: &str, bytes: &[u8]) {
             fs::write(self.0.join(name), bytes).unwrap();
         }
 
-        fn names(&self) -> Vec<String> {
+        pub fn names(&self) -> Vec<String> {
             let mut names: Vec<String> =
                 fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
             names
         }
 
-        fn install(&self, bytes: &[u8]) -> Result<Slot, String> {
-            let wanted = Wanted { board: "box".into(), running: "old".into() };
+        pub fn install(&self, bytes: &[u8]) -> Result<Slot, String> {
+            let wanted = Wanted { board: "box".into(), running: "old".into(), anew: false };
             let mut source = bytes;
             Slots::of(self.0.clone())
                 .install(&mut source, bytes.len() as u64, &wanted, |_| {})
@@ -419,7 +457,7 @@ mod tests {
             assert_eq!(folder.names(), ["twobox-1.efi"]);
         }
         let whole = image("box", "new", b"2");
-        let wanted = Wanted { board: "box".into(), running: "old".into() };
+        let wanted = Wanted { board: "box".into(), running: "old".into(), anew: false };
         let mut cut = &whole[..whole.len() - 1];
         let slots = Slots::of(folder.0.clone());
         let error = slots.install(&mut cut, whole.len() as u64, &wanted, |_| {}).unwrap_err();

@@ -10,7 +10,7 @@
 //!
 //! The boot loader is systemd-boot, and the names are its boot counting (uapi-group.org, Boot Loader Specification): it
 //! takes the highest number that has a try left. So the box is bootable whenever the power fails, and a box that does not
-//! confirm boots its former image next. Nothing else remembers anything: no file, and no variable of the firmware that outlives
+//! confirm boots its former image next. Nothing else says what is booted: no file, and no variable of the firmware that outlives
 //! a reset.
 //!
 //! | file | is |
@@ -18,18 +18,22 @@
 //! | [`slot`] | names and what is done to them: pure |
 //! | [`image`] | what an image says of itself, and its seal: pure |
 //! | [`trial`] | when a new image is kept: pure |
+//! | [`demand`] | what it must have of what the former one had: pure |
 //! | [`loader`] | what the boot loader says of a trial |
 //! | [`esp`] | the partition with the slots |
+//! | [`rot`] | the images in the slots, read again |
 //! | [`fat`] | what a power cut leaves of its file system, put right |
 //! | [`transfer`] | an image to the peer, over the mirror's kind of link |
 //! | [`child`], [`bounds`] | the process that does the work, and what it must do without: what parses bulk data is never the daemon |
 
 pub mod bounds;
 pub mod child;
+pub mod demand;
 pub mod esp;
 pub mod fat;
 pub mod image;
 pub mod loader;
+pub mod rot;
 pub mod slot;
 pub mod transfer;
 pub mod trial;

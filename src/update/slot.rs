@@ -58,6 +58,18 @@ impl Slot {
         self.tries.is_some_and(|tries| tries == Tries { left: 0, done: 1 })
     }
 
+    /// The same slot, put behind all others, and not as one that is just being tried.
+    #[must_use]
+    pub fn retired(self) -> Slot {
+        Slot { tries: Some(Tries { left: 0, done: 2 }), ..self }
+    }
+
+    /// It was put behind all others, or is booted again and again because there is no other.
+    #[must_use]
+    pub fn is_retired(self) -> bool {
+        self.tries.is_some_and(|tries| tries.left == 0 && tries.done > 1)
+    }
+
     /// It had its tries and was not confirmed: the boot loader takes it only when there is no other.
     #[must_use]
     pub fn is_bad(self) -> bool {
@@ -85,21 +97,47 @@ impl fmt::Display for Slot {
 /// The steps of an installation, in their order: remove, write the draft, look at it, give it its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// Everything but the running image: only that one is surely a way back.
+    /// Everything but the way back.
     pub remove: Vec<Slot>,
     /// The name that makes it bootable.
     pub slot: Slot,
 }
 
-/// Plans an installation beside `running`. `None` when no number is left.
+/// Plans an installation beside `way_back`. `None` when no number is left.
 #[must_use]
-pub fn plan(slots: &[Slot], running: Slot) -> Option<Installation> {
-    let newest = slots.iter().map(|slot| slot.number).max().unwrap_or(running.number);
-    let number = newest.max(running.number).checked_add(1)?;
+pub fn plan(slots: &[Slot], way_back: Slot) -> Option<Installation> {
+    let newest = slots.iter().map(|slot| slot.number).max().unwrap_or(way_back.number);
+    let number = newest.max(way_back.number).checked_add(1)?;
     Some(Installation {
-        remove: slots.iter().copied().filter(|slot| *slot != running).collect(),
+        remove: slots.iter().copied().filter(|slot| *slot != way_back).collect(),
         slot: Slot { number, tries: Some(Tries { left: 1, done: 0 }) },
     })
+}
+
+/// A slot, and what its file is found to be: `Err` says what is wrong with it.
+pub type Looked = (Slot, Result<(), String>);
+
+/// The image to go back to while another one is installed and tried: the one that runs, which has shown that it does. If its file is
+/// damaged, the newest confirmed one that is whole, and `running` where there is none.
+#[must_use]
+pub fn way_back(slots: &[Looked], running: Slot) -> Slot {
+    let is_whole = slots.iter().any(|(slot, found)| *slot == running && found.is_ok());
+    if is_whole { running } else { newest_good(slots).unwrap_or(running) }
+}
+
+/// The newest image that is confirmed and whole.
+fn newest_good(slots: &[Looked]) -> Option<Slot> {
+    let good = slots.iter().filter(|(slot, found)| !slot.is_on_trial() && found.is_ok());
+    good.map(|(slot, _)| *slot).max_by_key(|slot| slot.number)
+}
+
+/// Damaged images that the boot loader would take before one that is confirmed and whole. It looks at nothing but names, and does not go
+/// on to another one when an image does not load.
+#[must_use]
+pub fn in_the_way(slots: &[Looked]) -> Vec<Slot> {
+    let Some(good) = newest_good(slots) else { return Vec::new() };
+    let is_taken_before = |slot: &Slot| !slot.is_bad() && slot.number > good.number;
+    slots.iter().filter(|(slot, found)| found.is_err() && is_taken_before(slot)).map(|(slot, _)| *slot).collect()
 }
 
 /// A newer image than the running one was tried, and nobody confirmed it.
@@ -209,6 +247,55 @@ mod tests {
         there.push(plan.slot);
         assert_eq!(boot(&mut there).map(|slot| slot.number), Some(plan.slot.number));
         assert_eq!(boot(&mut there), Some(running));
+    }
+
+    /// `!` stands before the name of a damaged one.
+    fn looked(names: &str) -> Vec<Looked> {
+        let look = |name: &str| match name.strip_prefix('!') {
+            Some(name) => (slot(name), Err("damaged".to_owned())),
+            None => (slot(name), Ok(())),
+        };
+        names.split_whitespace().map(look).collect()
+    }
+
+    #[test]
+    fn a_damaged_image_is_booted_only_if_there_is_no_whole_one() {
+        for (names, retired, boots) in [
+            ("twobox-1.efi twobox-2.efi", "", "twobox-2.efi"),
+            ("twobox-1.efi !twobox-2.efi", "twobox-2.efi", "twobox-1.efi"),
+            ("twobox-1.efi !twobox-2.efi !twobox-3+1.efi", "twobox-2.efi twobox-3+1.efi", "twobox-1.efi"),
+            ("!twobox-1.efi twobox-2.efi", "", "twobox-2.efi"),
+            // A whole one that nobody has confirmed is no way back, and the only image is better than none.
+            ("twobox-1+0-1.efi !twobox-2.efi", "", "twobox-2.efi"),
+            ("!twobox-1.efi", "", "twobox-1.efi"),
+            ("!twobox-1.efi !twobox-2.efi", "", "twobox-2.efi"),
+            ("twobox-1.efi !twobox-2+0-1.efi", "", "twobox-1.efi"),
+        ] {
+            let there = looked(names);
+            assert_eq!(in_the_way(&there), slots(retired), "{names}");
+            let renamed = there.iter().map(|(slot, _)| *slot);
+            let mut after: Vec<Slot> =
+                renamed.map(|slot| if in_the_way(&there).contains(&slot) { slot.retired() } else { slot }).collect();
+            assert_eq!(boot(&mut after), Some(slot(boots)), "{names}");
+        }
+        let retired = slot("twobox-2.efi").retired();
+        assert!(retired.is_retired() && retired.is_bad() && !retired.has_way_back());
+        assert_eq!(Slot::parse(&retired.to_string()), Some(retired));
+        assert!(!slot("twobox-2+0-1.efi").is_retired() && !slot("twobox-2.efi").is_retired());
+    }
+
+    #[test]
+    fn the_way_back_is_whole_if_any_image_is() {
+        let running = slot("twobox-2.efi");
+        for (names, expected) in [
+            ("twobox-1.efi twobox-2.efi", "twobox-2.efi"),
+            ("!twobox-1.efi twobox-2.efi", "twobox-2.efi"),
+            ("twobox-1.efi !twobox-2.efi", "twobox-1.efi"),
+            ("!twobox-1.efi !twobox-2.efi", "twobox-2.efi"),
+            ("twobox-1+0-1.efi !twobox-2.efi", "twobox-2.efi"),
+        ] {
+            assert_eq!(way_back(&looked(names), running), slot(expected), "{names}");
+        }
     }
 
     proptest! {

@@ -83,8 +83,11 @@ pub const SCENARIOS: &[Scenario] = &[
     uefi("uefi/pair", pair),
     uefi("uefi/power_cut", power_cut_active),
     uefi("uefi/update_pair", update::both),
+    // Behind an update that was good: there is another image that is confirmed.
+    uefi("uefi/rots", update::rots),
     uefi("uefi/update_bad", update::bad),
     uefi("uefi/update_blind", update::blind),
+    uefi("uefi/update_unwatched", update::unwatched),
     uefi("uefi/update_cut", update::cut),
     uefi("uefi/update", update::one),
     uefi("uefi/update_torn", update::torn),

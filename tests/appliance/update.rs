@@ -141,6 +141,58 @@ fn tried_once(rig: &mut Rig, image_name: &str, last_words: &str) -> Result<Strin
     Ok(format!("slot {rolled_back} tried, back with slot {former} after {took:.0} s, nothing moved"))
 }
 
+/// An image whose kernel has no driver for the watchdog: the pair is healthy with it, and it is not kept all the same.
+pub fn unwatched(rig: &mut Rig) -> Result<String, String> {
+    let active = healthy(rig)?;
+    let status = rig.status(1 - active, Duration::from_secs(10)).ok_or("the standby does not answer")?;
+    if status["fence"]["watchdog"].is_null() {
+        return Err("the former image has no watchdog either: nothing would be shown".into());
+    }
+    tried_once(rig, "unwatched", "the watchdog that the board file names is not armed")
+}
+
+/// The image that runs rots on the disk. The box finds out while it runs, and boots the other one the next time; the boot loader
+/// would have stopped at the one that rots.
+pub fn rots(rig: &mut Rig) -> Result<String, String> {
+    /// The first look comes two minutes after the start of the daemon.
+    const FOUND: Duration = Duration::from_secs(240);
+    let active = healthy(rig)?;
+    let standby = 1 - active;
+    // The time of the first look is known after a start only.
+    rig.machines[standby].power_cut();
+    healthy(rig)?;
+    let former = slot(rig, standby)?;
+    let (before, mark, start) = (rig.reigns(), rig.timeline.mark(), rig.timeline.now());
+    rot(&rig.machines[standby].disk, former).map_err(|error| error.to_string())?;
+    let told = |event: &crate::rig::timeline::Event| {
+        event.who == NAMES[standby] && event.text.contains("an image on this box's disk is damaged")
+    };
+    rig.timeline.wait(mark, FOUND, told).ok_or("the box does not notice")?;
+    // What it does about it follows the alarm: it reads all once more, and renames.
+    rig.pass(Duration::from_secs(20));
+    let mark = rig.timeline.mark();
+    rig.machines[standby].agent.send("/init reboot");
+    restarted(rig, mark, standby)?;
+    healthy(rig)?;
+    let now = slot(rig, standby)?;
+    if now == former {
+        return Err(format!("slot {now} runs, which was damaged"));
+    }
+    unmoved(rig, &before, start)?;
+    Ok(format!("slot {former} was damaged, slot {now} runs, nothing moved"))
+}
+
+/// Turns some bits in the middle of an image on a disk that a box has in use.
+fn rot(disk: &Path, slot: u64) -> io::Result<()> {
+    let fat = Fat::of(disk)?;
+    let (first, last) = fat.place(&format!("::/EFI/Linux/twobox-{slot}.efi"))?;
+    let at = fat.data + (first.midpoint(last) - 2) * fat.cluster;
+    let mut bytes = [0; 64];
+    fat.file.read_exact_at(&mut bytes, at)?;
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x10);
+    fat.file.write_all_at(&bytes, at)
+}
+
 /// The power of the standby fails while it writes the image: it comes back with the one that it had.
 pub fn cut(rig: &mut Rig) -> Result<String, String> {
     let active = healthy(rig)?;
@@ -183,35 +235,63 @@ pub fn torn(rig: &mut Rig) -> Result<String, String> {
     Ok(format!("slot {former} to {slot}, nothing moved"))
 }
 
-/// Leaves half of a draft on a disk: all of its entry, and half of its chain in the tables (FAT32, Microsoft's specification).
-#[allow(clippy::disallowed_methods)] // runs mtools
-fn tear(disk: &Path) -> io::Result<()> {
-    const PARTITION: u64 = 1 << 20;
-    const DRAFT: &str = "::/EFI/Linux/twobox-9.new";
-    const SECTOR: u64 = 512;
-    let image = format!("{}@@{PARTITION}", disk.display());
-    let content = disk.with_extension("torn");
-    std::fs::write(&content, vec![7; 400 * 1024])?;
-    let mtools = |words: &[&str]| -> io::Result<String> {
-        let done = Command::new(words[0]).args(["-i", &image]).args(&words[1..]).output()?;
+/// The boot partition of a disk (FAT32, Microsoft's specification); places in bytes of the disk.
+struct Fat {
+    file: File,
+    image: String,
+    tables: Vec<u64>,
+    data: u64,
+    cluster: u64,
+}
+
+impl Fat {
+    fn of(disk: &Path) -> io::Result<Fat> {
+        const PARTITION: u64 = 1 << 20;
+        const SECTOR: u64 = 512;
+        let file = File::options().read(true).write(true).open(disk)?;
+        let mut block = [0; 512];
+        file.read_exact_at(&mut block, PARTITION)?;
+        let reserved = u64::from(u16::from_le_bytes([block[0x0e], block[0x0f]]));
+        let table = u64::from(u32::from_le_bytes([block[0x24], block[0x25], block[0x26], block[0x27]]));
+        let number = u64::from(block[0x10]);
+        Ok(Fat {
+            file,
+            image: format!("{}@@{PARTITION}", disk.display()),
+            tables: (0..number).map(|number| PARTITION + (reserved + number * table) * SECTOR).collect(),
+            data: PARTITION + (reserved + number * table) * SECTOR,
+            cluster: u64::from(block[0x0d]) * SECTOR,
+        })
+    }
+
+    #[allow(clippy::disallowed_methods)] // runs mtools
+    fn mtools(&self, words: &[&str]) -> io::Result<String> {
+        let done = Command::new(words[0]).args(["-i", &self.image]).args(&words[1..]).output()?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if done.status.success() { Ok(said(&done.stdout)) } else { Err(io::Error::other(said(&done.stderr))) }
-    };
-    mtools(&["mcopy", &content.display().to_string(), DRAFT])?;
-    // "::/EFI/Linux/twobox-9.new <5-804>"
-    let shown = mtools(&["mshowfat", DRAFT])?;
-    let range = shown.split(['<', '>']).nth(1).and_then(|range| range.split_once('-'));
-    let (first, last) = range.ok_or_else(|| io::Error::other(format!("not in one piece: {shown}")))?;
-    let [first, last]: [u64; 2] = [first, last].map(|number| number.parse().expect("a number"));
-    let file = File::options().read(true).write(true).open(disk)?;
-    let mut block = [0; 512];
-    file.read_exact_at(&mut block, PARTITION)?;
-    let reserved = u64::from(u16::from_le_bytes([block[0x0e], block[0x0f]]));
-    let table = u64::from(u32::from_le_bytes([block[0x24], block[0x25], block[0x26], block[0x27]]));
+    }
+
+    /// The first and the last cluster of a file's first piece.
+    fn place(&self, name: &str) -> io::Result<(u64, u64)> {
+        // "::/EFI/Linux/twobox-9.new <5-804>"
+        let shown = self.mtools(&["mshowfat", name])?;
+        let range = shown.split(['<', '>']).nth(1).and_then(|range| range.split_once('-'));
+        let (first, last) = range.ok_or_else(|| io::Error::other(format!("no place: {shown}")))?;
+        let [first, last]: [u64; 2] = [first, last].map(|number| number.parse().expect("a number"));
+        Ok((first, last))
+    }
+}
+
+/// Leaves half of a draft on a disk: all of its entry, and half of its chain in the tables.
+fn tear(disk: &Path) -> io::Result<()> {
+    const DRAFT: &str = "::/EFI/Linux/twobox-9.new";
+    let fat = Fat::of(disk)?;
+    let content = disk.with_extension("torn");
+    std::fs::write(&content, vec![7; 400 * 1024])?;
+    fat.mtools(&["mcopy", &content.display().to_string(), DRAFT])?;
+    let (first, last) = fat.place(DRAFT)?;
     let middle = first.midpoint(last);
-    for number in 0..u64::from(block[0x10]) {
-        let at = PARTITION + (reserved + number * table) * SECTOR + middle * 4;
-        file.write_all_at(&vec![0; usize::try_from(last - middle + 1).expect("a file") * 4], at)?;
+    for table in &fat.tables {
+        fat.file.write_all_at(&vec![0; usize::try_from(last - middle + 1).expect("a file") * 4], table + middle * 4)?;
     }
     Ok(())
 }

@@ -170,7 +170,7 @@ fn write_changed(path: &Path, bytes: &[u8]) {
 }
 
 /// The same data with images for `twobox update` in it: two that differ in a word of the command line, one whose /init ends
-/// at once, and one that has no driver for the boot partition.
+/// at once, one that has no driver for the boot partition, and one that has none for the watchdog.
 #[allow(clippy::disallowed_methods)] // runs flash.sh
 fn add_updates(root: &Path, cache: &Path, plain: &Path, board: &str, program: &Path, packer: &Path) -> PathBuf {
     let data = cache.join(format!("data-{board}"));
@@ -180,12 +180,17 @@ fn add_updates(root: &Path, cache: &Path, plain: &Path, board: &str, program: &P
     let no_init = cache.join("no-init");
     fs::write(&no_init, super::ruin::quitter()).expect("a program");
     fs::set_permissions(&no_init, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-    for (name, program) in [("good", program), ("again", program), ("bad", &no_init), ("blind", program)] {
+    let names = [("good", program), ("again", program), ("bad", &no_init), ("blind", program), ("unwatched", program)];
+    for (name, program) in names {
         let changed = cache.join(format!("board-{name}"));
         fs::create_dir_all(&changed).expect("a folder");
         let text = fs::read_to_string(root.join("board").join(board).join("board.toml")).expect("the board");
         let text = text.replace("kernel-command-line = \"", &format!("kernel-command-line = \"rig.image={name} "));
-        let text = if name == "blind" { text.replace("\"vfat\",", "") } else { text };
+        let text = match name {
+            "blind" => text.replace("\"vfat\",", ""),
+            "unwatched" => text.replace("\"i6300esb\",", ""),
+            _ => text,
+        };
         fs::write(changed.join("board.toml"), text).expect("a board");
         let made = Command::new(root.join("flash.sh"))
             .arg("update")
