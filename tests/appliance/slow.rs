@@ -217,23 +217,47 @@ pub fn hangs(rig: &mut Rig) -> Result<String, String> {
 pub fn wear(rig: &mut Rig) -> Result<String, String> {
     const REST: Duration = Duration::from_secs(60);
     const MINUTE: Duration = Duration::from_secs(120);
-    /// In KiB a minute: 220 MB a day. 97 were measured, and 162 where every comparison of a quiet tree was committed.
-    const MOST: u64 = 150;
+    /// In KiB a minute.
+    const MOST: u64 = 70;
+    /// On a busy machine the boxes are not always at rest: what happens in the pair is written down.
+    const ATTEMPTS: usize = 6;
     healthy(rig)?;
     rig.pass(REST);
-    let before = [written(rig, 0)?, written(rig, 1)?];
-    rig.pass(MINUTE);
-    let after = [written(rig, 0)?, written(rig, 1)?];
-    let a_minute = [0, 1].map(|index: usize| (after[index] - before[index]) * 60 / MINUTE.as_secs());
-    if a_minute.iter().any(|kib| *kib > MOST) {
-        return Err(format!("at rest {a_minute:?} KiB a minute are written"));
+    for _ in 0..ATTEMPTS {
+        let mark = rig.timeline.mark();
+        let before = [written(rig, 0)?, written(rig, 1)?];
+        rig.pass(MINUTE);
+        let after = [written(rig, 0)?, written(rig, 1)?];
+        if let Some(event) = disturbance(rig, mark) {
+            rig.timeline.add("rig", format!("they were not at rest: {}: {}", event.who, event.text));
+            healthy(rig)?;
+            continue;
+        }
+        let a_minute = |index: usize, part: usize| (after[index][part] - before[index][part]) * 60 / MINUTE.as_secs();
+        let figures: Vec<String> = [0, 1]
+            .map(|index| format!("{} {} state, {} data", NAMES[index], a_minute(index, 0), a_minute(index, 1)))
+            .to_vec();
+        let figures = format!("KiB a minute at rest: {}", figures.join("; "));
+        let all = [0, 1].map(|index| a_minute(index, 0) + a_minute(index, 1));
+        return if all.iter().any(|kib| *kib > MOST) { Err(figures) } else { Ok(figures) };
     }
-    Ok(format!("{} and {} KiB a minute are written at rest", a_minute[0], a_minute[1]))
+    Err(format!("the pair was never at rest for {MINUTE:?}"))
 }
 
-/// KiB that a box has written to its disk since it booted.
-fn written(rig: &Rig, index: usize) -> Result<u64, String> {
-    let (said, _) = rig.ask(index, "bb sync; bb cat /sys/block/vda/stat", ANSWER).ok_or("no answer")?;
-    let sectors = said.split_whitespace().nth(6).and_then(|number| number.parse::<u64>().ok());
-    Ok(sectors.ok_or_else(|| format!("no count in {said:?}"))? / 2)
+/// What has happened in the pair since `mark`, if anything has: a box tells of it, or the service has moved.
+fn disturbance(rig: &Rig, mark: usize) -> Option<crate::rig::timeline::Event> {
+    let is_one = |event: &crate::rig::timeline::Event| match event.who.as_str() {
+        "hub" => true,
+        who => NAMES.contains(&who) && (event.text.contains("ALARM") || event.text.contains("> ")),
+    };
+    rig.timeline.since(mark).into_iter().find(is_one)
+}
+
+/// KiB that a box has written to its partitions since it booted: state and data.
+fn written(rig: &Rig, index: usize) -> Result<[u64; 2], String> {
+    let ask = "bb sync; bb cat /sys/block/vda/vda2/stat /sys/block/vda/vda3/stat";
+    let (said, _) = rig.ask(index, ask, ANSWER).ok_or("no answer")?;
+    let sectors = |line: &str| line.split_whitespace().nth(6)?.parse::<u64>().ok();
+    let found: Vec<u64> = said.lines().filter_map(sectors).map(|sectors| sectors / 2).collect();
+    found.try_into().map_err(|_| format!("no counts in {said:?}"))
 }
