@@ -46,7 +46,8 @@ impl Node {
             self.note(Note::PeerBoot);
         }
         self.met = true;
-        self.rounds.compare_configuration(f.digest == self.s.digest);
+        let alike = f.digest == self.s.digest;
+        self.rounds.compare_configuration(alike);
         if !self.s.planted.has(Fault::ForcedForEver) {
             self.forced = false;
         }
@@ -64,7 +65,7 @@ impl Node {
         if self.peer.in_touch(&self.s, now) {
             self.rounds.compare(&self.s, now, f.reached, f.heard);
             self.want.proven = self.rounds.proven();
-            self.want.proven_digest = self.s.digest;
+            self.want.proven_digest = if alike { self.s.digest } else { !self.s.digest };
             self.want.farewell &= self.leaving;
         }
     }

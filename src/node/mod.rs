@@ -242,7 +242,8 @@ impl Node {
         if unclean {
             want.strikes = want.strikes.saturating_add(1);
         }
-        let rounds = Rounds::new(now, record.proven_under(&s));
+        let mut rounds = Rounds::new(now, record.proven_under(&s));
+        rounds.compare_configuration(record.alike(&s));
         let fence_bound = s.fence;
         // Perhaps they were served: which of them were is written down later than that.
         let burnt = if s.planted.has(Fault::ForgetsReserved) { record.served } else { record.reserved };

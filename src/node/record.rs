@@ -23,7 +23,8 @@ pub struct Record {
     pub held: bool,
     /// Witnesses whose reflection was proven at the last contact.
     pub proven: u8,
-    /// Configuration under which that was proven.
+    /// Configuration at the last contact, under which that was proven; its complement where the peer's was another one. 0: there was
+    /// no contact yet.
     pub proven_digest: u64,
     /// Self-fences and failed starts since the last ten quiet minutes.
     pub strikes: u8,
@@ -33,7 +34,15 @@ impl Record {
     /// Proven witnesses, if they were proven under this configuration.
     #[must_use]
     pub fn proven_under(&self, settings: &Settings) -> u8 {
-        if self.proven_digest == settings.digest { self.proven & settings.witness_mask() } else { 0 }
+        let same = [settings.digest, !settings.digest].contains(&self.proven_digest);
+        if same { self.proven & settings.witness_mask() } else { 0 }
+    }
+
+    /// The peer has the same configuration, as far as is known. It had another one at the last contact, or this one was changed since:
+    /// then it has not.
+    #[must_use]
+    pub fn alike(&self, settings: &Settings) -> bool {
+        [0, settings.digest].contains(&self.proven_digest)
     }
 }
 

@@ -239,7 +239,7 @@ impl Rounds {
             || (!self.alike && !s.planted.has(Fault::VouchesAlone))
     }
 
-    /// Whether the peer's configuration is ours, by its last word.
+    /// Whether the peer's configuration is ours, by its last word, or by the record.
     pub fn compare_configuration(&mut self, alike: bool) {
         self.alike = alike;
     }

@@ -76,6 +76,65 @@ fn witnesses_that_only_one_box_has_make_no_quorum() {
     stage.only(A);
 }
 
+/// That the lists differ is not forgotten with the life that was told so.
+#[test]
+fn nor_after_both_were_started_anew() {
+    let mut setup = setup(3);
+    for s in &mut setup.settings {
+        s.require_reflection = false;
+    }
+    setup.settings[A].witnesses = 1;
+    let mut stage = started(setup);
+    stage.run(20);
+    stage.cut_all(BOTH);
+    for (side, witness) in [(A, 1), (A, 2), (B, 0)] {
+        stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
+    }
+    for side in [A, B] {
+        stage.does(Fault::PowerLoss { side, length: SECOND });
+    }
+    stage.run(60);
+}
+
+/// Nor does a list count that was changed while the boxes do not hear each other: the peer asks those of the former one.
+#[test]
+fn a_list_that_was_changed_in_a_partition_makes_no_quorum() {
+    let mut setup = setup(3);
+    for s in &mut setup.settings {
+        s.require_reflection = false;
+    }
+    let mut stage = Stage::settled(setup);
+    stage.cut_all(BOTH);
+    for (side, witness) in [(A, 0), (B, 1), (B, 2)] {
+        stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
+    }
+    let template = &mut stage.world.boxes[B].template;
+    (template.witnesses, template.digest) = (1, 2);
+    stage.does(Fault::Kill { side: B, restart: 50 * MS });
+    stage.run(60);
+    stage.only(A);
+}
+
+/// A box that was set up alone, or is left alone with what both were told, still serves by whom the operator vouches for.
+#[test]
+fn who_is_vouched_for_counts_where_nothing_speaks_against_it() {
+    let vouched = || {
+        let mut setup = setup(1);
+        setup.settings.iter_mut().for_each(|s| s.require_reflection = false);
+        setup.network.witnesses[0].reflects = [false; 2];
+        setup
+    };
+    let mut alone = Stage { world: World::new(vouched(), true) };
+    alone.world.power_on(A);
+    alone.until_serves(A, 20_000);
+    let mut left = Stage::settled(vouched());
+    left.does(Fault::PowerLoss { side: B, length: EVER });
+    left.run(5);
+    left.does(Fault::PowerLoss { side: A, length: SECOND });
+    left.run(2);
+    left.until_serves(A, 30_000);
+}
+
 /// The list was made shorter, and one box told so. The other one has the proof of those that nobody else asks any more.
 #[test]
 fn a_witness_that_one_box_asks_no_more_is_proven_no_more() {
