@@ -61,7 +61,7 @@ pub const PAIR: Section = Section {
             "true",
             "true or false",
             "A witness counts for the quorum only while reflection through it is proven. With `false` you vouch for it, as long as \
-             the boxes' configurations are the same.",
+             the boxes' configurations are the same: after a change the boxes must have met.",
         ),
         key("panic-text", "true", "true or false", "The peer's kernel panic on the null modem counts as its death."),
     ],
