@@ -463,6 +463,7 @@ fn whoever_takes_over_the_update_reaches_the_slots_and_nothing_else() {
             scene.mount();
             harden().unwrap();
             let slots = scene.home.join("data/tree");
+            fs::write(slots.join("twobox-1.efi"), b"image").unwrap();
             let confinement = bounds::confine_for(&order, (writes || looks).then_some(slots.as_path())).unwrap();
             assert!(confinement.capabilities && confinement.calls && confinement.devices, "{confinement}");
             let draft = fs::write(slots.join("twobox-2.new"), b"draft");
@@ -473,6 +474,11 @@ fn whoever_takes_over_the_update_reaches_the_slots_and_nothing_else() {
                 denied(make(&scene.home, SFlag::S_IFBLK, 8, 0));
             } else {
                 denied(draft);
+            }
+            if looks {
+                let names: Vec<_> = fs::read_dir(&slots).unwrap().map(|entry| entry.unwrap().path()).collect();
+                let files = names.iter().filter(|path| path.is_file()).map(|path| fs::read(path).unwrap());
+                assert!(files.count() > 0, "{names:?}");
             }
             if confinement.files.is_some() {
                 denied(fs::read(scene.home.join("etc/pair.key")));

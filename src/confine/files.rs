@@ -18,7 +18,7 @@ fn version() -> Option<u32> {
 }
 
 /// Confines the calling thread and what it starts to what is below `whole` (everything but execution) and `readable`
-/// (reading files). Paths that are not there are passed over. Returns the version of landlock that is in force.
+/// (reading files and directories). Paths that are not there are passed over. Returns the version of landlock that is in force.
 ///
 /// Version 1 (before Linux 5.19) is not used: it forbids every rename from one directory to another.
 ///
@@ -39,7 +39,7 @@ pub fn confine(whole: &[PathBuf], readable: &[PathBuf]) -> io::Result<Option<u32
         ruleset = allow(ruleset, path, files)?;
     }
     for path in readable {
-        ruleset = allow(ruleset, path, AccessFs::ReadFile.into())?;
+        ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
     }
     ruleset.restrict_self().map_err(io::Error::other)?;
     Ok(Some(version))

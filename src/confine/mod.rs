@@ -35,7 +35,7 @@ pub struct Bounds<'a> {
     pub capabilities: &'a [Capability],
     /// Below these it may do everything with files but execute them.
     pub whole: Vec<PathBuf>,
-    /// Below these it may read files.
+    /// Below these it may read files and directories.
     pub readable: Vec<PathBuf>,
     /// Calls to the kernel.
     pub calls: &'a [Group],

@@ -167,7 +167,11 @@ pub fn rots(rig: &mut Rig) -> Result<String, String> {
     let told = |event: &crate::rig::timeline::Event| {
         event.who == NAMES[standby] && event.text.contains("an image on this box's disk is damaged")
     };
-    rig.timeline.wait(mark, FOUND, told).ok_or("the box does not notice")?;
+    let why = format!("slot {former}: damaged");
+    let said = rig.timeline.wait(mark, FOUND, told).ok_or("the box does not notice")?.text;
+    if !said.contains(&why) {
+        return Err(format!("the box says {said:?}"));
+    }
     // What it does about it follows the alarm: it reads all once more, and renames.
     rig.pass(Duration::from_secs(20));
     let mark = rig.timeline.mark();
