@@ -217,12 +217,16 @@ pub fn hangs(rig: &mut Rig) -> Result<String, String> {
 pub fn wear(rig: &mut Rig) -> Result<String, String> {
     const REST: Duration = Duration::from_secs(60);
     const MINUTE: Duration = Duration::from_secs(120);
-    /// In KiB a minute.
-    const MOST: u64 = 70;
+    /// In KiB a minute: 30 MB a day. None were measured, and 162 where every comparison of a quiet tree was committed.
+    const MOST: u64 = 20;
     /// On a busy machine the boxes are not always at rest: what happens in the pair is written down.
     const ATTEMPTS: usize = 6;
     healthy(rig)?;
     rig.pass(REST);
+    // Each boot tries whether it can write.
+    if [written(rig, 0)?, written(rig, 1)?].as_flattened().contains(&0) {
+        return Err("nothing was written since the boot: this is no count".into());
+    }
     for _ in 0..ATTEMPTS {
         let mark = rig.timeline.mark();
         let before = [written(rig, 0)?, written(rig, 1)?];
