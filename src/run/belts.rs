@@ -213,8 +213,8 @@ impl Belts {
         if let Err(error) = nft::remove() {
             log::debug!("no belt against raw senders to take off: {error}");
         }
-        // Whoever verified it has ended; if not, it stays, closed.
-        if let Some(Err(error)) = self.gate.and_then(Arc::into_inner).map(Gate::remove) {
+        // Whoever verified it has ended, whether or not he has let go of it.
+        if let Some(Err(error)) = self.gate.as_deref().map(Gate::remove) {
             log::warn!("the egress gate stays, closed: {error}");
         }
         drop(self.feeder); // once its last feed is over

@@ -93,7 +93,7 @@ fn the_cost_of_a_guarded_frame_is_small() {
                 gate.open_until(twobox::clock::now() + Duration::from_secs(3600));
             }
             case.turns.push(turn(&near, &case.frame));
-            gate.map(Gate::remove).transpose().unwrap();
+            gate.as_ref().map(Gate::remove).transpose().unwrap();
             belt.map(Belt::remove).transpose().unwrap();
         }
     }

@@ -139,6 +139,7 @@ fn a_raw_sender_that_passes_the_gate_by_meets_the_second_belt() {
     rig.signal(standby, nix::sys::signal::Signal::SIGTERM);
     rig.end_of(standby);
     assert!(!rig.run_in(standby, "nft list tables").contains("twobox"));
+    assert!(Direction::ALL.iter().all(|direction| programs(&rig, standby, *direction).is_empty()));
     claim(&rig);
     assert_eq!(rig.capture.owners().last(), Some(&standby));
 }

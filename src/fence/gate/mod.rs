@@ -213,11 +213,12 @@ impl Gate {
         }
     }
 
-    /// Takes the gate away: only when the service addresses are confirmed down, or nothing stands in their way.
+    /// Takes the gate away: only when the service addresses are confirmed down, or nothing stands in their way, and when nobody
+    /// repairs it any more.
     ///
     /// # Errors
     /// The kernel's. The gate stays closed where it could not be taken away.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         self.close();
         for &index in &self.place().interfaces {
             for direction in Direction::ALL {
