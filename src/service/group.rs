@@ -257,6 +257,40 @@ mod tests {
         assert_eq!(Process::read(own).unwrap().parent, nix::unistd::getppid().as_raw());
     }
 
+    /// Also before anybody has looked, and where the kernel tells nobody's children: with an environment and a session of its own, it
+    /// is known by its parent alone.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // it starts processes, and waits for them
+    fn what_a_process_of_ours_has_just_started_is_ours() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+
+        let group = Group::new("unit", "descent");
+        let mut main = Command::new("setsid")
+            .args(["sh", "-c", "setsid env -i sleep 600 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        group.started(main.id());
+        let mut line = String::new();
+        BufReader::new(main.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let hidden: i32 = line.trim().parse().unwrap();
+        while Process::read(hidden).unwrap().session != hidden {
+            std::thread::yield_now();
+        }
+        let mut members: Vec<i32> = group.members().into_iter().map(Pid::as_raw).collect();
+        members.sort_unstable();
+        let mut both = [main.id().cast_signed(), hidden];
+        both.sort_unstable();
+        assert_eq!(members, both);
+        group.kill();
+        main.wait().unwrap();
+        while !group.is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(Process::read(hidden), None);
+    }
+
     #[test]
     fn the_mount_point_is_found_among_the_others() {
         let text = "\
