@@ -9,6 +9,8 @@ mod frames;
 mod lab;
 #[path = "gate/map.rs"]
 mod map;
+#[path = "gate/others.rs"]
+mod others;
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -43,30 +45,6 @@ fn settings(lab: &Lab, hook: Hook) -> Settings {
 
 fn soon() -> Instant {
     clock::now() + Duration::from_secs(60)
-}
-
-/// Sends `frame` into the box's interface and tells whether it came out of the cable's other end.
-fn arrives(near: &Wire, far: &Wire, frame: &[u8]) -> bool {
-    const MARKER: u16 = 0x88b5; // local experimental
-    far.drain();
-    // The receiving kernel takes the first tag out of the frame.
-    let untagged = [&frame[..12], frame.get(16..).unwrap_or(&[])].concat();
-    let same = |captured: &Captured| captured.bytes == frame || captured.bytes == untagged;
-    near.send(frame);
-    near.send(&ethernet([0xff; 6], MAC, MARKER, &[]));
-    let (mut found, mut marked) = (false, false);
-    for _ in 0..200 {
-        for captured in far.drain() {
-            found |= same(&captured);
-            marked |= captured.bytes[12..14] == MARKER.to_be_bytes();
-        }
-        if marked {
-            break;
-        }
-        wait(Duration::from_millis(1));
-    }
-    assert!(marked, "the cable is dead");
-    found || far.drain().iter().any(same)
 }
 
 fn options(length: u8) -> Vec<u8> {

@@ -12,6 +12,8 @@ const ON_ONE: [&[u8]; 7] = [b"vlan\0", b"macvlan\0", b"macvtap\0", b"ipvlan\0", 
 const BY_ITSELF: [&[u8]; 8] = [b"", b"veth\0", b"dummy\0", b"ifb\0", TO_A_PROGRAM, b"bridge\0", b"bond\0", b"team\0"];
 /// A port of a virtual machine on this box: what waits in it does not wait for a cable.
 const TO_A_PROGRAM: &[u8] = b"tun\0";
+/// A card to whoever is in a namespace by himself. With a master it leads to a container of this box.
+const CABLE: &[u8] = b"veth\0";
 /// IFLA_LINK_NETNSID (linux/if_link.h): the other interface is in another network namespace.
 const IFLA_LINK_NETNSID: u16 = 37;
 /// Deeper is nothing that anybody builds.
@@ -35,6 +37,7 @@ struct Link {
     on: Option<Option<u32>>,
     master: Option<u32>,
     is_port: bool,
+    is_card: bool,
 }
 
 /// All interfaces below number `index`, in the order of their depth. `None`: not all of them can be seen from here. Allocates.
@@ -43,6 +46,21 @@ struct Link {
 ///
 /// The kernel's.
 pub fn beneath(socket: &mut Socket, index: u32) -> io::Result<Option<Vec<Beneath>>> {
+    Ok(below(&links(socket)?, index))
+}
+
+/// All interfaces by which a frame may leave besides those numbered `tops`: what is below them, as far as it can be seen from here,
+/// and then every card of the box. Allocates.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn others(socket: &mut Socket, tops: &[u32]) -> io::Result<Vec<u32>> {
+    let links = links(socket)?;
+    Ok(besides(&links, tops))
+}
+
+fn links(socket: &mut Socket) -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     let mut request = Request::new(libc::RTM_GETLINK, 0, &InterfaceBody::default());
     socket.dump(&mut request, &mut links, Vec::clear, |links, kind, payload| {
@@ -50,7 +68,19 @@ pub fn beneath(socket: &mut Socket, index: u32) -> io::Result<Option<Vec<Beneath
             links.extend(read(payload));
         }
     })?;
-    Ok(below(&links, index))
+    Ok(links)
+}
+
+fn besides(links: &[Link], tops: &[u32]) -> Vec<u32> {
+    let below = tops.iter().filter_map(|top| below(links, *top)).flatten().map(|below| below.index);
+    let cards = links.iter().filter(|link| link.is_card).map(|link| link.index);
+    let mut all: Vec<u32> = Vec::new();
+    for index in below.chain(cards) {
+        if !tops.contains(&index) && !all.contains(&index) {
+            all.push(index);
+        }
+    }
+    all
 }
 
 fn read(payload: &[u8]) -> Option<Link> {
@@ -61,12 +91,14 @@ fn read(payload: &[u8]) -> Option<Link> {
     let kind = info.get(libc::IFLA_INFO_KIND).unwrap_or(&[]);
     let number = |kind: u16| netlink::attribute::<u32>(attributes.get(kind));
     let elsewhere = attributes.get(IFLA_LINK_NETNSID).is_some();
+    let has_master = number(libc::IFLA_MASTER).is_some();
     Some(Link {
         index: u32::try_from(body.index).ok()?,
         name,
         on: on(kind, number(libc::IFLA_LINK).filter(|_| !elsewhere)),
         master: number(libc::IFLA_MASTER),
         is_port: kind != TO_A_PROGRAM,
+        is_card: body.hardware == libc::ARPHRD_ETHER && (kind.is_empty() || (kind == CABLE && !has_master)),
     })
 }
 
@@ -104,7 +136,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, on: Option<Option<u32>>, master: Option<u32>) -> Link {
-        Link { index, name: format!("i{index}"), on, master, is_port: true }
+        Link { index, name: format!("i{index}"), on, master, is_port: true, is_card: false }
     }
 
     fn found(links: &[Link], top: u32) -> Option<Vec<(u32, u8)>> {
@@ -145,6 +177,25 @@ mod tests {
         // Nor of a bridge that has such a port.
         let port = Link { master: Some(1), ..link(2, Some(None), None) };
         assert_eq!(found(&[link(1, None, None), port], 1), None);
+    }
+
+    #[test]
+    fn a_frame_may_leave_by_what_is_below_and_by_every_card() {
+        let card = |index| Link { is_card: true, ..link(index, None, None) };
+        // A VLAN on a bond of two cards, and a third card; something in software; a tunnel, below which nobody sees.
+        let links = [
+            link(1, Some(Some(2)), None),
+            link(2, None, None),
+            Link { master: Some(2), ..card(3) },
+            Link { master: Some(2), ..card(4) },
+            card(5),
+            link(6, None, None),
+            link(7, Some(None), None),
+        ];
+        assert_eq!(besides(&links, &[1]), [2, 3, 4, 5]);
+        assert_eq!(besides(&links, &[1, 2]), [3, 4, 5]);
+        assert_eq!(besides(&links, &[5]), [3, 4]);
+        assert_eq!(besides(&links, &[7]), [3, 4, 5]);
     }
 
     #[test]

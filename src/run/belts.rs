@@ -8,12 +8,14 @@ use super::feeder::Feeder;
 use super::lines::Behind;
 use crate::config::Config;
 use crate::fence::address_lease::AddressLease;
+use crate::fence::beneath;
 use crate::fence::bound::{self, BoundBy, GateBelt, WatchdogBelt};
 use crate::fence::gate::layout::Direction;
 use crate::fence::gate::nft::{self, Belt};
 use crate::fence::gate::program::Guarded;
 use crate::fence::gate::{self, Gate};
 use crate::fence::watchdog::{self, Watchdog, Weakness};
+use crate::netlink::Socket;
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 
@@ -72,6 +74,9 @@ impl Belts {
             .inspect_err(|error| log::warn!("no egress gate: {error}; a hung program is stopped by slower belts"))
             .ok()
             .map(Arc::new);
+        if let Some((gate, others)) = gate.as_ref().zip(others(ways).ok()) {
+            gate.guard_others(&others); // what cannot be done is told by whoever looks after it
+        }
         let (watchdog, dog_belt) = arm_watchdog(config, now);
         let watchdog = watchdog.map(Arc::new);
         let feeder = watchdog.clone().map(|watchdog| Feeder::start(move |now| watchdog.feed(now))).transpose()?;
@@ -226,6 +231,16 @@ impl Belts {
             Some(Err(error)) => log::error!("the watchdog cannot be stopped: {error}"),
         }
     }
+}
+
+/// The interfaces by which frames may leave besides those of the service addresses.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(super) fn others(ways: &[Way]) -> io::Result<Vec<u32>> {
+    let indexes: Vec<u32> = ways.iter().map(|way| way.index).collect();
+    beneath::others(&mut Socket::open()?, &indexes)
 }
 
 /// Installs the belt that drops what packet sockets of others send as holder of a service address, on the interfaces that have

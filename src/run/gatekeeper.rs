@@ -41,6 +41,13 @@ pub(super) struct Told {
     pub raw_belt: bool,
 }
 
+impl Told {
+    fn repaired(&mut self) {
+        self.repairs = self.repairs.saturating_add(1);
+        self.repaired_at = Some(clock::now());
+    }
+}
+
 /// What is looked after.
 pub(super) struct Gatekeeper {
     pub gate: Option<Arc<Gate>>,
@@ -49,6 +56,8 @@ pub(super) struct Gatekeeper {
     pub ways: Vec<Way>,
     pub to_loop: Arc<Mailbox<ToLoop>>,
     pub told: Rc<RefCell<Told>>,
+    /// Other interfaces that could not be guarded at the last look.
+    pub unguarded: Vec<u32>,
 }
 
 /// Whether a gate that was interfered with counts. Pure.
@@ -89,6 +98,7 @@ impl Gatekeeper {
             self.look_at_raw_belt(moved, &names);
             if let Some(gate) = self.gate.clone() {
                 let counts = self.look_at_gate(&gate, moved, &mut trust);
+                self.look_at_others(&gate);
                 // A loop that takes no letters is stuck; the gate's own clock and the watchdog are there for that. Told again
                 // at the next look.
                 if counts != loop_knows && self.to_loop.send(ToLoop::Gate { holds: counts }).is_ok() {
@@ -123,9 +133,7 @@ impl Gatekeeper {
         match repaired {
             Ok(()) if holds => {
                 log::warn!("somebody changed the egress gate ({faults:?}): it was put back and holds");
-                let mut told = self.told.borrow_mut();
-                told.repairs = told.repairs.saturating_add(1);
-                told.repaired_at = Some(clock::now());
+                self.told.borrow_mut().repaired();
             }
             // Once, not at every look.
             _ if self.told.borrow().lost => {}
@@ -133,6 +141,27 @@ impl Gatekeeper {
             Err(error) => log::error!("the egress gate was changed ({faults:?}) and cannot be put back: {error}"),
         }
         holds
+    }
+
+    /// One that comes is guarded from the next look on.
+    fn look_at_others(&mut self, gate: &Gate) {
+        let Ok(others) = belts::others(&self.ways) else { return };
+        let found = gate.guard_others(&others);
+        let unguarded: Vec<u32> = found.unguarded.iter().map(|(index, _)| *index).collect();
+        let put_back: Vec<u32> = found.touched.iter().copied().filter(|index| !unguarded.contains(index)).collect();
+        if !put_back.is_empty() {
+            log::warn!("somebody changed the egress gate on other interfaces ({put_back:?}): it was put back");
+            self.told.borrow_mut().repaired();
+        }
+        for (index, error) in found.unguarded {
+            if !self.unguarded.contains(&index) {
+                log::warn!(
+                    "no egress gate on interface {index}, which has no service address: {error}; what leaves by it as holder, as from \
+                     a packet socket or by a route, is stopped by slower belts"
+                );
+            }
+        }
+        self.unguarded = unguarded;
     }
 
     fn indexes(&self) -> Vec<u32> {

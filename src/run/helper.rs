@@ -247,7 +247,7 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
         executor.spawn(child::keep(reaper.clone(), words, helper.console_confinement.clone())).detach();
     }
     let (told, to_loop) = (helper.gate.clone(), helper.to_loop.clone());
-    executor.spawn(Gatekeeper { gate, raw_belt, ways, to_loop, told }.watch()).detach();
+    executor.spawn(Gatekeeper { gate, raw_belt, ways, to_loop, told, unguarded: Vec::new() }.watch()).detach();
     executor.spawn(trial::watch(helper.clone())).detach();
     executor.spawn(slots::watch(helper.clone())).detach();
     let hearing = helper.clone();

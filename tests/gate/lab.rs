@@ -12,6 +12,8 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::frames::{MAC, ethernet};
+
 pub const OWN: &str = "10.77.0.1";
 pub const SERVICE: &str = "10.77.0.100";
 pub const OWN6: &str = "fd77::1";
@@ -36,6 +38,30 @@ pub fn run(line: &str) -> String {
 #[allow(clippy::disallowed_methods)] // tests wait for kernel timers
 pub fn wait(time: Duration) {
     thread::sleep(time);
+}
+
+/// Sends `frame` into the box's interface and tells whether it came out of the cable's other end.
+pub fn arrives(near: &Wire, far: &Wire, frame: &[u8]) -> bool {
+    const MARKER: u16 = 0x88b5; // local experimental
+    far.drain();
+    // The receiving kernel takes the first tag out of the frame.
+    let untagged = [&frame[..12], frame.get(16..).unwrap_or(&[])].concat();
+    let same = |captured: &Captured| captured.bytes == frame || captured.bytes == untagged;
+    near.send(frame);
+    near.send(&ethernet([0xff; 6], MAC, MARKER, &[]));
+    let (mut found, mut marked) = (false, false);
+    for _ in 0..2000 {
+        for captured in far.drain() {
+            found |= same(&captured);
+            marked |= captured.bytes[12..14] == MARKER.to_be_bytes();
+        }
+        if marked {
+            break;
+        }
+        wait(Duration::from_millis(1));
+    }
+    assert!(marked, "the cable is dead");
+    found || far.drain().iter().any(same)
 }
 
 pub struct Lab {

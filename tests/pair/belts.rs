@@ -171,11 +171,8 @@ fn the_second_belt_follows_an_interface_to_another_name() {
     assert!(rig.status(standby).unwrap().fence.raw_belt);
 }
 
-/// The gate is on a bridge, and what has passed it waits in the queue of the card below: that is reckoned with, made short, and
-/// put back in the end.
-#[test]
-fn a_queue_below_the_interface_of_the_gate_counts() {
-    let mut rig = Rig::new("below", DEFAULT);
+/// The LAN of both boxes is a bridge `br0`, and the card `lan` is its port.
+fn put_on_bridges(rig: &Rig) {
     for (node, number) in [("a", "2"), ("b", "3")] {
         rig.ip(node, "link add br0 type bridge");
         rig.ip(node, "addr flush dev lan");
@@ -186,6 +183,54 @@ fn a_queue_below_the_interface_of_the_gate_counts() {
         let text = std::fs::read_to_string(&board).unwrap();
         std::fs::write(&board, text.replace("name = \"lan\"", "name = \"br0\"")).unwrap();
     }
+}
+
+/// The address is on a bridge. A program with a packet socket on its port meets the gate, too, and on a card that is put in later.
+#[test]
+fn a_raw_sender_on_a_port_of_a_bridge_meets_the_gate() {
+    let mut rig = Rig::new("port", DEFAULT);
+    put_on_bridges(&rig);
+    let active = rig.start_both();
+    let standby = other(active);
+    let frame = arp::announcement([2, 0, 0, 0, 0, 0x77], SERVICE.parse().unwrap());
+    let claim = |rig: &Rig| {
+        for _ in 0..5 {
+            send_raw(&rig.name, standby, "lan", &frame, false);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active]);
+    steal_gate(&rig, standby);
+    wait("it is put back", || repairs(&rig, standby) == 1);
+    claim(&rig);
+    assert_eq!(rig.capture.owners(), [active]);
+    rig.ip(standby, "link add later type veth peer name elsewhere");
+    let guarded = |rig: &Rig, card: &str| {
+        rig.inside(standby, || {
+            let index = nix::net::if_::if_nametoindex(card).unwrap();
+            Direction::ALL.iter().any(|direction| !bpf::attached(index, *direction).unwrap().is_empty())
+        })
+    };
+    wait("it is guarded", || guarded(&rig, "later"));
+    let fence = rig.status(standby).unwrap().fence;
+    assert_eq!((fence.bound_by, fence.gate_repairs), (BoundBy::Gate, 1));
+    // The frame is what it seems: after the daemon has left in order it passes.
+    rig.signal(standby, nix::sys::signal::Signal::SIGTERM);
+    rig.end_of(standby);
+    for card in ["br0", "lan", "later"] {
+        assert!(!guarded(&rig, card), "the gate stays on {card}");
+    }
+    claim(&rig);
+    assert_eq!(rig.capture.owners().last(), Some(&standby));
+}
+
+/// The gate is on a bridge, and what has passed it waits in the queue of the card below: that is reckoned with, made short, and
+/// put back in the end.
+#[test]
+fn a_queue_below_the_interface_of_the_gate_counts() {
+    let mut rig = Rig::new("below", DEFAULT);
+    put_on_bridges(&rig);
     rig.run_in("a", "tc qdisc add dev lan root pfifo limit 1000");
     let queue = |rig: &Rig| rig.run_in("a", "tc qdisc show dev lan root");
     rig.start_both();

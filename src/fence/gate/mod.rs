@@ -6,6 +6,9 @@
 //! whatever happens to it, the gate closes by the clock. A new instance attaches its own closed programs before it takes
 //! away those of its predecessor; there is no moment without a gate. Design, limits and figures: docs/gate.md.
 //!
+//! A frame may also leave by another interface than the one that has the address: by a card that a route leads to, or by a port of a
+//! bond, where a packet socket or the bonding driver itself sends. So there is a program on those, too ([`Gate::guard_others`]).
+//!
 //! What waits in a queue behind it still leaves: [`super::queue`] bounds that. A second, slower-witted belt for raw senders
 //! that bypass the queueing layer is [`nft`].
 //!
@@ -19,6 +22,7 @@ mod hook;
 pub mod layout;
 mod nfnetlink;
 pub mod nft;
+mod others;
 pub mod program;
 mod verify;
 
@@ -28,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use hook::Hook;
+pub use others::{MOST_OTHERS, Others};
 pub use verify::Fault;
 
 use crate::time::Instant;
@@ -64,6 +69,8 @@ pub struct Gate {
 struct Place {
     programs: [Program; 2],
     interfaces: Vec<u32>,
+    /// Other interfaces, and the number of the program that is there.
+    others: Vec<(u32, u32)>,
 }
 
 impl Place {
@@ -106,7 +113,7 @@ impl Gate {
         let programs = load(&settings, &map)?;
         let hook = attach(&settings.interfaces, settings.hook, &programs)?;
         let (armed, written) = (AtomicBool::new(false), AtomicU64::new(0));
-        let place = Mutex::new(Place { programs, interfaces: settings.interfaces.clone() });
+        let place = Mutex::new(Place { programs, interfaces: settings.interfaces.clone(), others: Vec::new() });
         let gate = Gate { map, place, settings, hook, armed, written };
         let faults = gate.verify();
         if faults.is_empty() {
@@ -220,13 +227,10 @@ impl Gate {
     /// The kernel's. The gate stays closed where it could not be taken away.
     pub fn remove(&self) -> io::Result<()> {
         self.close();
-        for &index in &self.place().interfaces {
+        let place = self.place();
+        for &index in place.interfaces.iter().chain(place.others.iter().map(|(index, _)| index)) {
             for direction in Direction::ALL {
-                match hook::sweep(index, direction, None) {
-                    // The interface has gone, and the gate with it.
-                    Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
-                    done => done?,
-                }
+                take_off(index, direction)?;
             }
         }
         Ok(())
@@ -251,6 +255,15 @@ fn load(settings: &Settings, map: &Map) -> io::Result<[Program; 2]> {
         Program::load(direction.program_name(), &code)
     };
     Ok([load(Direction::Egress)?, load(Direction::Ingress)?])
+}
+
+/// Takes ours off interface `index`, if it is there.
+fn take_off(index: u32, direction: Direction) -> io::Result<()> {
+    match hook::sweep(index, direction, None) {
+        // The interface has gone, and the gate with it.
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        done => done,
+    }
 }
 
 /// Attaches the programs first on all interfaces, then sweeps what else of ours is there. Returns the way taken.

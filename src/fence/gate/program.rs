@@ -7,6 +7,9 @@
 //! target of somebody else's ARP request or Neighbour Solicitation, a virtual MAC as destination. The owner's own
 //! announcements come in (they name the address as sender and target), so that a standby's neighbour entries stay true.
 //!
+//! A third one is for other interfaces than those of the addresses: it judges what leaves by them and began on this box. What another
+//! has sent, and this box only carries on, goes by whatever address it names.
+//!
 //! A guarded frame passes while `bpf_ktime_get_boot_ns()` is below the expiry. Everything else passes always. A frame
 //! whose headers end early or are stacked deeper than is read counts as guarded.
 
@@ -31,6 +34,9 @@ pub const PROBE_ADDRESS: [u8; 4] = [247, 211, 199, 251];
 pub const DROP: i32 = 2;
 /// Verdict "not our business, ask the next": TC_ACT_UNSPEC and TCX_NEXT.
 pub const NEXT: i32 = -1;
+
+/// `struct __sk_buff` (linux/bpf.h): the interface by which the frame came in; 0 for one that began on this box.
+const INGRESS_INTERFACE: i16 = 36;
 
 const HELPER_LOAD_BYTES: i32 = 26; // bpf_skb_load_bytes, since 4.5; unlike direct access it reads paged data too
 const HELPER_BOOT_TIME: i32 = 125; // bpf_ktime_get_boot_ns, since 5.8
@@ -68,18 +74,38 @@ const SLOT: Register = R8;
 /// # Panics
 /// On more addresses or MACs than the limits: the caller checks.
 pub fn build(direction: Direction, guarded: Guarded, map: i32) -> Result<Vec<u64>, Error> {
+    assemble(direction, guarded, map, false)
+}
+
+/// The program for other interfaces, where frames leave that may have passed the egress program already, on the same map. It counts
+/// what it drops; what passes is counted there.
+///
+/// # Errors
+/// Does not happen for lists within the limits.
+///
+/// # Panics
+/// As [`build`].
+pub fn build_others(guarded: Guarded, map: i32) -> Result<Vec<u64>, Error> {
+    assemble(Direction::Egress, guarded, map, true)
+}
+
+fn assemble(direction: Direction, guarded: Guarded, map: i32, others: bool) -> Result<Vec<u64>, Error> {
     assert!(guarded.addresses.len() <= layout::ADDRESSES && guarded.virtual_macs.len() <= layout::VIRTUAL_MACS);
     let mut a = Assembler::default();
     let labels = Labels { check: a.label(), next: a.label(), unreadable: a.label() };
     let parse = Parse { direction, guarded, labels };
 
     a.copy(CONTEXT, R1);
+    if others {
+        a.load(Width::Word, R2, CONTEXT, INGRESS_INTERFACE);
+        a.jump_if(R2, Condition::NotEqual, 0, labels.next);
+    }
     parse.ethernet(&mut a);
 
     a.bind(labels.unreadable);
     a.set(SLOT, slot_offset(SLOT_UNREADABLE));
     a.bind(labels.check);
-    check(&mut a, direction, map);
+    check(&mut a, direction, map, others);
     a.bind(labels.next);
     a.set(R0, NEXT);
     a.exit();
@@ -87,7 +113,7 @@ pub fn build(direction: Direction, guarded: Guarded, map: i32) -> Result<Vec<u64
 }
 
 /// Guarded frame, its slot in `SLOT`: compares the clock with the expiry, counts, ends.
-fn check(a: &mut Assembler, direction: Direction, map: i32) {
+fn check(a: &mut Assembler, direction: Direction, map: i32, others: bool) {
     let (open, done) = (a.label(), a.label());
     a.call(HELPER_BOOT_TIME);
     a.set_map_value(R9, map, 0);
@@ -102,8 +128,10 @@ fn check(a: &mut Assembler, direction: Direction, map: i32) {
     a.bind(open);
     a.jump_if(SLOT, Condition::Equal, slot_offset(SLOT_PROBE), done);
     a.store(Width::Double, R9, word_offset(direction.last_pass()), R0);
-    a.set(R1, 1);
-    a.atomic_add(R9, word_offset(direction.passes()), R1);
+    if !others {
+        a.set(R1, 1);
+        a.atomic_add(R9, word_offset(direction.passes()), R1);
+    }
     a.bind(done);
     a.set(R0, NEXT);
     a.exit();
