@@ -5,8 +5,10 @@
 //!
 //! - no program gives it more rights (`PR_SET_NO_NEW_PRIVS`), and no core dump or debugger shows its memory;
 //! - of root's capabilities it has those that it named ([`capability`]);
-//! - device nodes can be made but not opened ([`devices`]), or, where that cannot be had, harmless ones alone be made;
-//! - files can be opened, made, renamed and removed only below the directories that it named ([`files`], landlock);
+//! - device nodes can be made but not opened ([`mounts`]), or, where that cannot be had, harmless ones alone be made;
+//! - nothing can be changed, not even a mode or an owner, on file systems that hold none of the directories that it named
+//!   ([`mounts`]); on those that do, they can be changed everywhere, for landlock knows no right to it;
+//! - files can be opened, made, renamed and removed only below these directories ([`files`], landlock);
 //! - of the kernel's calls it has those of the groups that it named ([`calls`], seccomp): no program can be started, no
 //!   process signalled or looked into, no socket opened but of the families named, no file system mounted.
 //!
@@ -19,8 +21,9 @@
 
 pub mod calls;
 pub mod capability;
-pub mod devices;
 pub mod files;
+pub mod mount_table;
+pub mod mounts;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,6 +44,14 @@ pub struct Bounds<'a> {
     pub calls: &'a [Group],
 }
 
+impl Bounds<'_> {
+    /// No call is left that changes a file. Opening one for writing is a call of reading, which landlock refuses.
+    fn change_nothing(&self, has_landlock: bool) -> bool {
+        let has = |group| self.calls.contains(&group);
+        !has(Group::Write) && (!has(Group::Read) || has_landlock && self.whole.is_empty())
+    }
+}
+
 /// What is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
@@ -52,6 +63,8 @@ pub struct Confinement {
     pub calls: bool,
     /// No device node can be opened.
     pub devices: bool,
+    /// Nothing can be changed on file systems that hold none of its directories.
+    pub elsewhere: bool,
 }
 
 impl std::fmt::Display for Confinement {
@@ -62,6 +75,7 @@ impl std::fmt::Display for Confinement {
         sort(self.files.is_some(), self.files.map_or("files".into(), |version| format!("files (landlock {version})")));
         sort(self.calls, "calls".into());
         sort(self.devices, "devices".into());
+        sort(self.elsewhere, "other file systems".into());
         match (in_force.is_empty(), missing.is_empty()) {
             (false, true) => write!(f, "{}", in_force.join(", ")),
             (true, _) => f.write_str("none"),
@@ -90,11 +104,12 @@ pub fn harden() -> io::Result<()> {
 /// What the kernel says to a measure that it has; then the process must end.
 pub fn confine(bounds: &Bounds<'_>) -> io::Result<Confinement> {
     nix::sys::prctl::set_no_new_privs()?;
-    let devices = devices::shut(&bounds.whole); // first: what follows forbids it
+    let view = mounts::narrow(&bounds.whole)?; // first: what follows forbids it
     let files = files::confine(&bounds.whole, &bounds.readable)?;
     let capabilities = capability::keep(bounds.capabilities)?;
-    let calls = calls::filter(bounds.calls, devices)?; // last: it forbids what the others do
-    Ok(Confinement { capabilities, files, calls, devices })
+    let calls = calls::filter(bounds.calls, view.devices)?; // last: it forbids what the others do
+    let elsewhere = view.elsewhere || calls && bounds.change_nothing(files.is_some());
+    Ok(Confinement { capabilities, files, calls, devices: view.devices, elsewhere })
 }
 
 #[cfg(test)]
@@ -103,10 +118,20 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let all = Confinement { capabilities: true, files: Some(7), calls: true, devices: true };
-        assert_eq!(all.to_string(), "capabilities, files (landlock 7), calls, devices");
+        let all = Confinement { capabilities: true, files: Some(7), calls: true, devices: true, elsewhere: true };
+        assert_eq!(all.to_string(), "capabilities, files (landlock 7), calls, devices, other file systems");
         let old = Confinement { files: None, devices: false, ..all };
-        assert_eq!(old.to_string(), "capabilities, calls; without files, devices");
+        assert_eq!(old.to_string(), "capabilities, calls, other file systems; without files, devices");
         assert_eq!(Confinement::default().to_string(), "none");
+    }
+    #[test]
+    fn who_opens_files_can_write_to_them_where_landlock_is_missing() {
+        let bounds = |calls| Bounds { calls, ..Bounds::default() };
+        let nothing = |calls, landlock| bounds(calls).change_nothing(landlock);
+        assert!(nothing(&[Group::Base, Group::Internet], false));
+        assert!(nothing(&[Group::Base, Group::Read], true) && !nothing(&[Group::Base, Group::Read], false));
+        assert!(!nothing(&[Group::Base, Group::Write], true));
+        let whole = vec!["/data".into()];
+        assert!(!Bounds { whole, ..bounds(&[Group::Base, Group::Read]) }.change_nothing(true));
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 
 use super::control::TreeSettings;
-use super::store::{anchor, home_of};
+use super::store::{anchor, home_of, mount_of};
 use crate::confine::{Bounds, Capability, Confinement, Group, confine};
 
 /// Both directions need them: the role may change at any time, and must not cost a new process then.
@@ -25,11 +25,11 @@ const CAPABILITIES: &[Capability] = &[
 
 const CALLS: &[Group] = &[Group::Base, Group::Read, Group::Write, Group::Watch, Group::Internet];
 
-/// A directory that the process may reach, and which it was: device and inode.
-type Place = (PathBuf, Option<(u64, u64)>);
+/// A directory that the process may reach, and which it was: device and inode, and the mount that it is on.
+type Place = (PathBuf, Option<((u64, u64), u64)>);
 
 /// The directories of all trees and their stores. A directory that is mounted or made at one of these paths later is
-/// another one, which the process cannot reach.
+/// another one, which the process cannot reach; or the same one by another mount, which is not bounded as the former was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ground {
     trees: Vec<TreeSettings>,
@@ -38,7 +38,10 @@ pub struct Ground {
 }
 
 fn places(trees: &[TreeSettings]) -> Vec<Place> {
-    let identity = |path: &PathBuf| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let identity = |path: &PathBuf| {
+        let metadata = path.metadata().ok()?;
+        Some(((metadata.dev(), metadata.ino()), mount_of(path).ok()?))
+    };
     let both = trees.iter().flat_map(|tree| {
         let anchor = anchor(&tree.tree);
         [Some(anchor.to_path_buf()), home_of(anchor, tree.store.as_deref()).ok()]
@@ -52,7 +55,7 @@ impl Ground {
     ///
     /// # Errors
     ///
-    /// As [`confine`].
+    /// As [`confine`]; that a directory has become another one meanwhile.
     pub fn confine(trees: &[TreeSettings]) -> io::Result<(Self, Confinement)> {
         for tree in trees {
             if let Ok(home) = home_of(anchor(&tree.tree), tree.store.as_deref()) {
@@ -60,14 +63,21 @@ impl Ground {
                 let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
             }
         }
-        let places = places(trees);
-        let whole = places.iter().map(|(path, _)| path.clone()).collect();
+        let named = places(trees);
+        let whole = named.iter().map(|(path, _)| path.clone()).collect();
         let confinement = confine(&Bounds { capabilities: CAPABILITIES, whole, readable: Vec::new(), calls: CALLS })?;
-        let is_bound = confinement.files.is_some();
+        let places = places(trees); // in a view of its own the mounts have other numbers
+        let directories = |places: &[Place]| -> Vec<_> {
+            places.iter().map(|(path, identity)| (path.clone(), identity.map(|(directory, _)| directory))).collect()
+        };
+        if directories(&places) != directories(&named) {
+            return Err(io::Error::other("a tree's directory has just become another one"));
+        }
+        let is_bound = confinement.files.is_some() || confinement.elsewhere;
         Ok((Ground { trees: trees.to_vec(), places, is_bound }, confinement))
     }
 
-    /// The directories are not those that they were. Never, where the kernel does not confine files.
+    /// The directories, or their mounts, are not those that they were. Never, where the kernel does not confine files.
     #[must_use]
     pub fn has_moved(&self) -> bool {
         self.is_bound && places(&self.trees) != self.places

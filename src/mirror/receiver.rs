@@ -155,7 +155,7 @@ pub fn cycle(
     Ok(received)
 }
 
-/// The process could open what it makes, and a node of a disk would be a way out (see [`crate::confine::devices`]).
+/// The process could open what it makes, and a node of a disk would be a way out (see [`crate::confine::mounts`]).
 fn not_makeable(key: &[u8]) -> io::Error {
     let name = shown(key);
     let text =

@@ -50,18 +50,24 @@ pub fn mount_point(path: &Path) -> io::Result<PathBuf> {
     Ok(point.to_path_buf())
 }
 
-/// What tells mounts apart: the mount's number (Linux 5.8), before that the device's.
-fn mount_of(path: &Path) -> io::Result<u64> {
+/// What tells mounts apart: the mount's number, which is no other mount's later (Linux 6.8), the one that may be (5.8), before that
+/// the device's.
+///
+/// # Errors
+///
+/// What statx(2) says.
+pub(super) fn mount_of(path: &Path) -> io::Result<u64> {
+    const NUMBER: libc::c_uint = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
     let path = system::c_name(path.as_os_str().as_bytes())?;
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
     // SAFETY: all zeroes are a value of this structure of numbers.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string, and the kernel fills in the structure.
-    if unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_MNT_ID, &raw mut found) } != 0 {
+    if unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, NUMBER, &raw mut found) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-    Ok(if found.stx_mask & libc::STATX_MNT_ID == 0 { device } else { found.stx_mnt_id })
+    Ok(if found.stx_mask & NUMBER == 0 { device } else { found.stx_mnt_id })
 }
 
 /// The `.twobox` of trees whose anchor this is.

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
 
 use super::fat;
 use super::image::{self, Check, Identity};
 use super::slot::{self, Slot};
+use crate::confine::mounts;
 use crate::time::Duration;
 
 /// Where the partition is mounted meanwhile.
@@ -51,10 +51,21 @@ pub fn mount_to_look(device: &Path) -> io::Result<Slots> {
 }
 
 fn mount_alone(device: &Path, writable: bool) -> io::Result<Slots> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
+    leave_all_else()?;
     let mounted = std::mem::ManuallyDrop::new(Mounted::mount(device, writable)?);
     Ok(Slots::of(mounted.slots.folder.clone()))
+}
+
+/// Takes a view of the mounts for this process in which nothing can be changed, but on what is mounted in it from then on.
+///
+/// # Errors
+///
+/// What unshare(2) and mount(2) say.
+pub fn leave_all_else() -> io::Result<()> {
+    fs::create_dir_all(AT)?;
+    mounts::copy()?;
+    let _ = mounts::freeze(); // before Linux 5.12 the kernel has no such call: the confinement says what is in force
+    Ok(())
 }
 
 /// The mounted partition; unmounted when dropped.

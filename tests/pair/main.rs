@@ -536,6 +536,10 @@ fn the_standby_has_the_trees_and_a_hand_over_loses_nothing() {
     let data = |node: &str| if node == "a" { &of_a } else { &of_b };
     std::fs::write(data(active).join("first"), "one").unwrap();
     wait("the first file is there", || std::fs::read(data(standby).join("first")).is_ok_and(|text| text == b"one"));
+    for node in ["a", "b"] {
+        let by = rig.status(node).unwrap().mirror_confinement.unwrap();
+        assert!(by.contains("other file systems") && !by.contains("without"), "{by}");
+    }
     std::fs::write(data(active).join("last"), "written just before").unwrap();
     rig.order(active, &Request::Switchover { lose_changes: false }).unwrap();
     assert_eq!(std::fs::read(data(standby).join("last")).unwrap(), b"written just before");

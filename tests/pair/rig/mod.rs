@@ -172,11 +172,11 @@ impl Rig {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
         let options = self.options(node);
         // Not `ip netns exec`: it hides the host's cgroup and bpf file systems.
-        // Each box sees its own folder at `data`.
+        // Each box sees its own folder at `data`. Mounts are shared, as on a machine with systemd and on the appliance.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}-{node}", self.name))
             .args(["unshare", "--mount", "--propagation", "private", "sh", "-c"])
-            .arg("mount --bind \"$0\" \"$1\" && shift && exec \"$@\"")
+            .arg("mount --make-rshared / && mount --bind \"$0\" \"$1\" && shift && exec \"$@\"")
             .arg(self.path(node, "data"))
             .arg(self.dir.join("data"))
             .args(&self.started_by)

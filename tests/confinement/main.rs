@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods)] // starts processes
 #![allow(missing_docs)]
 
+mod scene;
+mod view;
+
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -12,126 +15,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::{Mode, SFlag, mknod};
-use nix::sys::wait::WaitStatus;
-use nix::unistd::{ForkResult, fork};
-use twobox::confine::{Confinement, harden};
-use twobox::mirror::bounds::Ground;
-use twobox::mirror::control::{self, Link, LinkKey, MaxDelete, TreeSettings, When};
+use scene::{Mounts, Scene, denied, in_a_process};
+use twobox::confine::harden;
+use twobox::mirror::control::{self, Link, LinkKey};
 use twobox::observe::control::{Said, Settings, Told};
 use twobox::update::child::{Order, Own, Report, Source};
 use twobox::update::{bounds, transfer};
-
-/// A place with a tree, its store, and things that are none of the child's business.
-struct Scene {
-    home: PathBuf,
-    mounts: Mounts,
-}
-
-/// How the tree's file system is mounted.
-#[derive(Clone, Copy, PartialEq)]
-enum Mounts {
-    /// Nobody else hears of what is mounted and unmounted.
-    Private,
-    /// As on a machine with systemd.
-    Shared,
-    /// As the appliance's data.
-    NoDevices,
-}
-
-impl Scene {
-    fn new(name: &str) -> Self {
-        Self::on(Mounts::Private, name)
-    }
-
-    fn on(mounts: Mounts, name: &str) -> Self {
-        let home = std::env::temp_dir().join(format!("twobox-confined-{name}-{}", std::process::id()));
-        fs::create_dir_all(home.join("data")).unwrap();
-        fs::create_dir_all(home.join("etc")).unwrap();
-        fs::write(home.join("etc/pair.key"), "secret").unwrap();
-        // The watchdog's number (Documentation/admin-guide/devices.txt); a device that is not there cannot be fed.
-        mknod(
-            &home.join("etc/watchdog"),
-            SFlag::S_IFCHR,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-            nix::sys::stat::makedev(10, 130),
-        )
-        .unwrap();
-        Scene { home, mounts }
-    }
-
-    /// Mounts the tree's file system where no other process sees it.
-    fn mount(&self) {
-        let nothing = None::<&str>;
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(nothing, "/", nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing).unwrap(); // hides it from outside
-        let flags = if self.mounts == Mounts::NoDevices { MsFlags::MS_NODEV } else { MsFlags::empty() };
-        let data = self.home.join("data");
-        if self.mounts == Mounts::Shared {
-            mount(nothing, "/", nothing, MsFlags::MS_SHARED | MsFlags::MS_REC, nothing).unwrap();
-        }
-        mount(Some("tmpfs"), &data, Some("tmpfs"), flags, nothing).unwrap();
-        fs::create_dir_all(data.join("tree/below")).unwrap();
-        fs::write(data.join("tree/file"), "of the tree").unwrap();
-    }
-
-    fn settings(&self) -> Vec<TreeSettings> {
-        vec![TreeSettings {
-            tree: self.home.join("data/tree"),
-            when: When::EveryMs(1000),
-            exclude: Vec::new(),
-            max_delete: MaxDelete::Percent(25),
-            store: Some(self.home.join("data")),
-        }]
-    }
-
-    /// Runs `what` in a process of its own that is confined to this scene's tree. Fails if it panics or is killed.
-    fn confined(&self, what: impl FnOnce(&Path, Confinement)) {
-        in_a_process(|| {
-            self.mount();
-            harden().unwrap();
-            assert!(!nix::sys::prctl::get_dumpable().unwrap(), "no core dump shows its memory");
-            let (_, confinement) = Ground::confine(&self.settings()).unwrap();
-            what(&self.home, confinement);
-        });
-    }
-}
-
-/// Runs `what` in a process of its own. Fails if it panics or is killed.
-fn in_a_process(what: impl FnOnce()) {
-    #[allow(unsafe_code)]
-    // SAFETY: the child has one thread; the locks of the allocator, which another may have held, are safe across fork(2)
-    // in glibc and musl.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => {
-            let end = nix::sys::wait::waitpid(child, None).unwrap();
-            assert_eq!(end, WaitStatus::Exited(child, 0), "see above for what could be done");
-        }
-        ForkResult::Child => {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
-            std::process::exit(i32::from(outcome.is_err()));
-        }
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.home);
-    }
-}
-
-fn errno<T>(result: io::Result<T>) -> Option<i32> {
-    result.err().and_then(|e| e.raw_os_error())
-}
-
-#[track_caller]
-fn denied<T>(result: io::Result<T>) {
-    let number = errno(result);
-    assert!(matches!(number, Some(libc::EACCES | libc::EPERM | libc::EXDEV)), "{number:?}");
-}
 
 #[test]
 fn everything_that_the_mirror_does_is_possible() {
@@ -242,32 +134,6 @@ fn device_nodes_are_copied_where_they_cannot_be_opened() {
             }
         });
     }
-}
-
-#[test]
-fn a_file_system_that_is_unmounted_outside_is_gone_inside() {
-    let scene = Scene::on(Mounts::Shared, "unmount");
-    in_a_process(|| {
-        scene.mount();
-        let (hear, say) = nix::unistd::pipe().unwrap();
-        let (wait, go) = nix::unistd::pipe().unwrap();
-        let outside = std::thread::spawn({
-            let data = scene.home.join("data");
-            move || {
-                assert_eq!(nix::unistd::read(&hear, &mut [0]), Ok(1));
-                nix::mount::umount(&data).unwrap();
-                nix::unistd::write(&go, b"x").unwrap();
-            }
-        });
-        in_a_process(|| {
-            let (ground, confinement) = Ground::confine(&scene.settings()).unwrap();
-            assert!(confinement.devices && !ground.has_moved());
-            nix::unistd::write(&say, b"x").unwrap();
-            assert_eq!(nix::unistd::read(&wait, &mut [0]), Ok(1));
-            assert!(ground.has_moved(), "the process still has the file system");
-        });
-        outside.join().unwrap();
-    });
 }
 
 #[test]
