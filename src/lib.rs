@@ -22,7 +22,7 @@
 //! | [`link`] | a driver: sockets and ports that carry heartbeats | time, wire |
 //! | [`fence`] | a driver: the belts, and the bound they promise | time, clock, netlink |
 //! | [`takeover`] | a driver: service addresses | time, wire, netlink |
-//! | [`service`] | a driver: the served programs | clock, oom |
+//! | [`service`] | a driver: the served programs | time, clock, oom |
 //! | [`state`] | a driver: the record on disk | nothing |
 //! | [`mirror`] | the file trees, its own process | time, clock, confine |
 //! | [`update`] | another image beside the running one, its own process | time, clock, confine, mirror |

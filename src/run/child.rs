@@ -15,6 +15,7 @@ use smol::channel::Receiver;
 use smol::{Async, Timer, future};
 
 use super::helper::within;
+use super::voice::Voice;
 use crate::clock;
 use crate::config::Config;
 use crate::console::prompt::CONFINED;
@@ -66,10 +67,10 @@ pub fn console(config: &Config, socket: &Path) -> Option<Vec<String>> {
 /// Starts the program again whenever it ends, for as long as the daemon lives. Its troubles are no reason to hand over.
 /// `confinement` is what it says of itself.
 pub async fn keep(reaper: Rc<Reaper>, words: Vec<String>, confinement: Rc<RefCell<Option<String>>>) {
-    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+    let (mut backoff, voice) = (Backoff::new(PAUSES.0, PAUSES.1), Voice::of("console"));
     loop {
         let started = clock::now();
-        if let Err(error) = live(&reaper, &words, &confinement).await {
+        if let Err(error) = live(&reaper, &words, &confinement, &voice).await {
             log::warn!("the console does not run: {error}");
         }
         confinement.take();
@@ -78,14 +79,19 @@ pub async fn keep(reaper: Rc<Reaper>, words: Vec<String>, confinement: Rc<RefCel
 }
 
 /// One life of the child.
-async fn live(reaper: &Reaper, words: &[String], confinement: &RefCell<Option<String>>) -> io::Result<()> {
+async fn live(
+    reaper: &Reaper,
+    words: &[String],
+    confinement: &RefCell<Option<String>>,
+    voice: &Voice,
+) -> io::Result<()> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     let mark = ("TWOBOX_CHILD", "console");
     let child = spawn(Start { words, root: None, mark, cgroup: None, output: Some(write) })?;
     let exit = reaper.end_of(child.id());
     child.runs().await?;
     let hearing = async {
-        hear(read, confinement).await?;
+        hear(read, confinement, voice).await?;
         future::pending().await // it may close its output and live on
     };
     let ending = async {
@@ -93,19 +99,23 @@ async fn live(reaper: &Reaper, words: &[String], confinement: &RefCell<Option<St
         log::warn!("the console's process ended: {status}");
         Ok(())
     };
-    future::or(hearing, ending).await
+    let result = future::or(future::or(hearing, ending), voice.account()).await;
+    voice.close();
+    result
 }
 
 /// What it prints: what confines it, and why it ends.
-async fn hear(pipe: OwnedFd, confinement: &RefCell<Option<String>>) -> io::Result<()> {
+async fn hear(pipe: OwnedFd, confinement: &RefCell<Option<String>>, voice: &Voice) -> io::Result<()> {
     let mut lines = Lines::new(Async::new(File::from(pipe))?, LINE);
     while let Some(line) = lines.next().await? {
-        match line.strip_prefix(CONFINED) {
-            Some(by) => {
-                log::info!("the console's process is confined: {by}");
-                *confinement.borrow_mut() = Some(by.to_owned());
-            }
-            None => log::warn!("console: {line}"),
+        let by = line.strip_prefix(CONFINED);
+        if let Some(by) = by {
+            *confinement.borrow_mut() = Some(by.to_owned());
+        }
+        match by {
+            _ if !voice.admits() => {}
+            Some(by) => log::info!("the console's process is confined: {by}"),
+            None => log::warn!("{}: {line}", voice.who()),
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::child_stderr::Words;
 use super::operator::{Outcome, Refusal, refuse};
+use super::voice::Voice;
 use super::{child, child_lines, figures, replies};
 use crate::clock;
 use crate::config::Config;
@@ -58,6 +59,7 @@ pub(super) struct Mirror {
     fell_at: Cell<Option<Instant>>,
     /// How its process is confined.
     confinement: RefCell<Option<String>>,
+    voice: Voice,
 }
 
 impl Mirror {
@@ -103,6 +105,7 @@ impl Mirror {
             is_ready: Cell::default(),
             fell_at: Cell::default(),
             confinement: RefCell::default(),
+            voice: Voice::of("mirror"),
         }))
     }
 
@@ -135,7 +138,7 @@ impl Mirror {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut words = Words::of("mirror", &mut child)?;
+        let mut words = Words::of(&self.voice, &mut child)?;
         let end = reaper.end_of(child.id());
         let stream = Async::new(ours)?;
         while self.lines.1.try_recv().is_ok() {} // meant for a former life
@@ -175,10 +178,13 @@ impl Mirror {
                 }
             }
             Report::Confined { by } => {
-                log::info!("the mirror's process is confined: {by}");
+                if self.voice.admits() {
+                    log::info!("the mirror's process is confined: {by}");
+                }
                 *self.confinement.borrow_mut() = Some(by);
             }
             Report::Settled { role, generation } => *self.settled.borrow_mut() = Some((role, generation)),
+            Report::Connected { .. } if !self.voice.admits() => {}
             Report::Connected { peer: Some(peer) } => log::info!("the mirror is connected to {peer}"),
             Report::Connected { peer: None } => log::info!("the mirror has no connection"),
             Report::Trees { trees } => {

@@ -64,6 +64,7 @@ mod steps;
 mod tally;
 mod trial;
 mod update;
+mod voice;
 
 use std::path::PathBuf;
 use std::sync::Arc;

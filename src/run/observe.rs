@@ -14,6 +14,7 @@ use smol::{Async, Timer, future};
 
 use super::child_stderr::Words;
 use super::helper::Helper;
+use super::voice::Voice;
 use super::{child, child_lines, history, report};
 use crate::clock;
 use crate::config::site::Site;
@@ -37,6 +38,7 @@ pub(super) struct Observe {
     lines: (Sender<Told>, Receiver<Told>),
     /// How its process is confined.
     confinement: RefCell<Option<String>>,
+    voice: Voice,
 }
 
 impl Observe {
@@ -46,7 +48,8 @@ impl Observe {
         if settings.listen.is_empty() && settings.syslog.is_none() {
             return None;
         }
-        Some(Rc::new(Self { settings, lines: bounded(EVENTS), confinement: RefCell::default() }))
+        let voice = Voice::of("observe");
+        Some(Rc::new(Self { settings, lines: bounded(EVENTS), confinement: RefCell::default(), voice }))
     }
 
     /// Something for the syslog server. What a slow process does not take is lost.
@@ -81,7 +84,7 @@ impl Observe {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut words = Words::of("observe", &mut child)?;
+        let mut words = Words::of(&self.voice, &mut child)?;
         let end = reaper.end_of(child.id());
         let stream = Async::new(ours)?;
         let writing = async {
@@ -105,10 +108,13 @@ impl Observe {
                         let _ = self.lines.0.send(Told::Status { status }).await; // never closed
                     }
                     Said::Confined { by } => {
-                        log::info!("the watching process is confined: {by}");
+                        if self.voice.admits() {
+                            log::info!("the watching process is confined: {by}");
+                        }
                         *self.confinement.borrow_mut() = Some(by);
                     }
-                    Said::Log { text } => log::warn!("{text}"),
+                    Said::Log { text } if self.voice.admits() => log::warn!("{text}"),
+                    Said::Log { .. } => {}
                 }
             }
         };

@@ -24,11 +24,13 @@ use smol::lock::Mutex;
 use smol::{Async, Timer};
 use zeroize::Zeroizing;
 
+use super::child_stderr::Words;
 use super::disk::ToDisk;
 use super::helper::{Helper, within};
 use super::letters::{Order, ToLoop};
 use super::operator::{Outcome, Refusal, hangs, refuse, step};
 use super::snapshot::Snapshot;
+use super::voice::Voice;
 use super::{child, child_lines, interface, mirror};
 use crate::clock;
 use crate::console::control::{Progress, Reply, Request};
@@ -63,7 +65,6 @@ enum Phase {
 }
 
 /// The helper's part of an update.
-#[derive(Default)]
 pub(super) struct Update {
     /// What worked under the former image before this one was installed.
     pub demand: Equipment,
@@ -78,12 +79,22 @@ pub(super) struct Update {
     pub confirmed: RefCell<bool>,
     /// How the process that does the work is confined; it says so each time, and the last word stays.
     pub confinement: RefCell<Option<String>>,
+    voice: Voice,
 }
 
 impl Update {
     /// None is under way.
     pub(super) fn of(demand: Equipment) -> Self {
-        Update { demand, ..Update::default() }
+        Update {
+            demand,
+            damaged: RefCell::default(),
+            slots: Mutex::default(),
+            phase: RefCell::default(),
+            both: Cell::default(),
+            confirmed: RefCell::default(),
+            confinement: RefCell::default(),
+            voice: Voice::of("update"),
+        }
     }
 }
 
@@ -448,25 +459,44 @@ impl Helper {
     async fn have_done(&self, order: &Work, replies: Option<&Sender<Reply>>) -> io::Result<Result<String, String>> {
         let (ours, theirs) = UnixStream::pair()?;
         #[allow(clippy::disallowed_methods)] // the one place that starts it
-        let process = Command::new("/proc/self/exe")
+        let mut process = Command::new("/proc/self/exe")
             .arg("update-child")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
         let mut running = Child(Some(process.id()));
+        let mut words = Words::of(&self.update.voice, &mut process)?;
         let end = self.reaper.end_of(process.id());
         let stream = Async::new(ours)?;
         let mut line = Zeroizing::new(serde_json::to_vec(order)?);
         line.push(b'\n');
         (&stream).write_all(&line).await?;
         drop(line);
-        let mut line = Vec::new();
-        let began = clock::now();
-        let mut lines = BufReader::with_capacity(1024, &stream);
-        let outcome = loop {
+        let outcome = future::or(self.hear_of_work(&stream, replies), words.copy()).await;
+        drop(stream);
+        if outcome.is_ok() {
+            child::see_off(process.id(), &end).await;
+            running.0 = None;
+        }
+        words.copy_rest().await;
+        outcome
+    }
+
+    /// What the child says of its work, up to its last word.
+    async fn hear_of_work(
+        &self,
+        stream: &Async<UnixStream>,
+        replies: Option<&Sender<Reply>>,
+    ) -> io::Result<Result<String, String>> {
+        let (began, mut line) = (clock::now(), Vec::new());
+        let mut lines = BufReader::with_capacity(1024, stream);
+        loop {
             match child_lines::next(&mut lines, &mut line, LINE).await? {
                 Report::Confined { by } => {
-                    log::info!("the updating process is confined: {by}");
+                    if self.update.voice.admits() {
+                        log::info!("the updating process is confined: {by}");
+                    }
                     *self.update.confinement.borrow_mut() = Some(by);
                 }
                 Report::Progress { done, total } => {
@@ -480,15 +510,10 @@ impl Helper {
                         })); // a client that does not read misses steps
                     }
                 }
-                Report::Done { text } => break Ok(text),
-                Report::Refused { reason } => break Err(reason),
+                Report::Done { text } => return Ok(Ok(text)),
+                Report::Refused { reason } => return Ok(Err(reason)),
             }
-        };
-        drop(lines);
-        drop(stream);
-        child::see_off(process.id(), &end).await;
-        running.0 = None;
-        Ok(outcome)
+        }
     }
 }
 

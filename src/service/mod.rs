@@ -4,6 +4,7 @@
 //! the daemon in every respect ([`spawn`]): session, signals, scheduling, descriptors. Whatever it starts in turn is
 //! found again ([`group`]) and reaped ([`reaper`]), also after this daemon died and was started anew.
 
+pub mod allowance;
 mod backoff;
 pub mod group;
 pub mod lines;

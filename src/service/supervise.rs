@@ -14,6 +14,7 @@ use smol::channel::{Receiver, Sender, unbounded};
 use smol::future::{self, FutureExt};
 use smol::{Async, LocalExecutor, Timer};
 
+use super::allowance::Allowance;
 use super::backoff::Backoff;
 use super::group::{self, Group, MARK};
 use super::lines::Lines;
@@ -432,35 +433,32 @@ fn not_started(settings: &Settings, error: &io::Error) -> String {
 /// has said.
 async fn copy_output(name: &str, pipe: OwnedFd) -> io::Result<()> {
     let mut lines = Lines::new(Async::new(File::from(pipe))?, OUTPUT_LINE);
-    let (mut began, mut shown, mut left_out) = (clock::now(), 0_u32, 0_u64);
+    let mut allowance = Allowance::new(OUTPUT_LINES, OUTPUT_PERIOD);
     loop {
+        let due = allowance.due();
         let line = async { Some(lines.next().await) };
         let quiet = async {
-            if left_out == 0 {
-                return future::pending().await;
-            }
-            Timer::after((began + OUTPUT_PERIOD).until(clock::now())).await;
+            let Some(due) = due else { return future::pending().await };
+            Timer::after(due.until(clock::now())).await;
             None
         };
         let came = line.or(quiet).await.transpose()?;
-        if clock::now().since(began) >= OUTPUT_PERIOD {
-            if left_out > 0 {
-                log::warn!("{name}: {left_out} more lines in {OUTPUT_PERIOD:?} are not shown");
-            }
-            (began, shown, left_out) = (clock::now(), 0, 0);
+        let left_out = allowance.turn(clock::now());
+        if left_out > 0 {
+            log::warn!("{name}: {left_out} more lines in {OUTPUT_PERIOD:?} are not shown");
         }
         match came {
             None => {}
             Some(None) => break,
-            Some(Some(line)) if shown < OUTPUT_LINES => {
-                shown += 1;
+            Some(Some(line)) if allowance.admits() => {
                 log::info!("{name}: {line}");
                 // What a start says at once is more than the log takes in between two looks at it.
                 log::logger().flush();
             }
-            Some(Some(_)) => left_out += 1,
+            Some(Some(_)) => {}
         }
     }
+    let left_out = allowance.left_out();
     if left_out > 0 {
         log::warn!("{name}: {left_out} more lines are not shown");
     }
