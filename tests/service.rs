@@ -332,6 +332,25 @@ fn a_service_that_ends_or_does_not_start_is_tried_again() {
         bench.reach(State::Stopped).await;
         assert!(bench.read("runs").lines().count() >= 2);
         let mut missing = bench.settings("");
+/// A fence that is told late, by a thread that was held up, comes when the daemon leaves already.
+#[test]
+fn a_service_of_a_daemon_that_leaves_is_never_started_again() {
+    bench("leave", |bench, reaper| async move {
+        let mut settings = bench.settings("exec sleep 1000");
+        settings.run = Run::Both;
+        let supervisor = bench.start(&reaper, settings);
+        bench.reach(State::Running).await;
+        supervisor.order(Order::Leave);
+        bench.reach(State::Stopped).await;
+        for late in [Order::Kill, Order::Stop, Order::Serve] {
+            supervisor.order(late);
+            bench.until("heard", || !bench.reports.borrow().is_empty()).await;
+            let told: Vec<State> = bench.reports.borrow_mut().drain(..).map(|report| report.state).collect();
+            assert!(told.iter().all(|state| *state == State::Stopped), "{late:?}: {told:?}");
+        }
+    });
+}
+
         missing.start = vec!["/no/such/program".into()];
         let supervisor = bench.start(&reaper, missing);
         supervisor.order(Order::Serve);

@@ -65,6 +65,7 @@ impl Supervisor {
             let service = Service {
                 group: Group::new(instance, &settings.name),
                 wanted: Cell::new(settings.run == Run::Both),
+                leaving: Cell::new(false),
                 settings,
                 orders: receiver,
                 reaper: reaper.clone(),
@@ -94,6 +95,8 @@ struct Service {
     settings: Settings,
     group: Group,
     wanted: Cell<bool>,
+    /// The daemon leaves: nothing is wanted any more, whatever was ordered before and comes late.
+    leaving: Cell<bool>,
     orders: Receiver<Order>,
     reaper: Rc<Reaper>,
     executor: Rc<LocalExecutor<'static>>,
@@ -163,13 +166,17 @@ impl Service {
     /// Applies an order to what is wanted.
     fn obey(&self, order: Order) {
         match order {
+            Order::Leave => {
+                self.leaving.set(true);
+                self.wanted.set(false);
+            }
+            _ if self.leaving.get() => {}
             Order::Serve => {
                 if !self.wanted.replace(true) {
                     self.restarts.set(0);
                 }
             }
             Order::Stop | Order::Kill => self.wanted.set(self.settings.run == Run::Both),
-            Order::Leave => self.wanted.set(false),
         }
     }
 
