@@ -4,7 +4,6 @@ mod ask;
 mod services;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
@@ -16,6 +15,7 @@ use smol::channel::Sender;
 use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, future};
 
+use self::ask::Asking;
 use super::alarms::{self, Standing};
 use super::belts::Way;
 use super::disk::ToDisk;
@@ -38,8 +38,8 @@ use crate::fence::gate::Gate;
 use crate::fence::gate::nft::Belt;
 use crate::init::terminal::Terminal;
 use crate::journal;
+use crate::node::Note;
 use crate::node::status::Alarm;
-use crate::node::{self, Note};
 use crate::observe::control::Event;
 use crate::service::{self, Reaper, Report, State, Supervisor};
 use crate::takeover::own::Stands;
@@ -113,11 +113,7 @@ pub(super) struct Helper {
     pub options: Options,
     pub config: Config,
     pub to_loop: Arc<Mailbox<ToLoop>>,
-    snapshot: Arc<Shared>,
-    /// Who waits for a snapshot.
-    waiting: RefCell<Vec<Sender<()>>>,
-    /// Who waits for the answer to an order, in the order of asking.
-    asked: RefCell<VecDeque<(Order, Sender<node::Answer>)>>,
+    asking: Asking,
     /// How each service stands.
     pub services: RefCell<Vec<Report>>,
     /// Services that failed and have not been ready since: trying again is not health.
@@ -130,7 +126,9 @@ pub(super) struct Helper {
     surrender: RefCell<Option<u32>>,
     /// Why the latest surrender had no last cut of what is mirrored.
     pub no_last_cut: RefCell<Option<String>>,
-    told_healthy: RefCell<Option<bool>>,
+    /// No service may start: what is mirrored is no whole cut after all the time that this may take.
+    unsettled: Cell<bool>,
+    told_healthy: Cell<Option<bool>>,
     /// The side channel to the other box.
     pub peer: Peer,
     pub to_disk: Arc<Mailbox<ToDisk>>,
@@ -192,17 +190,16 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     let helper = Rc::new(Helper {
         options,
         config,
+        asking: Asking::new(to_loop.clone(), snapshot),
         to_loop,
-        snapshot,
-        waiting: RefCell::default(),
-        asked: RefCell::default(),
         services: RefCell::new((0..services.len()).map(unknown).collect()),
         failing: RefCell::new(vec![false; services.len()]),
         gate: Rc::default(),
         alarms: RefCell::default(),
         surrender: RefCell::default(),
         no_last_cut: RefCell::default(),
-        told_healthy: RefCell::default(),
+        unsettled: Cell::default(),
+        told_healthy: Cell::default(),
         peer: Peer::new(to_peer),
         to_disk,
         present,
@@ -230,7 +227,9 @@ async fn live(executor: Rc<LocalExecutor<'static>>, start: Start) -> io::Result<
     }
     if let Some(mirror) = helper.mirror.clone() {
         let (reaper, telling) = (reaper.clone(), helper.clone());
-        let tell = move |data, newest| telling.tell_loop(ToLoop::Data { data, newest });
+        let tell = move |data, newest| {
+            telling.tell_loop(ToLoop::Data { data, newest });
+        };
         executor.spawn(mirror.keep(reaper, tell)).detach();
     }
     if let Some(observe) = helper.observe.clone() {
@@ -326,12 +325,6 @@ impl Helper {
                 }
             }
             bell.readable().await?;
-        }
-    }
-
-    pub(super) fn tell_loop(&self, letter: ToLoop) {
-        if self.to_loop.send(letter).is_err() {
-            log::error!("the loop hangs: {letter:?} is lost");
         }
     }
 
