@@ -229,6 +229,9 @@ pub(super) async fn watch(helper: Rc<Helper>) {
     let mut memory = Memory::default();
     loop {
         if let Some(snapshot) = helper.snapshot().await {
+            if let Some(mirror) = &helper.mirror {
+                mirror.correct_role(snapshot.node.role, snapshot.node.data.generation);
+            }
             let look = look(&helper, &snapshot, &mut memory);
             if holds_for_twin(look.twin, snapshot.node.role) {
                 helper.hold_for_twin().await;

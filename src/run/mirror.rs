@@ -31,6 +31,8 @@ use crate::service::{Backoff, Reaper};
 use crate::time::{Duration, Instant};
 use crate::wire::pair::{self, Data, Side, Term};
 
+/// Requests of operators under way, each with replies that wait. Whoever hangs up leaves his behind until it has ended.
+const REQUESTS: usize = 16;
 /// Pauses before the process is started again: the first, and the longest. Services wait for it after a change of the role.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
@@ -253,21 +255,31 @@ impl Mirror {
 
     /// The node's role and the generation of its data.
     pub(super) fn set_role(&self, role: pair::Role, generation: pair::Generation) {
-        let role = match role {
-            pair::Role::Active | pair::Role::Yielding => Role::Send,
-            _ => Role::Receive,
-        };
-        let ordered = (role, Generation { term: generation.term, boot: generation.boot });
+        let ordered = (role_of(role), Generation { term: generation.term, boot: generation.boot });
         if self.ordered.replace(Some(ordered)) != Some(ordered) {
             self.tell(self.role_order(ordered.0, ordered.1));
         }
     }
 
-    /// Waits until every tree is a whole cut under the role ordered last: before that no service may start.
+    /// The same, looked at now and then, if the mirror has another one: whoever told it was not answered by a loop that hung.
+    pub(super) fn correct_role(&self, role: pair::Role, generation: pair::Generation) {
+        let ordered = self.ordered.borrow().map(|(role, _)| role);
+        if role != pair::Role::Joining && ordered != Some(role_of(role)) {
+            self.set_role(role, generation);
+        }
+    }
+
+    /// Waits until every tree is a whole cut of a box that serves: before that no service may start.
     pub(super) async fn settle(&self) {
-        while *self.settled.borrow() != *self.ordered.borrow() {
+        while !self.is_settled() {
             Timer::after(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Under the role that was ordered last: a moment before the services', or later ([`Mirror::correct_role`]).
+    fn is_settled(&self) -> bool {
+        let ordered = *self.ordered.borrow();
+        ordered.is_some_and(|(role, _)| role == Role::Send) && *self.settled.borrow() == ordered
     }
 
     /// The last cut before a planned hand-over; why there is none.
@@ -325,6 +337,9 @@ impl Mirror {
                 remedy: format!("on box {}, if it serves: `twobox mirror {command}`", self.side.peer().name()),
             });
         }
+        if self.asked.borrow().len() >= REQUESTS {
+            return Err(refuse("too many requests to the mirror are under way", "wait until one of them has ended"));
+        }
         let path = |tree: Option<String>| tree.map(Into::into);
         let order = |request_number: u64| match request {
             MirrorRequest::Sync { tree, confirm_delete } => {
@@ -373,6 +388,13 @@ impl Mirror {
     }
 }
 
+fn role_of(role: pair::Role) -> Role {
+    match role {
+        pair::Role::Active | pair::Role::Yielding => Role::Send,
+        _ => Role::Receive,
+    }
+}
+
 fn tree(tree: &site::Tree) -> TreeSettings {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     TreeSettings {
@@ -393,4 +415,77 @@ fn tree(tree: &site::Tree) -> TreeSettings {
 /// A box's own address on the LAN.
 pub(super) fn lan_address(site: &Site, side: Side) -> Option<IpAddr> {
     site.nodes[side as usize].iter().find(|own| own.interface == "lan").map(|own| own.prefix.ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mirror() -> Mirror {
+        let (key, trees, bytes_per_second, lan_bytes_per_second) = (LinkKey::default(), Vec::new(), None, None);
+        Mirror {
+            side: Side::A,
+            settings: Settings { key, port: 0, trees, bytes_per_second, lan_bytes_per_second },
+            links: [Vec::new(), Vec::new()],
+            lines: unbounded(),
+            ordered: RefCell::default(),
+            settled: RefCell::default(),
+            asked: RefCell::default(),
+            next_request: Cell::new(1),
+            figures: RefCell::default(),
+            is_ready: Cell::new(true),
+            fell_at: Cell::default(),
+            confinement: RefCell::default(),
+            voice: Voice::of("mirror"),
+        }
+    }
+
+    fn generation(term: Term) -> pair::Generation {
+        pair::Generation { term, boot: 1 }
+    }
+
+    #[test]
+    fn nothing_is_a_whole_cut_of_a_box_that_serves_before_the_mirror_knows_that_it_serves() {
+        let mirror = mirror();
+        assert!(!mirror.is_settled());
+        mirror.set_role(pair::Role::Standby, generation(1));
+        mirror.settled.replace(*mirror.ordered.borrow());
+        assert!(!mirror.is_settled());
+        mirror.set_role(pair::Role::Active, generation(2));
+        assert!(!mirror.is_settled());
+        mirror.settled.replace(*mirror.ordered.borrow());
+        assert!(mirror.is_settled());
+    }
+
+    #[test]
+    fn a_role_that_was_not_told_is_told_later_and_nothing_else() {
+        let mirror = mirror();
+        let told = || {
+            let role = |order| if let Order::Role { role, .. } = order { Some(role) } else { None };
+            core::iter::from_fn(|| mirror.lines.1.try_recv().ok()).filter_map(role).collect::<Vec<_>>()
+        };
+        mirror.correct_role(pair::Role::Joining, generation(1));
+        assert_eq!(told(), []);
+        mirror.correct_role(pair::Role::Standby, generation(1));
+        assert_eq!(told(), [Role::Receive]);
+        mirror.correct_role(pair::Role::Standby, generation(2)); // a cut has come: no reason to begin anew
+        assert_eq!(told(), []);
+        mirror.correct_role(pair::Role::Active, generation(3));
+        mirror.correct_role(pair::Role::Yielding, generation(3));
+        assert_eq!(told(), [Role::Send]);
+    }
+
+    #[test]
+    fn who_orders_and_hangs_up_again_and_again_is_refused() {
+        let mirror = mirror();
+        let (replies, _heard) = smol::channel::bounded(1);
+        let list = || mirror.request(MirrorRequest::DivergedList, &replies);
+        for _ in 0..1000 {
+            let mut asked = Box::pin(list());
+            let _ = smol::block_on(future::poll_once(asked.as_mut()));
+        }
+        assert_eq!((mirror.asked.borrow().len(), mirror.lines.1.len()), (REQUESTS, REQUESTS));
+        mirror.end(1, Ok(String::new()));
+        assert!(smol::block_on(future::poll_once(Box::pin(list()).as_mut())).is_none(), "there is room for one");
+    }
 }

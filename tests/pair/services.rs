@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use twobox::console::control::{Reply, Request};
 use twobox::console::status::{Role, ServiceState};
+use twobox::time::Duration;
 
 use crate::DEFAULT;
-use crate::rig::{Rig, other, wait};
+use crate::rig::{Rig, other, wait, wait_for};
 
 /// Folders in /proc of the processes in the box's namespace whose command line has `word`.
 pub fn processes(rig: &Rig, node: &str, word: &str) -> Vec<PathBuf> {
@@ -22,7 +25,7 @@ pub fn processes(rig: &Rig, node: &str, word: &str) -> Vec<PathBuf> {
 pub fn kill_responder(rig: &Rig, node: &str) {
     for service in processes(rig, node, "responder.py") {
         let pid = service.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
 }
 
@@ -110,4 +113,45 @@ fn a_service_that_says_a_lot_at_once_costs_no_line_of_the_log() {
     wait("all of it", || said(&rig) == 190 || rig.log(active).contains("were dropped"));
     assert!(!rig.log(active).contains("were dropped"), "{} lines came", said(&rig));
     assert!(!rig.alarmed(active, "log-lost"));
+}
+
+/// A process that stands still, and goes on when this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(process: &std::path::Path) -> Stopped {
+        let pid = Pid::from_raw(process.file_name().unwrap().to_str().unwrap().parse().unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT); // it has been killed
+    }
+}
+
+/// No service starts on what may be half a cut, and a mirror that hangs says nothing of it: the pair moves to the box that can serve.
+#[test]
+fn a_box_whose_trees_become_no_whole_cut_does_not_keep_the_service() {
+    let timing = "profile = \"default\"\nsettle = \"500ms\"\nhold-down = \"1s\"";
+    let mut rig = Rig::new("torn", timing);
+    for node in ["a", "b"] {
+        fs::create_dir_all(rig.path(node, "data").join("mail")).unwrap();
+        let mirror = "[[mirror]]\ntree = \"DIR/data/mail\"\nstore = \"DIR/data\"\nevery = \"1s\"\n";
+        let mirror = mirror.replace("DIR", rig.dir.to_str().unwrap());
+        fs::write(rig.dir.join(format!("site-{node}.toml")), crate::rig::site(&rig.dir, timing) + &mirror).unwrap();
+    }
+    let active = rig.start_both();
+    let standby = other(active);
+    wait("the copy", || rig.status(standby).is_some_and(|status| status.mirror[0].current));
+    let [mirror] = processes(&rig, standby, "mirror-child").try_into().unwrap();
+    let stopped = Stopped::new(&mirror);
+    rig.order(active, &Request::Switchover { lose_changes: true }).unwrap();
+    let told = "no service starts: what is mirrored is no whole cut after 60s";
+    wait_for(Duration::from_secs(120), "it is told", || rig.log(standby).contains(told));
+    rig.client.await_answer_from(active);
+    assert_eq!(rig.capture.owners(), [active, standby, active]);
+    drop(stopped);
 }

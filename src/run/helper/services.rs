@@ -11,26 +11,15 @@ use super::{Helper, LEAVE_PATIENCE};
 use crate::service::{self, Report, State, Supervisor};
 use crate::time::Duration;
 
+/// After this time a box whose trees are no whole cuts counts as one whose services fail: a disk hangs, and the peer has its own.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
+
 impl Helper {
     /// Orders to the services, in their order. Nothing starts before the mirror's trees are whole cuts of this node.
     pub(super) async fn pass_orders(self: Rc<Self>, orders: &Receiver<(service::Order, u32)>, supervisor: &Supervisor) {
         while let Ok((order, surrender)) = orders.recv().await {
-            if order == service::Order::Serve
-                && let Some(mirror) = &self.mirror
-            {
-                let settled = async {
-                    mirror.settle().await;
-                    true
-                };
-                let overtaken = async {
-                    while orders.is_empty() {
-                        smol::Timer::after(Duration::from_millis(1)).await;
-                    }
-                    false
-                };
-                if !future::or(settled, overtaken).await {
-                    continue;
-                }
+            if order == service::Order::Serve && !self.settled(orders).await {
+                continue; // another order has come
             }
             let surrender = (order == service::Order::Stop).then_some(surrender);
             *self.surrender.borrow_mut() = surrender;
@@ -42,6 +31,39 @@ impl Helper {
         }
     }
 
+    /// Waits until the mirror's trees are whole cuts of this node. False: another order came before.
+    async fn settled(&self, orders: &Receiver<(service::Order, u32)>) -> bool {
+        let Some(mirror) = &self.mirror else { return true };
+        let settled = async {
+            mirror.settle().await;
+            true
+        };
+        let overtaken = async {
+            while orders.is_empty() {
+                smol::Timer::after(Duration::from_millis(1)).await;
+            }
+            false
+        };
+        let late = async {
+            smol::Timer::after(SETTLE_PATIENCE).await;
+            log::error!("no service starts: what is mirrored is no whole cut after {SETTLE_PATIENCE:?}");
+            self.unsettled.set(true);
+            self.tell_health();
+            future::pending().await
+        };
+        let is_settled = future::or(future::or(settled, overtaken), late).await;
+        self.unsettled.set(false);
+        self.tell_health();
+        is_settled
+    }
+
+    fn tell_health(&self) {
+        let healthy = !self.unsettled.get() && !self.failing.borrow().contains(&true);
+        if self.told_healthy.get() != Some(healthy) && self.tell_loop(ToLoop::Services { healthy }) {
+            self.told_healthy.set(Some(healthy));
+        }
+    }
+
     pub(super) fn service_changed(self: Rc<Self>, report: Report) {
         self.services.borrow_mut()[report.index] = report;
         self.clone().tell_stopped();
@@ -50,10 +72,7 @@ impl Helper {
             State::Running | State::Stopped => self.failing.borrow_mut()[report.index] = false,
             State::Starting | State::Stopping => {}
         }
-        let healthy = !self.failing.borrow().contains(&true);
-        if self.told_healthy.replace(Some(healthy)) != Some(healthy) {
-            self.tell_loop(ToLoop::Services { healthy });
-        }
+        self.tell_health();
     }
 
     /// Tells the loop when a surrender has no service left to wait for, after the last cut of what is mirrored.
