@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use smol::Timer;
 use smol::channel::Sender;
 
-use super::helper::Helper;
+use super::helper::{Helper, within};
 use super::letters::Order;
 use super::snapshot::Snapshot;
 use super::{history, report};
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const CANDIDACY_LOOK: Duration = Duration::from_millis(20);
 /// How long after the end of its own time-outs a hand-over counts as failed.
 const SWITCHOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the disk may take to write down a hold.
+/// How long the disk may take to write down a hold, and to give the history.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a follower of the log is served.
 const FOLLOW: Duration = Duration::from_millis(100);
@@ -120,7 +120,12 @@ impl Helper {
     }
 
     async fn show_history(&self, count: u32, replies: &Sender<Reply>) -> Outcome {
-        let events = history::read(&self.options.state, self.present, usize::try_from(count).unwrap_or(usize::MAX));
+        let (state, present) = (self.options.state.clone(), self.present);
+        // A disk that hangs may take for ever, and all that this thread looks after would wait with it.
+        let reading =
+            smol::unblock(move || history::read(&state, present, usize::try_from(count).unwrap_or(usize::MAX)));
+        let events = within(DISK_PATIENCE, reading).await;
+        let events = events.ok_or_else(|| refuse("the disk does not answer", "see the alarms in `status`"))?;
         if events.is_empty() && count > 0 {
             return Ok("no hand-over and no alarm yet".to_owned());
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 
+use twobox::console::control::Request;
 use twobox::console::status::{Role, ServiceState};
 use twobox::time::Duration;
 
@@ -323,4 +324,17 @@ fn a_box_whose_disk_hangs_is_held_and_serves_as_soon_as_it_goes_on() {
     rig.client.await_answer_from(standby);
     wait("the alarm is over", || !rig.alarmed(standby, "disk"));
     assert_eq!(rig.capture.owners(), [active, standby]);
+}
+
+/// Whoever asks for what a hanging disk has keeps nobody else from an answer. To open a pipe that nobody writes to takes for ever.
+#[test]
+fn a_history_that_the_disk_does_not_give_holds_up_nothing() {
+    let mut rig = Rig::new("past", DEFAULT);
+    let active = rig.start_both();
+    let history = rig.path(active, "state").join("history");
+    let _ = fs::remove_file(&history); // nothing has been remembered yet
+    nix::unistd::mkfifo(&history, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+    let told = rig.order(active, &Request::History { count: 9 });
+    assert!(told.is_ok() || told.as_ref().is_err_and(|why| why.contains("the disk does not answer")), "{told:?}");
+    assert_eq!(rig.role(active), Some(Role::Active));
 }
