@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use smol::{LocalExecutor, Timer, future};
 use twobox::service::{Order, Reaper, Report, Run, Settings, State, Supervisor};
 
@@ -100,6 +101,7 @@ impl Bench {
             check_timeout: Duration::from_secs(5),
             start_timeout: PATIENCE,
             stop_timeout: Duration::from_millis(300),
+            stop_signal: Signal::SIGTERM,
             run: Run::Active,
         }
     }
@@ -209,10 +211,20 @@ fn a_stop_that_takes_too_long_kills_offspring_that_hid_itself() {
 
 #[test]
 fn an_obedient_service_ends_by_itself() {
-    bench("obedient", |bench, reaper| async move {
-        let mut settings =
-            bench.settings("trap 'touch DIR/tidy; exit 0' TERM; touch DIR/trap; while :; do sleep 0.01; done");
+    obey("obedient", Signal::SIGTERM, "trap 'touch DIR/tidy; exit 0' TERM; touch DIR/trap");
+}
+
+/// One that takes SIGTERM for something else, as PostgreSQL does.
+#[test]
+fn a_service_is_asked_to_end_by_its_own_signal() {
+    obey("interrupt", Signal::SIGINT, "trap 'touch DIR/tidy; exit 0' INT; trap '' TERM; touch DIR/trap");
+}
+
+fn obey(name: &str, stop_signal: Signal, traps: &'static str) {
+    bench(name, move |bench, reaper| async move {
+        let mut settings = bench.settings(&format!("{traps}; while :; do sleep 0.01; done"));
         settings.stop_timeout = Duration::from_secs(1000);
+        settings.stop_signal = stop_signal;
         let supervisor = bench.start(&reaper, settings);
         bench.reach(State::Stopped).await;
         supervisor.order(Order::Serve);
@@ -239,7 +251,7 @@ fn a_service_that_prints_without_end_holds_up_nothing() {
             let is_late = end.recv_timeout(PATIENCE).is_err();
             if is_late {
                 let pid = nix::unistd::Pid::from_raw(-pid.trim().parse::<i32>().unwrap()); // all of its group
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
             }
             is_late
         });
@@ -320,18 +332,6 @@ fn a_service_that_is_wanted_and_not_wanted_in_one_breath_is_not_started() {
     });
 }
 
-#[test]
-fn a_service_that_ends_or_does_not_start_is_tried_again() {
-    bench("again", |bench, reaper| async move {
-        let supervisor = bench.start(&reaper, bench.settings("echo run >> DIR/runs; exit 3"));
-        bench.reach(State::Stopped).await;
-        supervisor.order(Order::Serve);
-        bench.reach(State::Failed).await;
-        assert!(bench.reach(State::Failed).await.restarts >= 1);
-        supervisor.order(Order::Stop);
-        bench.reach(State::Stopped).await;
-        assert!(bench.read("runs").lines().count() >= 2);
-        let mut missing = bench.settings("");
 /// A fence that is told late, by a thread that was held up, comes when the daemon leaves already.
 #[test]
 fn a_service_of_a_daemon_that_leaves_is_never_started_again() {
@@ -351,6 +351,18 @@ fn a_service_of_a_daemon_that_leaves_is_never_started_again() {
     });
 }
 
+#[test]
+fn a_service_that_ends_or_does_not_start_is_tried_again() {
+    bench("again", |bench, reaper| async move {
+        let supervisor = bench.start(&reaper, bench.settings("echo run >> DIR/runs; exit 3"));
+        bench.reach(State::Stopped).await;
+        supervisor.order(Order::Serve);
+        bench.reach(State::Failed).await;
+        assert!(bench.reach(State::Failed).await.restarts >= 1);
+        supervisor.order(Order::Stop);
+        bench.reach(State::Stopped).await;
+        assert!(bench.read("runs").lines().count() >= 2);
+        let mut missing = bench.settings("");
         missing.start = vec!["/no/such/program".into()];
         let supervisor = bench.start(&reaper, missing);
         supervisor.order(Order::Serve);

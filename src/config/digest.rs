@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::site::{MaxDelete, Schedule, Site};
 use super::timing::{Profile, Timing, longest_watchdog_bound};
 use crate::fence::address_lease;
@@ -39,6 +41,7 @@ pub fn of_site(site: &Site) -> u64 {
         put(&mut hash, "service.root", &service.root.as_ref().map_or(String::new(), |root| root.display().to_string()));
         put_list(&mut hash, "service.start", &service.start);
         put_list(&mut hash, "service.check", service.check.as_deref().unwrap_or_default());
+        unless(&mut hash, "service.stop-signal", &service.stop_signal, &Signal::SIGTERM);
         unless(&mut hash, "service.run", &service.warm, &false);
     }
     for tree in &site.trees {

@@ -183,6 +183,12 @@ pub const SERVICE: Section = Section {
             "a duration from 0ms to 10m",
             "How long it may take to stop before its whole group is killed.",
         ),
+        key(
+            "stop-signal",
+            "SIGTERM",
+            "\"SIGTERM\", \"SIGINT\", \"SIGQUIT\", \"SIGHUP\", \"SIGUSR1\", \"SIGUSR2\" or \"SIGWINCH\"",
+            "What all of its processes are sent to stop: SIGINT is PostgreSQL's fast stop.",
+        ),
         key("run", "active", "\"active\" or \"both\"", "On the box that serves, or kept warm on the standby too."),
     ],
 };

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::timing::Timing;
 use super::value::Prefix;
 use crate::wire::pair::Side;
@@ -104,6 +106,8 @@ pub struct Service {
     pub start_timeout: Duration,
     /// How long to stop before it is killed.
     pub stop_timeout: Duration,
+    /// What asks it to stop.
+    pub stop_signal: Signal,
     /// Kept running on the standby too.
     pub warm: bool,
 }

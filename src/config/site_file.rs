@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::board::Board;
 use super::keys;
 use super::reader::{Section, Source, integer, string};
@@ -214,6 +216,17 @@ fn program(section: &Section, key: &str) -> Option<Vec<String>> {
     }
 }
 
+/// Those that programs take for a wish to stop.
+const STOP_SIGNALS: [(&str, Signal); 7] = [
+    ("SIGTERM", Signal::SIGTERM),
+    ("SIGINT", Signal::SIGINT),
+    ("SIGQUIT", Signal::SIGQUIT),
+    ("SIGHUP", Signal::SIGHUP),
+    ("SIGUSR1", Signal::SIGUSR1),
+    ("SIGUSR2", Signal::SIGUSR2),
+    ("SIGWINCH", Signal::SIGWINCH),
+];
+
 fn services(top: &Section) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
     for section in top.children("service", SERVICE_LIMIT, keys::SERVICE.keys) {
@@ -232,6 +245,7 @@ fn services(top: &Section) -> Vec<Service> {
             check_timeout: own("check-timeout", 100 * MS..=5 * MINUTE, 5 * SECOND),
             start_timeout: own("start-timeout", 100 * MS..=10 * MINUTE, 30 * SECOND),
             stop_timeout: own("stop-timeout", Duration::ZERO..=10 * MINUTE, 5 * SECOND),
+            stop_signal: section.word("stop-signal", &STOP_SIGNALS).unwrap_or(Signal::SIGTERM),
             warm: section.word("run", &[("active", false), ("both", true)]).unwrap_or(false),
         });
     }

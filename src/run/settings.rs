@@ -108,6 +108,7 @@ pub fn of_services(site: &Site) -> Vec<service::Settings> {
         check_timeout: s.check_timeout,
         start_timeout: s.start_timeout,
         stop_timeout: s.stop_timeout,
+        stop_signal: s.stop_signal,
         run: if s.warm { service::Run::Both } else { service::Run::Active },
     };
     site.services.iter().map(service).collect()

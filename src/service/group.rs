@@ -102,11 +102,6 @@ impl Group {
         is_empty
     }
 
-    /// Asks all of it to end.
-    pub fn terminate(&self) {
-        self.signal(Signal::SIGTERM);
-    }
-
     /// Ends all of it now. What forks meanwhile is found by the next call: repeat until [`Group::is_empty`].
     pub fn kill(&self) {
         if let Some(cgroup) = &self.cgroup {
@@ -116,7 +111,8 @@ impl Group {
         self.signal(Signal::SIGKILL);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends all of it a signal.
+    pub fn signal(&self, signal: Signal) {
         for pid in self.members() {
             match kill(pid, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}

@@ -15,6 +15,8 @@ pub mod supervise;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
+
 pub use backoff::Backoff;
 pub use reaper::Reaper;
 pub use supervise::Supervisor;
@@ -45,7 +47,9 @@ pub struct Settings {
     pub check_timeout: Duration,
     /// How long the checks may fail after the start before the start counts as failed.
     pub start_timeout: Duration,
-    /// How long it may take to end after SIGTERM before all of it is killed.
+    /// What asks it to end.
+    pub stop_signal: Signal,
+    /// How long it may take to end after that before all of it is killed.
     pub stop_timeout: Duration,
     /// Where it runs.
     pub run: Run,

@@ -344,7 +344,7 @@ impl Service {
     async fn end(&self, order: Order) {
         let began = clock::now();
         if order != Order::Kill {
-            self.group.terminate();
+            self.group.signal(self.settings.stop_signal);
             while !self.group.is_empty() && clock::now().since(began) < self.settings.stop_timeout {
                 let order = async { self.next_order().await };
                 let look = async {

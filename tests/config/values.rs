@@ -1,5 +1,7 @@
 //! Values that contradict each other or pass a limit, of the timings, the addresses, the board and the mirror.
 
+use nix::sys::signal::Signal;
+use twobox::config::digest::of_site;
 use twobox::config::site::MaxDelete;
 
 use crate::{BOARD, SITE, board_with, parse, site_with};
@@ -117,6 +119,18 @@ fn values_of_the_board_are_checked_too() {
     assert!(board_with("device = \"/dev/ttyS1\"", "")[0].contains("serial.null-modem.device: is missing"));
     assert!(board_with("PARTLABEL=", "PARTLABLE=")[0].contains("\"PARTLABLE=\" is unknown"));
     assert!(board_with("[serial.null-modem]", "[serial.nullmodem]")[0].contains("did you mean null-modem?"));
+}
+
+#[test]
+fn a_stop_signal_has_a_name_and_both_boxes_the_same() {
+    let with = |name: &str| SITE.replace("name = \"web\"", &format!("name = \"web\"\nstop-signal = \"{name}\""));
+    let (parsed, problems) = parse(&with("SIGINT"), BOARD);
+    assert_eq!((parsed.site.services[0].stop_signal, problems.len()), (Signal::SIGINT, 0));
+    let digest = |text: &str| of_site(&parse(text, BOARD).0.site);
+    assert!(digest(&with("SIGINT")) != digest(SITE) && digest(&with("SIGTERM")) == digest(SITE));
+    let problems = parse(&with("INT"), BOARD).1;
+    assert!(problems.len() == 1 && problems[0].contains("service[1].stop-signal: \"INT\" is unknown"), "{problems:?}");
+    assert!(problems[0].contains("allowed: \"SIGTERM\", \"SIGINT\""), "{problems:?}");
 }
 
 #[test]
