@@ -284,6 +284,12 @@ pub struct Address {
     pub held: bool,
     /// The hardware address of a third party that claims it too; `null`: nobody does.
     pub conflict: Option<String>,
+    /// Frames from this address that the gate dropped on their way out.
+    #[serde(default)]
+    pub dropped_out: u64,
+    /// Frames to this address that the gate dropped on their way in.
+    #[serde(default)]
+    pub dropped_in: u64,
 }
 
 /// What a service is doing.

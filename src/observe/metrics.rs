@@ -179,6 +179,12 @@ fn served(out: &mut Exposition, status: &Status) {
         for address in &status.addresses {
             out.sample(&[("address", &address.ip)], flag(address.conflict.is_some()));
         }
+        out.family("twobox_gate_dropped", Kind::Counter, "Frames of the service address that the egress gate dropped.");
+        for address in &status.addresses {
+            for (direction, frames) in [("out", address.dropped_out), ("in", address.dropped_in)] {
+                out.sample(&[("address", &address.ip), ("direction", direction)], count(frames));
+            }
+        }
     }
     if !status.services.is_empty() {
         out.family("twobox_service_state", Kind::Gauge, "What the service does here: 1 for its state.");

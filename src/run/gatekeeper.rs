@@ -29,8 +29,10 @@ const AGAIN: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What the status shows of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Told {
+    /// The gate itself, for its counters.
+    pub gate: Option<Arc<Gate>>,
     /// How often the gate was put back.
     pub repairs: u32,
     /// When that was last.
@@ -91,6 +93,7 @@ impl Gatekeeper {
         let mut trust = Trust::default();
         let mut loop_knows = true;
         self.told.borrow_mut().raw_belt = self.raw_belt.is_some();
+        self.told.borrow_mut().gate.clone_from(&self.gate);
         let mut loop_follows = false; // nobody has told it yet where the gate is
         loop {
             Timer::after(LOOK).await;

@@ -10,6 +10,8 @@ use crate::console::status::{
     Role, Service, ServiceState, Status, Step, Takeover, Watchdog, Witness,
 };
 use crate::fence::bound;
+use crate::fence::gate::Counters;
+use crate::fence::gate::layout::Direction;
 use crate::node::settings::{CROSSOVER, FIRST_REFLECTED, LAN, NULL_MODEM};
 use crate::node::status::{self as node, Blocker, PeerBlocked};
 use crate::service::State;
@@ -120,7 +122,18 @@ fn fence(helper: &Helper, s: &Snapshot) -> Fence {
         fenced: by.fenced(),
         gate_repairs: helper.gate.borrow().repairs,
         raw_belt: helper.gate.borrow().raw_belt,
+        last_pass_ms_ago: last_pass(helper).map(|at| ms(s.at.since(at))),
     }
+}
+
+/// What the gate has let pass and dropped in one direction.
+fn counters(helper: &Helper, direction: Direction) -> Option<Counters> {
+    helper.gate.borrow().gate.as_ref().map(|gate| gate.counters(direction))
+}
+
+/// When a frame from a service address last left.
+fn last_pass(helper: &Helper) -> Option<Instant> {
+    counters(helper, Direction::Egress).filter(|counters| counters.passes > 0).map(|counters| counters.last_pass)
 }
 
 fn links(helper: &Helper, s: &Snapshot) -> Vec<Link> {
@@ -191,10 +204,13 @@ fn witnesses(helper: &Helper, s: &Snapshot) -> Vec<Witness> {
 
 fn addresses(helper: &Helper, s: &Snapshot) -> Vec<Address> {
     let conflict = |index: usize| s.conflicts[index].map(|conflict| hex(&conflict.mac));
+    let [out, into] = Direction::ALL.map(|direction| counters(helper, direction).map_or_else(Vec::new, |c| c.drops));
     let address = |(index, a): (usize, &crate::config::site::ServiceAddress)| Address {
         ip: a.prefix.to_string(),
         held: s.held[index],
         conflict: conflict(index),
+        dropped_out: out.get(index).copied().unwrap_or(0),
+        dropped_in: into.get(index).copied().unwrap_or(0),
     };
     helper.config.site.addresses.iter().enumerate().map(address).collect()
 }

@@ -17,6 +17,7 @@ mod mirror;
 mod rig;
 mod scenario;
 mod slow;
+mod unhang;
 mod update;
 
 use std::process::ExitCode;

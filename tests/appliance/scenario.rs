@@ -6,7 +6,7 @@ use crate::damage;
 use crate::rig::hub::Fault;
 use crate::rig::station::Reign;
 use crate::rig::{Cable, Rig, ruin};
-use crate::{mirror, slow, update};
+use crate::{mirror, slow, unhang, update};
 
 /// One scenario. It finds the pair as the one before left it and leaves it healthy.
 pub struct Scenario {
@@ -43,6 +43,8 @@ pub const SCENARIOS: &[Scenario] = &[
     short("power_cut/active", power_cut_active),
     short("panic", panic),
     short("hang", hang),
+    short("unhang/spin", unhang::spins),
+    full("unhang/stop", unhang::stops),
     short("cut/null_modem", |rig| nothing_moves(rig, &[Cable::NullModem])),
     short("cut/crossover", |rig| nothing_moves(rig, &[Cable::Crossover])),
     short("cut/active_alone", active_alone),

@@ -20,6 +20,10 @@ fn link(name: &str, kind: LinkKind, heard: Option<u64>) -> Link {
     }
 }
 
+fn address(ip: &str, dropped_in: u64) -> Address {
+    Address { ip: ip.into(), held: true, conflict: None, dropped_out: 0, dropped_in }
+}
+
 fn tree(path: &str, cut: u64) -> Tree {
     Tree {
         tree: path.into(),
@@ -65,6 +69,7 @@ pub fn peace() -> Status {
             fenced: true,
             gate_repairs: 0,
             raw_belt: true,
+            last_pass_ms_ago: Some(3),
         },
         peer: Peer { node: "b".into(), role: Role::Standby, heard_ms_ago: Some(23), config_matches: Some(true) },
         links: vec![
@@ -81,8 +86,8 @@ pub fn peace() -> Status {
             limits: false,
         }],
         addresses: vec![
-            Address { ip: "192.0.2.10/24".into(), held: true, conflict: None },
-            Address { ip: "2001:db8::10/64".into(), held: true, conflict: None },
+            address("192.0.2.10/24", 312),
+            address("2001:db8::10/64", 0),
         ],
         services: vec![Service { name: "web".into(), state: ServiceState::Running, restarts: 0 }],
         mirror: vec![tree("/data/mail", 12_400), tree("/data", 1_860_000)],
@@ -207,6 +212,7 @@ pub fn trouble() -> Status {
         fenced: false,
         gate_repairs: 0,
         raw_belt: false,
+        last_pass_ms_ago: None,
     };
     status.peer.config_matches = Some(false);
     status.peer.role = Role::Held;

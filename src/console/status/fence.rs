@@ -21,6 +21,9 @@ pub struct Fence {
     /// The belt against raw senders that pass by the gate stands.
     #[serde(default)]
     pub raw_belt: bool,
+    /// How long ago the gate last let a frame from a service address out; `null`: never, or there is no gate.
+    #[serde(default)]
+    pub last_pass_ms_ago: Option<u64>,
 }
 
 /// The hardware watchdog.

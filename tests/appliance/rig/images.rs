@@ -55,7 +55,7 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
     let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh")];
-    let of_data = ["web/var/www/index.html", "bin/spin", "bin/oops.ko", "bin/agent.sh", "mail/letter"]
+    let of_data = ["web/var/www/index.html", "bin/spin", "bin/spin-a-while", "bin/oops.ko", "bin/agent.sh", "mail/letter"]
         .map(|name| data.join(name));
     let board_file = root.join("board").join(board).join("board.toml");
     let inputs = inputs.into_iter().chain(of_data).chain([board_file]);
@@ -146,6 +146,7 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
         fs::copy(unpacked.expect("busybox in its package"), &busybox).expect("busybox");
     }
     write_changed(&data.join("bin/spin"), &super::ruin::spinner());
+    write_changed(&data.join("bin/spin-a-while"), &super::ruin::spinner_for_a_while());
     let table = modules(kernel).join("kernel/fs/nls/nls_koi8-r.ko");
     let stumbles = super::ruin::stumbling_module(read_module(&table));
     write_changed(&data.join("bin/oops.ko"), &stumbles);
@@ -153,7 +154,7 @@ fn furnish_data(root: &Path, cache: &Path, kernel: &Path) -> PathBuf {
     fs::create_dir_all(data.join("mail")).expect("a folder");
     write_changed(&data.join("mail/letter"), b"from the factory\n");
     furnish_web_root(root, cache, &data.join("web"));
-    for program in ["spin", "agent.sh"] {
+    for program in ["spin", "spin-a-while", "agent.sh"] {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(data.join("bin").join(program), mode).expect("a mode");

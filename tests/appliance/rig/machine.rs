@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::serial::{self, Port};
 use super::timeline::Timeline;
@@ -296,6 +298,15 @@ impl Machine {
             self.monitor = None;
             self.timeline.add(self.name, "POWER CUT");
         }
+    }
+
+    /// Stops the whole box, or lets it go on: no instruction runs and no interrupt comes meanwhile, while its clocks and its
+    /// watchdog count on.
+    pub fn stop(&self, stopped: bool) {
+        let process = self.process.as_ref().expect("the box is on");
+        let signal = if stopped { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(process.id().cast_signed()), signal).expect("QEMU is there");
+        self.timeline.add(self.name, if stopped { "STOPS" } else { "goes on" });
     }
 
     /// Somebody at its keyboard presses ctrl-alt-del.

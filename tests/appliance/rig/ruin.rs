@@ -4,6 +4,10 @@
 /// Nothing but interrupts runs any more: without the limit on real-time programs, one of the highest priority leaves nothing to
 /// others.
 pub const HANG: &str = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; /data/bin/spin";
+/// The same for three to four seconds; the kernel goes on to answer for the box all the while, and its limit is back
+/// afterwards.
+pub const HANG_AND_UNHANG: &str = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; echo hangs; /data/bin/spin-a-while; \
+    echo 950000 >/proc/sys/kernel/sched_rt_runtime_us";
 /// The kernel panics.
 pub const PANIC: &str = "echo c >/proc/sysrq-trigger";
 /// The daemon's code is overwritten by breakpoints. It is PID 1: a bug that ends it is a kernel panic.
@@ -21,6 +25,35 @@ pub fn spinner() -> Vec<u8> {
         0x48, 0x89, 0xe2, // mov rdx, rsp
         0x0f, 0x05, // syscall
         0xeb, 0xfe, // jmp to itself
+    ])
+}
+
+/// Hangs a box of one CPU as [`spinner`] does, and ends when the fourth second after the one it begins in has begun.
+/// `clock_gettime(CLOCK_BOOTTIME)` again and again.
+pub fn spinner_for_a_while() -> Vec<u8> {
+    executable(&[
+        0xb8, 144, 0, 0, 0, // mov eax, SYS_sched_setscheduler
+        0x31, 0xff, // xor edi, edi: this process
+        0xbe, 1, 0, 0, 0, // mov esi, SCHED_FIFO
+        0x6a, 99, // push 99: struct sched_param
+        0x48, 0x89, 0xe2, // mov rdx, rsp
+        0x0f, 0x05, // syscall
+        0x48, 0x83, 0xec, 16, // sub rsp, 16: struct timespec
+        0xb8, 228, 0, 0, 0, // mov eax, SYS_clock_gettime
+        0xbf, 7, 0, 0, 0, // mov edi, CLOCK_BOOTTIME
+        0x48, 0x89, 0xe6, // mov rsi, rsp
+        0x0f, 0x05, // syscall
+        0x48, 0x8b, 0x1c, 0x24, // mov rbx, [rsp]: its seconds
+        0x48, 0x83, 0xc3, 4, // add rbx, 4
+        0xb8, 228, 0, 0, 0, // again: mov eax, SYS_clock_gettime
+        0xbf, 7, 0, 0, 0, // mov edi, CLOCK_BOOTTIME
+        0x48, 0x89, 0xe6, // mov rsi, rsp
+        0x0f, 0x05, // syscall
+        0x48, 0x39, 0x1c, 0x24, // cmp [rsp], rbx
+        0x7c, 0xeb, // jl again
+        0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+        0x31, 0xff, // xor edi, edi
+        0x0f, 0x05, // syscall
     ])
 }
 
