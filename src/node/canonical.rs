@@ -108,7 +108,14 @@ impl Node {
         }
         c.number(self.gave_up_for_services.into());
         c.time(self.services_count_after);
-        for at in [self.outscored_since, self.preferred_since, self.farewell_said_at, self.conflict_at, self.late_at] {
+        for at in [
+            self.outscored_since,
+            self.preferred_since,
+            self.farewell_said_at,
+            self.conflict_at,
+            self.late_at,
+            self.mute_since,
+        ] {
             c.maybe(at);
         }
         for at in self.next_send {

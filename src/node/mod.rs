@@ -139,6 +139,8 @@ pub struct Node {
     last_turn: Instant,
     /// When the loop was late last; `None`: never.
     late_at: Option<Instant>,
+    /// Since then nothing is said: we were away for so long that our right was over.
+    mute_since: Option<Instant>,
     role: Role,
     since: Instant,
     why: &'static str,
@@ -256,6 +258,7 @@ impl Node {
             booted: now,
             last_turn: now,
             late_at: None,
+            mute_since: None,
             role: Role::Joining,
             since: now,
             why: "started",
@@ -368,13 +371,15 @@ impl Node {
     pub fn next_deadline(&self) -> Instant {
         let mut at = self.last_turn + self.s.lease / 8;
         at = at.min(self.next_feed).min(self.leave_at);
-        for (next, interval) in self.next_send.iter().zip(&self.s.intervals) {
-            if interval.is_some() {
-                at = at.min(*next);
+        match self.mute_since {
+            Some(since) => at = at.min(timing::mute_until(since, self.s.lease)),
+            None => {
+                let due = self.next_send.iter().zip(&self.s.intervals).filter(|(_, interval)| interval.is_some());
+                at = due.fold(at, |at, (next, _)| at.min(*next));
+                if self.s.witnesses > 0 {
+                    at = at.min(self.rounds.next_at());
+                }
             }
-        }
-        if self.s.witnesses > 0 {
-            at = at.min(self.rounds.next_at());
         }
         // What a takeover waits for is acted upon when it comes, not at the next turn.
         let awaited = if self.role == Role::Claiming { self.silence_until() } else { self.late_heartbeat_at() };
@@ -451,10 +456,14 @@ impl Node {
 
     /// Acts upon what has expired, whatever else is going on.
     fn expire(&mut self, now: Instant) {
-        let serving = self.role == Role::Active || (self.role == Role::Yielding && !self.fenced);
-        if serving && self.right(now).is_none() {
+        if self.serves_without_right(now) {
             self.decide_once(now);
         }
+    }
+
+    fn serves_without_right(&self, now: Instant) -> bool {
+        let serves = self.role == Role::Active || (self.role == Role::Yielding && !self.fenced);
+        serves && self.right(now).is_none()
     }
 
     /// Being away means not having heard: silence and quorum have to last anew.
@@ -463,10 +472,15 @@ impl Node {
             self.late_at = Some(now);
             self.panic = None;
             if !self.s.planted.has(Fault::LateKeepsClocks) {
-                self.rounds.restart_clock(now);
-                self.peer.restart_silence(&self.s, now);
+                self.mute_since = self.serves_without_right(now).then_some(now).or(self.mute_since);
+                self.restart_clocks(now);
             }
         }
+    }
+
+    fn restart_clocks(&mut self, now: Instant) {
+        self.rounds.restart_clock(now);
+        self.peer.restart_silence(&self.s, now);
     }
 
     fn decide_once(&mut self, now: Instant) -> bool {

@@ -33,7 +33,7 @@ pub enum Fault {
     NoParity,
     /// After a late wake-up the node acts before it looks at its right.
     SpeaksBeforeLooking,
-    /// After a late wake-up the clocks of silence and quorum go on.
+    /// After a late wake-up the clocks of silence and quorum go on, and the first word is said at once.
     LateKeepsClocks,
     /// A vote counts although its lease has expired.
     StaleVote,

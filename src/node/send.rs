@@ -83,10 +83,27 @@ impl Node {
         }
     }
 
+    /// A box that was away for longer than its right may find that the peer has taken over. What it would say at once answers
+    /// nothing that the peer has said since, as the words of one that does not hear do, and would cost the peer its quorum right.
+    /// So it says nothing before it has heard the peer anew, for half a lease at most. What it finds in its sockets when it
+    /// wakes up is from before. To others it was away until then, and so its clocks start again.
+    fn is_mute(&mut self, now: Instant) -> bool {
+        let Some(since) = self.mute_since else { return false };
+        let heard = self.peer.heard_at().is_some_and(|at| at >= since + timing::answer_limit(self.s.lease));
+        if heard || now >= timing::mute_until(since, self.s.lease) {
+            self.mute_since = None;
+            self.restart_clocks(now);
+        }
+        self.mute_since.is_some()
+    }
+
     /// Sends what is due. Until the addresses are known to be down, nothing: a frame with our boot id says that whatever
     /// ran here before is gone.
     pub(super) fn speak(&mut self, now: Instant) {
         if !self.down && self.role == Role::Joining && !self.s.planted.has(Fault::SpeaksBeforeDown) {
+            return;
+        }
+        if self.is_mute(now) {
             return;
         }
         for path in 0..FIRST_REFLECTED {

@@ -41,6 +41,13 @@ pub fn late_limit(lease: Duration) -> Duration {
     lease / 4
 }
 
+/// Until when a box says nothing that was away for longer than its right, and came to again at `since`, if it does not hear
+/// its peer before: `L / 2`, more than the interval of the fastest link.
+#[must_use]
+pub fn mute_until(since: Instant, lease: Duration) -> Instant {
+    since + lease / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

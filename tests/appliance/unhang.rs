@@ -35,7 +35,7 @@ pub fn stops(rig: &mut Rig) -> Result<String, String> {
 }
 
 /// Does `hang` to the box that serves, which returns when it began; the box comes to again, has sent nothing as the service
-/// address after its right, and stands by without a reset.
+/// address after its right, and stands by without a reset. Whoever has taken over goes on.
 fn unhangs(rig: &mut Rig, hang: impl Fn(&mut Rig, usize) -> Result<Duration, String>) -> Result<String, String> {
     rested(rig)?;
     gate_counts(rig)?;
@@ -45,24 +45,30 @@ fn unhangs(rig: &mut Rig, hang: impl Fn(&mut Rig, usize) -> Result<Duration, Str
     rig.timeline.add("rig", format!("hangs {} for a while", NAMES[active]));
     let hung_at = hang(rig, active)?;
     rig.wait_served(&[1 - active], TAKEOVER).ok_or("the peer does not take over")?;
-    let took = rig.outage_since(start);
+    let (took, taken_at) = (rig.outage_since(start), rig.timeline.now());
     let asked_at = rig.timeline.now();
     let status = rig.status(active, TAKEOVER).ok_or("the box does not come to again")?;
     healthy(rig)?;
     handed_over(rig, &before, 1 - active)?;
+    let (looked_at, owner) =
+        (rig.timeline.now(), rig.status(1 - active, STALL * 2).ok_or("the new owner does not answer")?);
+    if owner["since_ms"].as_u64().map(Duration::from_millis) < Some(looked_at.saturating_sub(taken_at)) {
+        return Err(format!("the new owner gave the service up again: {}", owner["last_handover"]["reason"]));
+    }
     let reset = |event: &Event| event.who == NAMES[active] && event.text.starts_with("RESET");
     if rig.timeline.wait(mark, Duration::ZERO, reset).is_some() {
         return Err("the box was reset: it hung for longer than was meant".into());
     }
     // The gate's own account: the last frame left before the right had ended, and there was something to drop afterwards.
-    let silent = status["fence"]["last_pass_ms_ago"].as_u64().map(Duration::from_millis).ok_or("no frame ever passed")?;
+    let silent =
+        status["fence"]["last_pass_ms_ago"].as_u64().map(Duration::from_millis).ok_or("no frame ever passed")?;
     let least = asked_at.saturating_sub(hung_at + LEASE + SLACK);
     let dropped = dropped_in(&status) - dropped;
     if silent < least || dropped == 0 {
         return Err(format!("silent for {silent:?} of at least {least:?}, {dropped} frames dropped"));
     }
     Ok(format!(
-        "outage {:.2} s; silent {:.2} s after the hang began at the latest, {dropped} frames dropped; back as standby",
+        "outage {:.2} s; its last frame {:.2} s after the hang began, {dropped} frames dropped; back as standby",
         took.as_secs_f64(),
         (asked_at.saturating_sub(hung_at)).saturating_sub(silent).as_secs_f64()
     ))

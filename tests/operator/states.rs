@@ -85,10 +85,7 @@ pub fn peace() -> Status {
             rtt_us: Some(412),
             limits: false,
         }],
-        addresses: vec![
-            address("192.0.2.10/24", 312),
-            address("2001:db8::10/64", 0),
-        ],
+        addresses: vec![address("192.0.2.10/24", 312), address("2001:db8::10/64", 0)],
         services: vec![Service { name: "web".into(), state: ServiceState::Running, restarts: 0 }],
         mirror: vec![tree("/data/mail", 12_400), tree("/data", 1_860_000)],
         quorum: true,

@@ -40,6 +40,24 @@ mod program {
         stage.role(A, Role::Standby);
     }
 
+    /// It comes to again beside the one that has taken over: that one goes on, and no connection is cut a second time.
+    #[test]
+    fn for_more_than_the_lease_interrupts_the_other_one_never() {
+        for witnesses in 1..4 {
+            for length in [650, 810, 1_030, 1_530, 3_530, 8_030] {
+                for kernel in [false, true] {
+                    let length = length * MS;
+                    let mut stage = Stage::settled(setup(witnesses));
+                    let stop = Fault::Stop { side: A, length };
+                    stage.does(if kernel { Fault::KernelHang { side: A, length } } else { stop });
+                    stage.run(15);
+                    stage.only(B);
+                    assert_eq!(stage.takeovers(), 2, "{length} ms, kernel: {kernel}\n{}", stage.told());
+                }
+            }
+        }
+    }
+
     /// What it finds in its sockets was said long ago: the peer has lost its gate since, and serves with a longer bound.
     #[test]
     fn that_reads_old_frames_when_it_wakes_up_waits_for_the_longest_bound() {

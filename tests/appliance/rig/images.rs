@@ -55,8 +55,9 @@ pub fn make(root: &Path, board: &str, site: &Path) -> Images {
         data = add_updates(root, &cache, &data, board, &program, &packer);
     }
     let inputs = [program.clone(), packer.clone(), site.to_owned(), root.join("flash.sh")];
-    let of_data = ["web/var/www/index.html", "bin/spin", "bin/spin-a-while", "bin/oops.ko", "bin/agent.sh", "mail/letter"]
-        .map(|name| data.join(name));
+    let of_data =
+        ["web/var/www/index.html", "bin/spin", "bin/spin-a-while", "bin/oops.ko", "bin/agent.sh", "mail/letter"]
+            .map(|name| data.join(name));
     let board_file = root.join("board").join(board).join("board.toml");
     let inputs = inputs.into_iter().chain(of_data).chain([board_file]);
     // Not only newer files but others: a program that was given may be older than the images, and another one.
