@@ -84,8 +84,10 @@ impl Shape {
             (u64::from(u32_at(block, 0x20)), u64::from(u32_at(block, 0x24)), u32_at(block, 0x2c));
         let is_fat32 = u16_at(block, 0x11) == 0 && u16_at(block, 0x16) == 0 && table > 0;
         let is_mirrored = u16_at(block, 0x28) & 0x80 == 0;
-        let is_sane =
-            matches!(sector, 512 | 1024 | 2048 | 4096) && in_cluster.is_power_of_two() && matches!(tables, 1 | 2);
+        let is_sane = matches!(sector, 512 | 1024 | 2048 | 4096)
+            && in_cluster.is_power_of_two()
+            && matches!(tables, 1 | 2)
+            && reserved > 0;
         if block[510..] != [0x55, 0xaa] || !is_fat32 || !is_mirrored || !is_sane {
             return None;
         }
