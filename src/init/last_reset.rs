@@ -78,7 +78,8 @@ fn of(reset_by_watchdog: bool, panic: Option<String>) -> Cause {
 }
 
 /// The line that says why, without the time stamp before it.
-fn panic_line(record: &str) -> Option<String> {
+#[must_use]
+pub fn panic_line(record: &str) -> Option<String> {
     const WORDS: &str = "Kernel panic - not syncing: ";
     let line = record.lines().find(|line| line.contains(WORDS))?;
     line.split_once(WORDS).map(|(_, why)| why.trim().to_owned())

@@ -66,10 +66,8 @@ fn is_called(volume: &Volume, device: &Path, sysfs: &Path) -> bool {
         Volume::Device(path) => path == device,
         Volume::PartitionLabel(label) => uevent("PARTNAME", label),
         Volume::PartitionUuid(uuid) => uevent("PARTUUID", uuid),
-        Volume::Label(label) => superblock(device).is_ok_and(|block| text(&block[0x78..0x88]).as_ref() == Some(label)),
-        Volume::Uuid(wanted) => {
-            superblock(device).is_ok_and(|block| uuid(&block[0x68..0x78]).eq_ignore_ascii_case(wanted))
-        }
+        Volume::Label(wanted) => superblock(device).is_ok_and(|block| label(&block).as_ref() == Some(wanted)),
+        Volume::Uuid(wanted) => superblock(device).is_ok_and(|block| uuid(&block).eq_ignore_ascii_case(wanted)),
     }
 }
 
@@ -100,7 +98,9 @@ fn superblock(device: &Path) -> io::Result<[u8; 1024]> {
     Ok(block)
 }
 
-fn condition(block: &[u8; 1024]) -> Condition {
+/// What this superblock says.
+#[must_use]
+pub fn condition(block: &[u8; 1024]) -> Condition {
     const MAGIC: u16 = 0xef53;
     const STATE_ERRORS: u16 = 2;
     const INCOMPAT_RECOVER: u32 = 4;
@@ -117,13 +117,18 @@ fn condition(block: &[u8; 1024]) -> Condition {
     }
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
+/// The file system's name, if it has one.
+#[must_use]
+pub fn label(block: &[u8; 1024]) -> Option<String> {
+    let bytes = &block[0x78..0x88];
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8(bytes[..end].to_vec()).ok().filter(|text| !text.is_empty())
 }
 
-fn uuid(bytes: &[u8]) -> String {
-    let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+/// The file system's own number, as blkid(8) shows it.
+#[must_use]
+pub fn uuid(block: &[u8; 1024]) -> String {
+    let hex: Vec<String> = block[0x68..0x78].iter().map(|b| format!("{b:02x}")).collect();
     [&hex[0..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..16]].map(<[String]>::concat).join("-")
 }
 
@@ -176,9 +181,9 @@ mod tests {
     #[test]
     fn label_and_uuid_are_read_as_blkid_shows_them() {
         let block = block(0xef53, 1, 0);
-        assert_eq!(text(&block[0x78..0x88]).as_deref(), Some("data"));
-        assert_eq!(uuid(&block[0x68..0x78]), "ab000000-0000-0000-0000-000000000000");
-        assert_eq!(text(&block[0x88..0x98]), None);
+        assert_eq!(label(&block).as_deref(), Some("data"));
+        assert_eq!(uuid(&block), "ab000000-0000-0000-0000-000000000000");
+        assert_eq!(label(&[0; 1024]), None);
     }
 
     #[test]
@@ -189,7 +194,7 @@ mod tests {
         let made = std::process::Command::new("mkfs.ext4").args(["-q", "-L", "twobox"]).arg(&path).status().unwrap();
         assert!(made.success());
         assert_eq!(look(&path).unwrap(), Condition::Clean);
-        assert_eq!(text(&superblock(&path).unwrap()[0x78..0x88]).as_deref(), Some("twobox"));
+        assert_eq!(label(&superblock(&path).unwrap()).as_deref(), Some("twobox"));
         fs::remove_file(&path).unwrap();
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use message::HEADER;
-pub use message::{Attributes, Request, attribute};
+pub use message::{Attributes, Request, attribute, outcome, split};
 
 /// The kernel never makes a dump part larger than this (af_netlink.c caps `max_recvmsg_len` at 32 KiB).
 const RECEIVE_MAX: usize = 32 * 1024;

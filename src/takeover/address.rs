@@ -67,7 +67,9 @@ pub struct Assigned {
 }
 
 impl Assigned {
-    fn read(payload: &[u8]) -> Option<Assigned> {
+    /// Of a message of the kernel's (RTM_NEWADDR).
+    #[must_use]
+    pub fn read(payload: &[u8]) -> Option<Assigned> {
         let (body, attributes) = netlink::body::<AddressBody>(payload)?;
         // IFA_LOCAL is the address itself where there is a peer address (IPv4 always has it).
         let bytes = attributes.get(libc::IFA_LOCAL).or_else(|| attributes.get(libc::IFA_ADDRESS))?;

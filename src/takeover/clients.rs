@@ -79,7 +79,9 @@ impl Clients {
     }
 }
 
-fn read(payload: &[u8]) -> Option<Client> {
+/// Of a message of the kernel's (RTM_NEWNEIGH), whose entries are what others on the LAN have said.
+#[must_use]
+pub fn read(payload: &[u8]) -> Option<Client> {
     let (body, attributes) = netlink::body::<NeighborBody>(payload)?;
     let bytes = attributes.get(libc::NDA_DST)?;
     let ip = match i32::from(body.family) {

@@ -43,7 +43,9 @@ pub struct Interface {
 }
 
 impl Interface {
-    fn read(payload: &[u8]) -> Option<Interface> {
+    /// Of a message of the kernel's (RTM_NEWLINK).
+    #[must_use]
+    pub fn read(payload: &[u8]) -> Option<Interface> {
         let (body, attributes) = netlink::body::<InterfaceBody>(payload)?;
         let name = attributes.get(libc::IFLA_IFNAME)?;
         let name = core::str::from_utf8(name.strip_suffix(&[0]).unwrap_or(name)).ok()?;

@@ -24,7 +24,8 @@ pub fn counted() -> Option<Slot> {
 }
 
 /// Four bytes of attributes, then UTF-16 with a zero at its end (kernel Documentation/filesystems/efivarfs.rst).
-fn slot_of(variable: &[u8]) -> Option<Slot> {
+#[must_use]
+pub fn slot_of(variable: &[u8]) -> Option<Slot> {
     let (_, text) = variable.split_at_checked(4)?;
     let units = text.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
     let path: String = char::decode_utf16(units.take_while(|unit| *unit != 0)).collect::<Result<_, _>>().ok()?;

@@ -2,11 +2,14 @@
 //! (`tests/fuzz/run`), and a test replays the corpus through them (`cargo test --test fuzz`).
 
 use twobox::config;
+use twobox::confine::mount_table::Table;
 use twobox::console::control::{self, Reply, Request};
 use twobox::console::live;
 use twobox::console::report::{self, Style};
 use twobox::console::screen::Screen;
 use twobox::console::status::Status;
+use twobox::fence::gate::nfnetlink;
+use twobox::init::{last_reset, partition};
 use twobox::mirror::codec::Reader;
 use twobox::mirror::entry::{Chunk, Entry, Local};
 use twobox::mirror::message::Message;
@@ -20,9 +23,12 @@ use twobox::observe::exposition::Dialect;
 use twobox::observe::{http, metrics};
 use twobox::run::record;
 use twobox::state::sealed;
+use twobox::takeover::address::Assigned;
+use twobox::takeover::clients;
+use twobox::takeover::interface::Interface;
 use twobox::time::{Duration, Instant};
-use twobox::update::image;
 use twobox::update::slot::Slot;
+use twobox::update::{fat, image, loader};
 use twobox::wire::heartbeat::{MAGIC, Reject, SIZE, Seal, TAG_SIZE};
 use twobox::wire::pair::{BootId, Data, Generation, Side};
 use twobox::wire::side::{self, Channel};
@@ -32,7 +38,7 @@ use twobox::wire::{arp, icmp, known_clients, line, neighbor, panic_text, serial}
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("heartbeat", heartbeat),
     ("node", node),
     ("serial", serial_line),
@@ -49,6 +55,8 @@ pub const TARGETS: [Target; 16] = [
     ("status", shown_status),
     ("image", image_file),
     ("kernel", kernel_words),
+    ("disk", boot_partition),
+    ("boot", boot_words),
 ];
 
 const SECRET: [u8; 32] = [9; 32];
@@ -396,4 +404,54 @@ fn kernel_words(bytes: &[u8]) {
         assert!(Attributes::new(value).count() <= value.len());
     }
     let _ = netlink::body::<InterfaceBody>(bytes).map(|(_, attributes)| attributes.count());
+    let mut rest = bytes;
+    while let Some((_, payload, next)) = netlink::split(rest) {
+        assert!(next.len() < rest.len());
+        rest = next;
+        let _ = netlink::outcome(payload);
+        for message in [payload, bytes] {
+            if let Some(client) = clients::read(message) {
+                assert!(client.mac[0] & 1 == 0 && !client.ip.is_multicast(), "one client alone: {client:?}");
+            }
+            let _ = (Interface::read(message), Assigned::read(message));
+        }
+    }
+    let nested = nfnetlink::attributes(bytes).map(|(_, value)| nfnetlink::attributes(value).count());
+    assert!(nested.sum::<usize>() <= bytes.len());
+}
+
+/// The boot partition after whatever has been done to it: it is mended once and for all, or left as it is.
+fn boot_partition(bytes: &[u8]) {
+    let path = std::path::PathBuf::from(format!("/dev/shm/twobox-fuzz-disk-{}", std::process::id()));
+    std::fs::write(&path, bytes).expect("room in /dev/shm");
+    let device = std::fs::File::options().read(true).write(true).open(&path).expect("it was just written");
+    let first = fat::mend(&device);
+    let length = device.metadata().map(|metadata| metadata.len());
+    let second = fat::mend(&device);
+    let _ = std::fs::remove_file(&path);
+    assert_eq!(length.ok(), Some(bytes.len() as u64));
+    if first.is_ok() {
+        assert_eq!(second.ok(), Some(fat::Mended::default()), "mended twice, after {first:?}");
+    }
+}
+
+/// What a box reads before it knows anything: a file system's first block, the firmware's variable, the last words of a kernel that
+/// died, the mounts.
+fn boot_words(bytes: &[u8]) {
+    let mut block = [0; 1024];
+    let length = bytes.len().min(block.len());
+    block[..length].copy_from_slice(&bytes[..length]);
+    let _ = (partition::condition(&block), partition::label(&block));
+    assert_eq!(partition::uuid(&block).len(), 36);
+    if let Some(slot) = loader::slot_of(bytes) {
+        assert_eq!(Slot::parse(&slot.to_string()), Some(slot));
+    }
+    if let Some(why) = last_reset::panic_line(&String::from_utf8_lossy(bytes)) {
+        assert!(!why.contains('\n'), "one line: {why:?}");
+    }
+    let table = Table::parse(bytes);
+    assert!(table.untold().count() <= table.iter().count());
+    for mount in table.iter() {
+        let _ = table.is_told(mount.number);
+    }
 }

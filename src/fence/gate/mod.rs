@@ -20,7 +20,7 @@ pub mod bpf;
 mod classifier;
 mod hook;
 pub mod layout;
-mod nfnetlink;
+pub mod nfnetlink;
 pub mod nft;
 mod others;
 pub mod program;
