@@ -195,21 +195,24 @@ impl Helper {
     /// Whether an update may begin, and what this box is and runs.
     async fn may_update(&self, pair: bool) -> Result<(Own, Booted), Refusal> {
         let s = self.snapshot().await.ok_or_else(hangs)?;
-        let view = View {
-            appliance: self.options.appliance.is_some(),
-            slot: self.booted().map(|_| self.is_on_trial()),
-            busy: self.updates(),
-            role: s.node.role,
-            peer_heard: self.hears_peer(&s),
-            peer_ready: s.node.peer_eligible,
-        };
-        if let Some((reason, remedy)) = obstacle(&view, pair) {
+        if let Some((reason, remedy)) = obstacle(&self.view(&s, self.updates()), pair) {
             return Err(refuse(reason, remedy));
         }
         let booted = self.booted().ok_or_else(|| refuse("this box boots from no slot", ""))?.clone();
         let anew = !self.update.damaged.borrow().is_empty();
         let own = Own { board: self.config.board.name.clone(), running: booted.hash.clone(), anew };
         Ok((own, booted))
+    }
+
+    fn view(&self, s: &Snapshot, busy: bool) -> View {
+        View {
+            appliance: self.options.appliance.is_some(),
+            slot: self.booted().map(|_| self.is_on_trial()),
+            busy,
+            role: s.node.role,
+            peer_heard: self.hears_peer(s),
+            peer_ready: s.node.peer_eligible,
+        }
     }
 
     pub(super) fn hears_peer(&self, s: &Snapshot) -> bool {
@@ -238,7 +241,7 @@ impl Helper {
         if !pair {
             let slot = self.write(Source::File(file), own, &booted, Some(replies)).await?;
             step(replies, began, &format!("written to {slot}, read back")).await?;
-            self.start_anew();
+            self.start_standby_anew(&slot).await?;
             return Ok(format!(
                 "this box starts {slot} now; it keeps it if the pair is healthy then, or comes back as before"
             ));
@@ -289,12 +292,13 @@ impl Helper {
         *self.update.phase.borrow_mut() = Phase::Writing;
         let helper = self.clone();
         let work = async move {
-            match helper.write(source, own, &booted, None).await {
-                Ok(slot) => {
-                    log::info!("update: written to {slot}; starting it");
-                    helper.start_anew();
-                }
-                Err(Refusal { reason, .. }) => log::error!("update: {reason}"),
+            let written = async {
+                let slot = helper.write(source, own, &booted, None).await?;
+                log::info!("update: written to {slot}");
+                helper.start_standby_anew(&slot).await
+            };
+            if let Err(Refusal { reason, .. }) = written.await {
+                log::error!("update: {reason}");
             }
         };
         self.executor.spawn(work).detach();
@@ -316,6 +320,17 @@ impl Helper {
             Err(Refusal { reason, .. }) => Phase::Failed(reason.clone()),
         };
         outcome
+    }
+
+    /// Leaves and comes back, unless the pair needs this box by now: writing took minutes, and the peer may have died meanwhile.
+    async fn start_standby_anew(&self, slot: &str) -> Result<(), Refusal> {
+        let s = self.snapshot().await.ok_or_else(hangs)?;
+        let Some((reason, remedy)) = obstacle(&self.view(&s, false), false) else {
+            self.start_anew();
+            return Ok(());
+        };
+        *self.update.phase.borrow_mut() = Phase::Failed(reason.to_owned());
+        Err(refuse(reason, format!("{remedy}; it tries {slot} at its next boot")))
     }
 
     /// Leaves and comes back, after the operator has been told.
@@ -525,78 +540,4 @@ pub(super) async fn pass_on(told: &Receiver<Reply>, replies: &Sender<Reply>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::figures;
-    use super::*;
-
-    const GOOD: View = View {
-        appliance: true,
-        slot: Some(false),
-        busy: false,
-        role: Role::Standby,
-        peer_heard: true,
-        peer_ready: true,
-    };
-
-    fn why(view: View, pair: bool) -> Option<&'static str> {
-        obstacle(&view, pair).map(|(reason, _)| reason)
-    }
-
-    #[test]
-    fn who_hangs_up_does_not_stop_what_he_ordered() {
-        let line = |text: &str| Reply::Line { text: text.into() };
-        let (telling, told) = unbounded();
-        let (replies, heard) = bounded(1);
-        drop(heard);
-        for text in ["written", "switched over", "starting"] {
-            assert!(telling.try_send(line(text)).is_ok());
-        }
-        telling.close();
-        smol::block_on(pass_on(&told, &replies)); // to the end, and without an error for the work
-        assert!(told.is_empty());
-    }
-
-    #[test]
-    fn one_box_is_updated_as_a_healthy_standby_only() {
-        assert_eq!(why(GOOD, false), None);
-        assert_eq!(why(View { appliance: false, ..GOOD }, false), Some("this box is no appliance"));
-        assert_eq!(why(View { slot: None, ..GOOD }, false), Some("this box does not boot from a slot of its own disk"));
-        assert_eq!(why(View { slot: Some(true), ..GOOD }, false), Some("the image that runs is on trial"));
-        assert_eq!(why(View { busy: true, ..GOOD }, false), Some("an update is under way"));
-        assert_eq!(why(View { peer_heard: false, ..GOOD }, false), Some("the peer is not there"));
-        for role in [Role::Active, Role::Yielding, Role::Claiming] {
-            assert_eq!(why(View { role, ..GOOD }, false), Some("this box serves"));
-            let alone = View { role, peer_heard: false, ..GOOD };
-            assert_eq!(why(alone, false), Some("this box serves and its peer is not there"));
-            assert_eq!(why(alone, true), Some("this box serves and its peer is not there"));
-        }
-        for role in [Role::Joining, Role::Held] {
-            assert_eq!(why(View { role, ..GOOD }, false), Some("this box is no healthy standby"));
-        }
-    }
-
-    #[test]
-    fn a_hand_over_waits_for_all_that_the_peer_lacks() {
-        let tree = |current| status::Tree { current, ..figures::starting("/mail".into(), None) };
-        let standby = Some(Role::Standby);
-        assert_eq!(out_of_sync(None, standby, &[]), None);
-        assert_eq!(out_of_sync(None, standby, &[tree(true), tree(true)]), None);
-        let why = |blocked, role, trees: &[status::Tree]| out_of_sync(blocked, role, trees).unwrap_or_default();
-        assert_eq!(why(None, standby, &[tree(true), tree(false)]), "the copy of /mail is not current");
-        assert_eq!(why(None, Some(Role::Joining), &[]), "it is no standby");
-        assert_eq!(why(None, None, &[]), "it is no standby");
-        let held = Some(PeerBlocked::NotReady);
-        assert_eq!(why(held, standby, &[tree(false)]), "the peer is held or not ready");
-    }
-
-    #[test]
-    fn both_are_updated_from_the_box_that_serves() {
-        let active = View { role: Role::Active, ..GOOD };
-        assert_eq!(why(active, true), None);
-        assert_eq!(why(View { peer_ready: false, ..active }, true), Some("the peer could not take over now"));
-        for role in [Role::Standby, Role::Held, Role::Joining, Role::Yielding, Role::Claiming] {
-            assert_eq!(why(View { role, ..GOOD }, true), Some("this box does not serve"));
-        }
-        assert_eq!(why(View { slot: Some(true), ..active }, true), Some("the image that runs is on trial"));
-    }
-}
+mod tests;

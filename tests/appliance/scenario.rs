@@ -93,6 +93,7 @@ pub const SCENARIOS: &[Scenario] = &[
     uefi("uefi/update_cut", update::cut),
     uefi("uefi/update", update::one),
     uefi("uefi/update_torn", update::torn),
+    uefi("uefi/update_needed", update::needed),
 ];
 
 /// The rig's site: L = 2 s, h = 200 ms on the slowest link.

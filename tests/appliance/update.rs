@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::rig::Rig;
-use crate::scenario::{NAMES, handed_over, healthy, unmoved};
+use crate::scenario::{NAMES, TAKEOVER, handed_over, healthy, rested, unmoved};
 
 /// An image of 11 MB through an emulated disk and a null modem's worth of progress lines.
 const WRITTEN: Duration = Duration::from_secs(90);
@@ -215,6 +215,48 @@ pub fn cut(rig: &mut Rig) -> Result<String, String> {
     let after = slot(rig, standby)?;
     unmoved(rig, &before, start)?;
     if after == former { Ok(format!("slot {former} as before")) } else { Err(format!("slot {after} runs")) }
+}
+
+/// The box that serves loses its power while the standby writes an image: the standby takes over, and does not restart.
+pub fn needed(rig: &mut Rig) -> Result<String, String> {
+    let active = rested(rig)?;
+    let standby = 1 - active;
+    let (before, mark, former) = (rig.reigns(), rig.timeline.mark(), slot(rig, standby)?);
+    rig.machines[standby].slow_disk(1 << 20, 0);
+    let who = format!("{}$", NAMES[standby]);
+    // Which of the two runs there depends on the scenarios before.
+    let begins = |event: &crate::rig::timeline::Event| {
+        event.who == who && (event.text.contains("made for this board") || event.text.contains("runs here already"))
+    };
+    let mut mark_of_order = mark;
+    for name in ["good", "again"] {
+        mark_of_order = rig.timeline.mark();
+        rig.machines[standby].agent.send(&format!("/init update /data/{name}.efi"));
+        let begun = rig.timeline.wait(mark_of_order, WRITTEN, begins).ok_or("the update does not begin")?;
+        if begun.text.contains("made for this board") {
+            break;
+        }
+    }
+    rig.pass(Duration::from_millis(700));
+    rig.machines[active].power_cut();
+    rig.wait_served(&[standby], TAKEOVER).ok_or("the standby does not take over")?;
+    let end = |event: &crate::rig::timeline::Event| event.who == who && event.text.starts_with("done ");
+    let end = rig.timeline.wait(mark_of_order, WRITTEN, end).ok_or("the update does not end")?;
+    let said = rig.timeline.said(mark_of_order, &who, "done ");
+    if end.text == "done 0" || !said.contains("this box serves") {
+        return Err(format!("the update ends with {} and says {said:?}", end.text));
+    }
+    rig.pass(Duration::from_secs(3));
+    rig.machines[standby].slow_disk(0, 0);
+    healthy(rig)?;
+    handed_over(rig, &before, standby)?;
+    let reset = |event: &crate::rig::timeline::Event| event.who == NAMES[standby] && event.text.contains("RESET");
+    let after = slot(rig, standby)?;
+    match rig.timeline.wait(mark, Duration::ZERO, reset) {
+        Some(_) => Err("the box that was needed restarted".into()),
+        None if after == former => Ok(format!("slot {former} serves on")),
+        None => Err(format!("slot {after} runs")),
+    }
 }
 
 /// The power failed long ago while an image was written, and left a file whose clusters are on the disk in part. The kernel takes
