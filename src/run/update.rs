@@ -359,25 +359,10 @@ impl Helper {
             return step(replies, began, &format!("{peer} runs it already")).await;
         }
         let work = Work::Offer { image: file.to_owned(), links: self.update_links(true), key: self.update_key() };
-        let offering = self.work(work, Some(replies));
-        let asking = async {
-            // A short while for the listening end to be there; the fetching one tries for longer.
-            self.ask_peer(&Request::Install, replies).await
-        };
-        let asked_then_offered = async {
-            let mut offering = std::pin::pin!(offering);
-            let asked = future::or(async { Some(asking.await) }, async {
-                let _ = offering.as_mut().await;
-                None
-            })
-            .await;
-            match asked {
-                Some(Err(refusal)) => Err(refusal),
-                Some(Ok(_)) => offering.await.map(drop),
-                None => Ok(()),
-            }
-        };
-        asked_then_offered.await?;
+        let offering = async { self.work(work, Some(replies)).await.map(drop) };
+        // The fetching end looks for the listening one for a while.
+        let asking = async { self.ask_peer(&Request::Install, replies).await.map(drop) };
+        unless_refused(asking, offering).await?;
         step(replies, began, &format!("{peer} has the image")).await?;
         self.await_peer(hash, began, replies).await
     }
@@ -530,6 +515,20 @@ impl Helper {
             }
         }
     }
+}
+
+/// What comes of `offering`, unless `asking` is refused before: its answer may be lost, the image that the peer has is not.
+async fn unless_refused<E>(
+    asking: impl Future<Output = Result<(), E>>,
+    offering: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let refused = async {
+        match asking.await {
+            Ok(()) => future::pending().await,
+            refused => refused,
+        }
+    };
+    future::or(refused, offering).await
 }
 
 /// Passes on what is told, for as long as anybody listens.

@@ -3,6 +3,8 @@
 use super::super::figures;
 use super::*;
 
+type Boxed = std::pin::Pin<Box<dyn Future<Output = Result<(), &'static str>>>>;
+
 const GOOD: View =
     View { appliance: true, slot: Some(false), busy: false, role: Role::Standby, peer_heard: true, peer_ready: true };
 
@@ -55,6 +57,16 @@ fn a_hand_over_waits_for_all_that_the_peer_lacks() {
     assert_eq!(why(None, None, &[]), "it is no standby");
     let held = Some(PeerBlocked::NotReady);
     assert_eq!(why(held, standby, &[tree(false)]), "the peer is held or not ready");
+}
+
+#[test]
+fn an_image_that_cannot_be_offered_is_told_and_not_waited_for() {
+    let never = future::pending;
+    let told = |asking: Boxed, offering: Boxed| smol::block_on(unless_refused(asking, offering));
+    assert_eq!(told(Box::pin(never()), Box::pin(async { Err("no such file") })), Err("no such file"));
+    assert_eq!(told(Box::pin(async { Err("busy") }), Box::pin(never())), Err("busy"));
+    assert_eq!(told(Box::pin(async { Ok(()) }), Box::pin(async { Err("cut") })), Err("cut"));
+    assert_eq!(told(Box::pin(never()), Box::pin(async { Ok(()) })), Ok(()));
 }
 
 #[test]
