@@ -54,14 +54,18 @@ need() {
 fetch_package() {
     [ ! -e "$cache/$1/.complete" ] || return 0
     need apt-get:apt dpkg:dpkg
-    rm -rf "${cache:?}/$1.new"
-    mkdir -p "$cache/$1.new"
+    mkdir -p "$cache"
+    # A folder of its own: another flash.sh may fetch the same. Whoever is ready first puts his where it belongs.
+    fetched=$(mktemp -d "$cache/$1.XXXXXX")
     echo "fetching Debian's package $1" >&2
-    (cd "$cache/$1.new" && apt-get download -qq "$1" >&2 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb) ||
+    if ! (cd "$fetched" && apt-get download -qq "$1" >&2 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb); then
+        rm -rf "$fetched"
         die "cannot fetch $1: try apt-get update, or give --kernel DIR"
-    touch "$cache/$1.new/.complete"
-    rm -rf "${cache:?}/$1"
-    mv "$cache/$1.new" "$cache/$1"
+    fi
+    touch "$fetched/.complete"
+    chmod 755 "$fetched"
+    [ -e "$cache/$1/.complete" ] || rm -rf "${cache:?}/$1"
+    mv -T "$fetched" "$cache/$1" 2>/dev/null || rm -rf "$fetched"
 }
 
 # Sets kernel to the folder of an unpacked kernel, modules and vmlinuz to what is in it.

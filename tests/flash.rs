@@ -288,7 +288,8 @@ fn the_kernel_s_package_is_found_in_any_language() {
     let path = format!("{}:{}", folder.0.join("bin").display(), std::env::var("PATH").unwrap());
     let mut flash = Command::new(root.join("flash.sh"));
     let done = flash.arg("kernel").env("PATH", path).env("LANG", "de_DE.UTF-8").env_remove("LC_ALL").output().unwrap();
-    let _ = fs::remove_dir_all(root.join("target/appliance").join(format!("{package}.new")));
+    let left = fs::read_dir(root.join("target/appliance")).unwrap().filter_map(Result::ok);
+    assert_eq!(left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&package)).count(), 0);
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(!done.status.success() && said.contains(&format!("cannot fetch {package}")), "{said}");
 }
@@ -306,6 +307,32 @@ fn a_disk_has_its_image_twice() {
         assert!(Command::new("mcopy").args(["-i", &disk, &name]).arg(&copy).status().unwrap().success());
         assert!(fs::read(copy).unwrap() == image, "{slot}");
     }
+}
+
+/// Tests do that, and whoever makes images of two pairs at a time.
+#[test]
+fn several_may_fetch_the_same_package_at_once() {
+    let folder = Folder::new("fetch");
+    let package = format!("linux-image-0.0.0-fetch{}-amd64", std::process::id());
+    folder.command("apt-cache", &format!("#!/bin/sh\necho '  Depends: {package}'\n"));
+    folder.command("apt-get", "#!/bin/sh\nsleep \"$DELAY\"\n: >its.deb\n");
+    folder.command("dpkg", "#!/bin/sh\nmkdir -p lib/modules/0.0.0/kernel boot\n: >boot/vmlinuz-0.0.0\n");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}:{}", folder.0.join("bin").display(), std::env::var("PATH").unwrap());
+    let start = |delay: &str| {
+        let mut flash = Command::new(root.join("flash.sh"));
+        flash.arg("kernel").env("PATH", &path).env("DELAY", delay).stdout(Stdio::piped()).stderr(Stdio::piped());
+        flash.spawn().unwrap()
+    };
+    let all = ["1.5", "0.5", "1"].map(start).map(|started| started.wait_with_output().unwrap());
+    let fetched = root.join("target/appliance").join(&package);
+    let is_whole = fetched.join("boot/vmlinuz-0.0.0").exists();
+    fs::remove_dir_all(&fetched).unwrap();
+    for done in all {
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), fetched.to_str().unwrap());
+    }
+    assert!(is_whole);
 }
 
 /// Modules of one and the kernel of another make a box without drivers.
