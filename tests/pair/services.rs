@@ -135,6 +135,10 @@ impl Drop for Stopped {
 /// No service starts on what may be half a cut, and a mirror that hangs says nothing of it: the pair moves to the box that can serve.
 #[test]
 fn a_box_whose_trees_become_no_whole_cut_does_not_keep_the_service() {
+    if std::env::var_os("TWOBOX_FULL").is_none() {
+        println!("skipped: a minute of patience; TWOBOX_FULL=1 waits for it");
+        return;
+    }
     let timing = "profile = \"default\"\nsettle = \"500ms\"\nhold-down = \"1s\"";
     let mut rig = Rig::new("torn", timing);
     for node in ["a", "b"] {
