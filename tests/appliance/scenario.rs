@@ -193,7 +193,10 @@ fn pair(rig: &mut Rig) -> Result<String, String> {
 
 /// What a box says on its console of its way from /init into the pair, since `mark`.
 fn arrived(rig: &Rig, mark: usize, name: &str) -> Result<String, String> {
-    let says = |event: &crate::rig::timeline::Event| event.who == name && event.text.contains(" after /init");
+    // Held first, where the card's link comes up later than the box.
+    let says = |event: &crate::rig::timeline::Event| {
+        event.who == name && event.text.contains(" after /init") && !event.text.contains("held ")
+    };
     let event =
         rig.timeline.wait(mark, STALL * 2, says).ok_or_else(|| format!("{name} does not say when it arrived"))?;
     // What clears the prompt before it.
