@@ -6,7 +6,7 @@
 //! root's capabilities they can be changed by name, of the pair's key too, and of every program, unless its mount is read-only.
 //!
 //! What is unmounted outside must go away in the view as well. So it is taken only where the mounts of these directories say so to
-//! each other ("shared", as systemd makes them; mount_namespaces(7)), and mounts of whose end nobody would tell are
+//! each other ("shared", as systemd and the appliance make them; mount_namespaces(7)), and mounts of whose end nobody would tell are
 //! not in it. What is mounted outside later comes as it is.
 #![allow(unsafe_code)] // mount_setattr(2) has no wrapper
 

@@ -58,6 +58,10 @@ pub fn mount_all() -> io::Result<String> {
             Err(_) => missing.push(*kind),
         }
     }
+    // What is mounted and unmounted is told to those who have a view of the mounts of their own, as under systemd.
+    if mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>).is_err() {
+        missing.push("shared mounts");
+    }
     Ok(if missing.is_empty() { String::new() } else { format!("without {}", missing.join(", ")) })
 }
 

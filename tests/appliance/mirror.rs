@@ -21,6 +21,14 @@ pub fn follows(rig: &mut Rig) -> Result<String, String> {
         took.push(write(rig, active, text)?);
     }
     current(rig, standby)?;
+    for index in [active, standby] {
+        // The key's partition is another file system than the trees'.
+        let status = rig.status(index, ANSWER).ok_or("no answer")?;
+        let by = status["mirror_confinement"].as_str().unwrap_or_default();
+        if !by.contains("other file systems") || by.contains("without") {
+            return Err(format!("the mirror of {} can change other file systems: {by}", NAMES[index]));
+        }
+    }
     // A few files at once are one cut: all of them or none. Were they not on the writer's disk when its power goes, what it has
     // instead would be set aside as its own.
     let many = "for n in 0 1 2 3 4 5 6 7 8 9; do echo many-$n >/data/mail/many-$n; done; \

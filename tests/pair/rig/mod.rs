@@ -172,7 +172,7 @@ impl Rig {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path(node, "log")).unwrap();
         let options = self.options(node);
         // Not `ip netns exec`: it hides the host's cgroup and bpf file systems.
-        // Each box sees its own folder at `data`. Mounts are shared, as on a machine with systemd.
+        // Each box sees its own folder at `data`. Mounts are shared, as on a machine with systemd and on the appliance.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}-{node}", self.name))
             .args(["unshare", "--mount", "--propagation", "private", "sh", "-c"])
