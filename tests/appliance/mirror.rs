@@ -30,11 +30,13 @@ pub fn follows(rig: &mut Rig) -> Result<String, String> {
         }
     }
     // A few files at once are one cut: all of them or none. Were they not on the writer's disk when its power goes, what it has
-    // instead would be set aside as its own.
+    // instead would be set aside as its own; and so would they, were that the peer has them not on that disk, too.
     let many = "for n in 0 1 2 3 4 5 6 7 8 9; do echo many-$n >/data/mail/many-$n; done; \
                 echo last >/data/mail/letter; bb sync";
     rig.ask(active, many, ANSWER).ok_or("no answer")?;
     seen(rig, standby, "letter", "last")?;
+    rig.pass(Duration::from_secs(2));
+    rig.ask(active, "bb sync", ANSWER).ok_or("no answer")?;
     rig.machines[active].power_cut();
     rig.wait_served(&[standby], TAKEOVER).ok_or("the peer does not take over")?;
     let gap = rig.outage_since(start);
