@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods)] // a test starts programs and reads the clock
 
-#[allow(dead_code)]
+#[allow(dead_code)] // the test of the watchdog uses the rest
 #[path = "guest/boot.rs"]
 mod boot;
 

@@ -2,10 +2,10 @@
 
 #![allow(clippy::disallowed_methods)] // a test program: it sleeps
 
-#[allow(dead_code)]
+#[allow(dead_code)] // the test of the gate uses the rest
 #[path = "../gate/frames.rs"]
 mod frames;
-#[allow(dead_code)]
+#[allow(dead_code)] // the test of the gate uses the rest
 #[path = "../gate/lab.rs"]
 mod lab;
 

@@ -56,22 +56,32 @@ fn one_mirrors_and_the_other_does_not() {
     stage.until_served(10_000);
 }
 
-/// Whoever vouches for his witnesses does so for those that both boxes ask.
-#[test]
-fn witnesses_that_only_one_box_has_make_no_quorum() {
+/// Both vouch for their witnesses, of which B asks more.
+fn vouching() -> Stage {
     let mut setup = setup(3);
     for s in &mut setup.settings {
         s.require_reflection = false;
     }
     setup.settings[A].witnesses = 1;
-    let mut stage = started(setup);
-    // B reaches more of them and serves.
-    stage.run(20);
-    stage.only(B);
+    started(setup)
+}
+
+/// No cable is left, and no witness that both reach.
+fn each_with_his_own_witnesses(stage: &mut Stage) {
     stage.cut_all(BOTH);
     for (side, witness) in [(A, 1), (A, 2), (B, 0)] {
         stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
     }
+}
+
+/// Whoever vouches for his witnesses does so for those that both boxes ask.
+#[test]
+fn witnesses_that_only_one_box_has_make_no_quorum() {
+    let mut stage = vouching();
+    // B reaches more of them and serves.
+    stage.run(20);
+    stage.only(B);
+    each_with_his_own_witnesses(&mut stage);
     stage.run(30);
     stage.only(A);
 }
@@ -79,17 +89,9 @@ fn witnesses_that_only_one_box_has_make_no_quorum() {
 /// That the lists differ is not forgotten with the life that was told so.
 #[test]
 fn nor_after_both_were_started_anew() {
-    let mut setup = setup(3);
-    for s in &mut setup.settings {
-        s.require_reflection = false;
-    }
-    setup.settings[A].witnesses = 1;
-    let mut stage = started(setup);
+    let mut stage = vouching();
     stage.run(20);
-    stage.cut_all(BOTH);
-    for (side, witness) in [(A, 1), (A, 2), (B, 0)] {
-        stage.does(Fault::LegCut { side, witness, ways: BOTH, length: EVER });
-    }
+    each_with_his_own_witnesses(&mut stage);
     for side in [A, B] {
         stage.does(Fault::PowerLoss { side, length: SECOND });
     }
